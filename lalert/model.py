@@ -1,0 +1,415 @@
+"""The frozen values that everything speaks of: an alert and its parts, an entry of the log, a filter, a delivery.
+
+Names follow CAP 1.2 (OASIS, 1 July 2010), in Python's spelling. Coordinates are (lon, lat) in degrees of WGS 84; CAP's (lat,lon) is
+turned round when a document is parsed and again when one is rendered. Every datetime is aware; those that a sender
+wrote keep the sender's own offset, because people read local time.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from lalert.errors import Problem
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+Ring = tuple[tuple[float, float], ...]
+"""A closed ring of (lon, lat): the first point is repeated as the last."""
+
+
+class Status(StrEnum):
+    """CAP 3.2.1 <status>: how the message is to be handled."""
+
+    ACTUAL = "Actual"
+    EXERCISE = "Exercise"
+    SYSTEM = "System"
+    TEST = "Test"
+    DRAFT = "Draft"
+
+
+class MsgType(StrEnum):
+    """CAP 3.2.1 <msgType>: the nature of the message."""
+
+    ALERT = "Alert"
+    UPDATE = "Update"
+    CANCEL = "Cancel"
+    ACK = "Ack"
+    ERROR = "Error"
+
+
+class Scope(StrEnum):
+    """CAP 3.2.1 <scope>: the intended distribution."""
+
+    PUBLIC = "Public"
+    RESTRICTED = "Restricted"
+    PRIVATE = "Private"
+
+
+class Urgency(StrEnum):
+    """CAP 3.2.2 <urgency>."""
+
+    IMMEDIATE = "Immediate"
+    EXPECTED = "Expected"
+    FUTURE = "Future"
+    PAST = "Past"
+    UNKNOWN = "Unknown"
+
+
+class Severity(StrEnum):
+    """CAP 3.2.2 <severity>."""
+
+    EXTREME = "Extreme"
+    SEVERE = "Severe"
+    MODERATE = "Moderate"
+    MINOR = "Minor"
+    UNKNOWN = "Unknown"
+
+
+class Certainty(StrEnum):
+    """CAP 3.2.2 <certainty>."""
+
+    OBSERVED = "Observed"
+    LIKELY = "Likely"
+    POSSIBLE = "Possible"
+    UNLIKELY = "Unlikely"
+    UNKNOWN = "Unknown"
+
+
+SEVERITY_RANK: Final[Mapping[Severity, int]] = {
+    Severity.UNKNOWN: 0,
+    Severity.MINOR: 1,
+    Severity.MODERATE: 2,
+    Severity.SEVERE: 3,
+    Severity.EXTREME: 4,
+}
+"""How grave a severity is; Unknown is lowest here, and passes every `min_severity` (see `Filter`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedValue:
+    """CAP's valueName/value pair: <eventCode>, <parameter>, <geocode>."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Circle:
+    """CAP 3.2.4 <circle>: centre in degrees, radius in metres (CAP writes kilometres)."""
+
+    lon: float
+    lat: float
+    radius_m: float
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """CAP 3.2.4 <area>: the place is the union of its polygons, circles and geocodes. Altitude and ceiling are in feet above mean sea level."""
+
+    area_desc: str
+    polygons: tuple[Ring, ...] = ()
+    circles: tuple[Circle, ...] = ()
+    geocodes: tuple[NamedValue, ...] = ()
+    altitude: float | None = None
+    ceiling: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """CAP 3.2.3 <resource>: a file that goes with the alert; size in bytes."""
+
+    resource_desc: str
+    mime_type: str | None = None
+    size: int | None = None
+    uri: str | None = None
+    deref_uri: str | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """CAP 3.2.2 <info>: what happens, for whom, in one language."""
+
+    event: str
+    categories: tuple[str, ...]
+    urgency: Urgency
+    severity: Severity
+    certainty: Certainty
+    language: str = "en-US"
+    response_types: tuple[str, ...] = ()
+    audience: str | None = None
+    event_codes: tuple[NamedValue, ...] = ()
+    effective: datetime | None = None
+    onset: datetime | None = None
+    expires: datetime | None = None
+    sender_name: str | None = None
+    headline: str | None = None
+    description: str | None = None
+    instruction: str | None = None
+    web: str | None = None
+    contact: str | None = None
+    parameters: tuple[NamedValue, ...] = ()
+    resources: tuple[Resource, ...] = ()
+    areas: tuple[Area, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One triple of CAP 3.2.1 <references>; `sent` is the text as written, `instant` what it says."""
+
+    sender: str
+    identifier: str
+    sent: str
+    instant: datetime
+
+    @property
+    def id(self) -> str:
+        """Return the permanent id of the alert that is referred to."""
+        return alert_id(self.sender, self.identifier, self.instant)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """CAP 3.2.1 <alert>, immutable; `raw` is the document byte for byte as received, so that a signature still verifies.
+
+    `sent` keeps the sender's offset and `sent_text` the sender's spelling, because references are compared as text by others.
+    `defects` are the problems that did not make it invalid.
+    """
+
+    identifier: str
+    sender: str
+    sent: datetime
+    status: Status
+    msg_type: MsgType
+    scope: Scope
+    sent_text: str
+    version: str = "1.2"
+    source: str | None = None
+    restriction: str | None = None
+    addresses: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
+    note: str | None = None
+    references: tuple[Reference, ...] = ()
+    incidents: tuple[str, ...] = ()
+    infos: tuple[Info, ...] = ()
+    raw: bytes = field(default=b"", repr=False, compare=False)
+    defects: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        """Return the permanent id, made from (sender, identifier, sent as an instant)."""
+        return alert_id(self.sender, self.identifier, self.sent)
+
+    @property
+    def severity(self) -> Severity:
+        """Return the gravest severity of all infos; Unknown where there is none."""
+        return max((i.severity for i in self.infos), key=SEVERITY_RANK.__getitem__, default=Severity.UNKNOWN)
+
+    @property
+    def expires(self) -> datetime | None:
+        """Return when the last info expires, or None when at least one never does (CAP leaves that to the recipient)."""
+        ends = [i.expires for i in self.infos]
+        known = [e for e in ends if e is not None]
+        return max(known) if known and len(known) == len(ends) else None
+
+
+def alert_id(sender: str, identifier: str, sent: datetime) -> str:
+    """Return the permanent public id of an alert: 32 characters that outlive every store.
+
+    Made from the triple that CAP 3.2.1 calls the message's identity, `sent` as an instant, so that `+09:00` and `Z` spellings agree.
+    """
+    instant = sent.astimezone(UTC).isoformat(timespec="seconds")
+    digest = hashlib.sha256("\x00".join((sender, identifier, instant)).encode()).digest()
+    return base64.b32encode(digest[:20]).decode().lower()
+
+
+class OriginKind(StrEnum):
+    """By which way an alert came in."""
+
+    HTTP = "http"
+    SENSOR = "sensor"
+    CONSOLE = "console"
+    ADAPTER = "adapter"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who handed an alert in, and by which way; decided at the door, judged by intake.
+
+    `tenant` is the organisation's id, `key_id` the key's public id, `node` the hub's node. An origin without a tenant
+    belongs to nobody and may submit nothing.
+    """
+
+    kind: OriginKind
+    tenant: str | None = None
+    key_id: str | None = None
+    remote: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the hub derives from an alert once, so that nobody derives it twice.
+
+    `codes` are 6-digit municipality codes and 2-digit prefectures, as declared or found by geometry; `reach` is those with everything above
+    and below them, for matching by hash; `level` is the 警戒レベル 1-5 or None; `bbox` is west, south, east, north in degrees.
+    `nowhere` is true when the alert names no place at all: it then concerns the sender's whole jurisdiction, which `codes` holds.
+    """
+
+    codes: frozenset[str] = frozenset()
+    reach: frozenset[str] = frozenset()
+    level: int | None = None
+    kind: str = ""
+    bbox: tuple[float, float, float, float] | None = None
+    geometry: BaseGeometry | None = field(default=None, repr=False, compare=False)
+    nowhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An alert with its place in the log. `position` is opaque (`epoch-offset`); `incident` is the permanent id of the first alert of its chain."""
+
+    position: str
+    received: datetime
+    stored: datetime
+    alert: Alert
+    origin: Origin
+    incident: str
+    facts: Facts = field(default_factory=Facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a subscriber wants to hear of; empty fields ask for nothing, so an empty filter is "every Actual alert".
+
+    `areas` are normalised codes (2 digits for a prefecture, else 6); the places (`areas`, `points`, `polygon`, `bbox`) are alternatives: one
+    that matches is enough. Unknown severity passes every `min_severity`; a null level passes unless `level_required`.
+    `statuses` is what may be heard at all: drills only for those who ask. Equal filters are one group.
+    """
+
+    areas: frozenset[str] = frozenset()
+    points: tuple[tuple[float, float], ...] = ()
+    polygon: Ring | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    min_severity: Severity | None = None
+    min_level: int | None = None
+    level_required: bool = False
+    categories: frozenset[str] = frozenset()
+    events: frozenset[str] = frozenset()
+    senders: frozenset[str] = frozenset()
+    statuses: frozenset[Status] = frozenset({Status.ACTUAL})
+
+    @property
+    def anywhere(self) -> bool:
+        """Say whether the filter names no place."""
+        return not (self.areas or self.points or self.polygon or self.bbox)
+
+
+class Role(StrEnum):
+    """What a key is for."""
+
+    SENDER = "sender"
+    RECEIVER = "receiver"
+    SENSOR = "sensor"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """An organisation: the codes it may alert for (`all` is the empty set with `everywhere`) and the CAP senders it may use (shell patterns)."""
+
+    id: str
+    name: str
+    codes: frozenset[str]
+    senders: tuple[str, ...]
+    everywhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as the store knows it: never the secret, only its SHA-256 (256 random bits need no slow hash)."""
+
+    id: str
+    tenant: str
+    role: Role
+    digest: bytes = field(repr=False)
+    created: datetime
+    exercise_only: bool = False
+    expires: datetime | None = None
+    revoked: datetime | None = None
+
+    def valid_at(self, now: datetime) -> bool:
+        """Say whether the key may be used at `now`."""
+        return self.revoked is None and (self.expires is None or now < self.expires)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A durable push: everything that `filter` wants goes to `target` by the adapter instance `channel`.
+
+    `options` are the adapter's own (a webhook's secret, its format): the adapter checked them when the subscription was made.
+    """
+
+    id: str
+    channel: str
+    target: str
+    filter: Filter
+    created: datetime
+    tenant: str | None = None
+    format: str = "json"
+    lang: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One alert for one target. `key` is the same on every attempt, so that the peer can drop a duplicate; `attempt` counts from 1."""
+
+    key: str
+    entry: Entry
+    subscription: Subscription
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A delivery that the peer took; `detail` is a word for the journal (an HTTP status, a message id)."""
+
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One measurement of one station, as the device said it.
+
+    `time` is the device's; `level_m` in metres above the station's zero; `rain_mm` over `period_s` seconds, or the running counter
+    `rain_total_mm`. Exactly one of the three values is set.
+    """
+
+    station: str
+    time: datetime
+    level_m: float | None = None
+    rain_mm: float | None = None
+    period_s: int | None = None
+    rain_total_mm: float | None = None
+    seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a rule would have an officer order: never sent by itself (sensors propose; the mayor orders)."""
+
+    id: str
+    station: str
+    tenant: str
+    made: datetime
+    level: int
+    areas: tuple[str, ...]
+    headline: str
+    state: str = "open"

@@ -1,0 +1,226 @@
+"""The whole adapter contract: what an adapter is, what it may be able to do, and all that the hub gives it.
+
+An adapter is a class `Adapter(name, config, hub)` found by an entry point in the group `lalert.adapters`; one block of configuration
+is one instance. What it can do is found by what it has: `deliver` makes it a `Channel`, `run` a `Source`, `routes` an
+`Endpoint`. The constructor stores, `__aenter__` acquires, `__aexit__` releases.
+
+An adapter classifies a failure (`TemporaryFailure`, `PermanentFailure`, `Gone`); whether, when and how long to retry is the hub's
+business alone. The built-in adapters use exactly this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+
+from aiohttp import web
+
+from lalert.clock import Clock
+from lalert.errors import Problem
+from lalert.model import Alert, Delivery, Entry, Filter, Outcome, Reading, Subscription
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = [
+    "Access",
+    "Adapter",
+    "Channel",
+    "Endpoint",
+    "Health",
+    "HubApi",
+    "Limits",
+    "Observed",
+    "Receipt",
+    "Route",
+    "Source",
+    "State",
+    "Text",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to a submission, given only once the alert is durable; `fresh` is False for an exact repeat.
+
+    `warnings` are what intake found worth telling the sender, such as a reference that this hub does not know.
+    """
+
+    entry: Entry
+    fresh: bool
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The answer to readings, given only once they are durable: how many were new, how many known, and (index, code) of those refused."""
+
+    accepted: int
+    duplicate: int
+    rejected: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What a person reads, already carrying the drill mark where one is due; `lang` is the language it is in."""
+
+    title: str
+    body: str
+    lang: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a channel can bear: deliveries under way at once per target and in all, and seconds that one may take."""
+
+    per_target: int = 1
+    in_flight: int = 64
+    timeout: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How an adapter sees itself; `detail` says what is wrong and what to do."""
+
+    ok: bool
+    detail: str = ""
+
+
+class Access(StrEnum):
+    """Who may call an endpoint's route."""
+
+    PUBLIC = "public"
+    SENDER = "sender"
+    RECEIVER = "receiver"
+    SENSOR = "sensor"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One address under the hub's HTTP, with who may call it."""
+
+    method: str
+    path: str
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    access: Access
+
+
+class State(Protocol):
+    """A small durable store of one adapter instance's own: values of at most 64 kB under keys of at most 200 characters."""
+
+    async def get(self, key: str) -> bytes | None: ...
+
+    async def put(self, key: str, value: bytes) -> None: ...
+
+    async def delete(self, key: str) -> None: ...
+
+
+class HubApi(Protocol):
+    """All that the hub gives to one adapter instance."""
+
+    @property
+    def base_url(self) -> str:
+        """Return the public address of this hub, without a trailing slash."""
+        ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def http(self) -> aiohttp.ClientSession:
+        """Return the guarded session: it refuses non-public addresses, follows no redirect and takes no proxy from the environment."""
+        ...
+
+    @property
+    def state(self) -> State: ...
+
+    async def submit(self, raw: bytes) -> Receipt:
+        """Hand in a CAP document in the name of the organisation that this instance is configured for; raises `Refused`, `Unavailable`."""
+        ...
+
+    async def observe(self, readings: Sequence[Reading]) -> Observed:
+        """Hand in readings; answers once they are durable. Raises `Unavailable`."""
+        ...
+
+    def subscribe(self, filter: Filter, after: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Entry]]:
+        """Follow what `filter` wants, after a position (None: from now on), in position order without a gap; raises `UnknownPosition`.
+
+        A follower that falls more than 1,000 entries behind is cut off with `Unavailable` and follows again from its last position.
+        """
+        ...
+
+    async def recent(self, filter: Filter, limit: int = 100) -> list[Entry]:
+        """Return the newest entries that `filter` wants, newest first."""
+        ...
+
+    async def save_subscription(self, subscription: Subscription) -> None:
+        """Keep a subscription of this instance's own (its `channel` is this instance's name)."""
+        ...
+
+    async def drop_subscription(self, subscription_id: str) -> bool: ...
+
+    async def subscriptions(self) -> list[Subscription]: ...
+
+    async def confirm(self, key: str) -> None:
+        """Note that the far end has confirmed the delivery with this key."""
+        ...
+
+    def text(self, alert: Alert, lang: str | None = None) -> Text:
+        """Return what a person reads of an alert, in `lang` where the alert or a template has it, with the drill mark."""
+        ...
+
+    def body(self, entry: Entry, format: str = "json", lang: str | None = None) -> bytes:
+        """Return an entry as `json`, `cap` (the document as received) or `geojson`; the bytes are made once for all who ask the same."""
+        ...
+
+
+class Adapter(Protocol):
+    """The base: constructed from its name, its checked configuration and the hub; an async context manager.
+
+    `Config` is a msgspec.Struct with defaults; unknown keys are refused for it.
+    """
+
+    Config: ClassVar[type[Any]]
+    name: str
+
+    def __init__(self, name: str, config: Any, hub: HubApi) -> None: ...  # noqa: ANN401  # each adapter narrows this to its own Config
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+@runtime_checkable
+class Channel(Protocol):
+    """Delivers to addressed targets."""
+
+    drill_safe: ClassVar[bool]
+    limits: ClassVar[Limits]
+
+    def check_subscription(self, subscription: Subscription) -> None:
+        """Raise `BadRequest` if the target or an option does not hold: asked once, before the subscription is saved."""
+        ...
+
+    async def deliver(self, delivery: Delivery) -> Outcome:
+        """Hand one alert to one target. `delivery.key` is the same on every attempt. Raises `TemporaryFailure`, `PermanentFailure`, `Gone`."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Brings alerts or readings in by itself."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        ...
+
+
+@runtime_checkable
+class Endpoint(Protocol):
+    """Answers HTTP under the hub's own address."""
+
+    def routes(self) -> Sequence[Route]: ...

@@ -1,0 +1,229 @@
+"""What a store must be able to do; the embedded one is in `store.sqlite`.
+
+One contract suite (`lalert.testing.StoreContract`) holds every implementation to these promises:
+
+- A method that writes returns only when what it wrote is durable: it survives `kill -9` and a power cut.
+- Two appends never share a position, positions rise in the order of commits, and `on_append` hears of entries in that order, once each.
+- A failed write leaves nothing behind.
+- A full disk or a queue at its bound is `Unavailable`, never an endless wait.
+
+Only `app.py` names a concrete store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from lalert.model import Alert, Entry, Facts, Key, Origin, Reading, Subscription, Tenant
+
+Revive = Callable[[bytes, frozenset[str]], tuple[Alert, Facts]]
+"""Rebuild what the log keeps as bytes: (raw document, jurisdiction codes) -> alert and facts. Handed in by the app."""
+
+OnAppend = Callable[[Sequence[Entry]], None]
+"""Told, on the event loop, of entries just made durable, in position order. Must not block, wait or raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The answer of `append`: `fresh` is False when the very same document had been accepted before."""
+
+    entry: Entry
+    fresh: bool
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands; everything but `RETRY` is settled."""
+
+    RETRY = "retry"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """What is remembered of one delivery that was tried or settled out of turn; `due` is set while it waits for another try."""
+
+    key: str
+    subscription: str
+    position: str
+    state: DeliveryState
+    attempts: int
+    due: datetime | None
+    detail: str
+    updated: datetime
+    confirmed: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A target with its cursor: everything at or before it is settled for this subscription, or has a row that says how it stands."""
+
+    subscription: Subscription
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReading:
+    """A reading with its order of arrival (`number` rises by one for each) and the time of receipt."""
+
+    number: int
+    tenant: str
+    reading: Reading
+    received: datetime
+
+
+class AlertLog(Protocol):
+    """The log of accepted alerts."""
+
+    @property
+    def newest(self) -> str:
+        """Return the position of the newest durable entry (`epoch-0` while there is none)."""
+        ...
+
+    def order(self, position: str) -> tuple[int, ...]:
+        """Return what makes two positions comparable; raises `UnknownPosition` for another epoch or the future, `BadRequest` for what is no position."""
+        ...
+
+    async def append(
+        self, alert: Alert, origin: Origin, received: datetime, facts: Facts, jurisdiction: frozenset[str]
+    ) -> Appended:
+        """Keep an alert for good and return it with its position, once it is durable.
+
+        De-duplicates on (sender, identifier, sent as an instant): the same bytes again give the first entry with `fresh=False`, other bytes raise
+        `Conflict`. The entry's incident is the one of the first known alert it refers to, else its own id. Raises `Unavailable` when the store
+        cannot take it now.
+        """
+        ...
+
+    async def read(self, after: str | None, limit: int) -> list[Entry]:
+        """Return up to `limit` entries that follow `after` (None: the oldest kept), rising; raises `UnknownPosition`."""
+        ...
+
+    async def latest(self, limit: int) -> list[Entry]:
+        """Return the newest `limit` entries, rising."""
+        ...
+
+    async def active(self, now: datetime) -> list[Entry]:
+        """Return what is in force at `now`, rising: the last of each incident, unless it is a Cancel, an Ack, an Error, or has expired."""
+        ...
+
+    async def entry(self, position: str) -> Entry | None:
+        """Return the entry at a position, or None."""
+        ...
+
+    async def find(self, alert_id: str) -> Entry | None:
+        """Return the entry with this permanent id, or None."""
+        ...
+
+    async def lineage(self, entry: Entry) -> list[Entry]:
+        """Return the earlier entries of every incident that `entry` continues or refers to, rising: those whose audience it must reach too."""
+        ...
+
+
+class Directory(Protocol):
+    """Organisations and their keys."""
+
+    async def save_tenant(self, tenant: Tenant) -> None:
+        """Add an organisation; raises `Conflict` if the id is taken."""
+        ...
+
+    async def tenants(self) -> list[Tenant]: ...
+
+    async def save_key(self, key: Key) -> None:
+        """Add a key; raises `NotFound` if its organisation does not exist."""
+        ...
+
+    async def keys(self) -> list[Key]: ...
+
+    async def revoke_key(self, key_id: str, now: datetime) -> None:
+        """Revoke for good; raises `NotFound`. Revoking twice keeps the first time."""
+        ...
+
+
+class Outbox(Protocol):
+    """Durable targets. Nothing is written when an alert is planned: a lane's cursor and the rows beyond it say all (see docs/adr)."""
+
+    async def save_subscription(self, subscription: Subscription, cursor: str) -> None:
+        """Add or replace a subscription; a new one hears everything after `cursor`, an old one keeps its own cursor."""
+        ...
+
+    async def drop_subscription(self, subscription_id: str) -> bool:
+        """Forget a subscription and its lane; its delivery rows stay as history. Returns False if there was none."""
+        ...
+
+    async def lanes(self) -> list[Lane]: ...
+
+    async def record(self, rows: Sequence[DeliveryRow], cursors: Mapping[str, str]) -> None:
+        """Write delivery rows (by key, the newer replaces) and move lanes' cursors (subscription id -> position), all or nothing."""
+        ...
+
+    async def unsettled(self) -> list[DeliveryRow]:
+        """Return every row at state `RETRY`, and every settled row beyond its lane's cursor: what a restart must know."""
+        ...
+
+    async def deliveries(self, subscription_id: str, limit: int) -> list[DeliveryRow]:
+        """Return the newest rows of a subscription, newest first."""
+        ...
+
+    async def delivery(self, key: str) -> DeliveryRow | None: ...
+
+
+class SensorLog(Protocol):
+    """Readings in order of arrival, and what the rules made of them."""
+
+    async def append_readings(self, tenant: str, readings: Sequence[Reading], received: datetime) -> list[StoredReading | None]:
+        """Keep readings; None stands for one known already (same station and device time, or same station and `seq`)."""
+        ...
+
+    async def readings(self, station: str, limit: int) -> list[StoredReading]:
+        """Return the newest `limit` readings of a station by device time, rising."""
+        ...
+
+    async def readings_after(self, number: int, limit: int) -> list[StoredReading]:
+        """Return readings in order of arrival after `number`: what a restarted rule engine still has to judge."""
+        ...
+
+    async def rule_state(self, station: str) -> bytes | None: ...
+
+    async def rule_states(self) -> dict[str, bytes]: ...
+
+    async def save_rule_states(self, states: Mapping[str, bytes], judged: int) -> None:
+        """Keep what the rules know of stations, and that every reading up to number `judged` has been judged, all or nothing."""
+        ...
+
+    async def judged(self) -> int:
+        """Return the number of the last reading that was judged; 0 at first."""
+        ...
+
+
+class StateStore(Protocol):
+    """A few small values per adapter instance."""
+
+    async def get(self, owner: str, key: str) -> bytes | None: ...
+
+    async def put(self, owner: str, key: str, value: bytes) -> None: ...
+
+    async def delete(self, owner: str, key: str) -> None: ...
+
+
+class Store(AlertLog, Directory, Outbox, SensorLog, StateStore, Protocol):
+    """Everything that is durable, in one place, so that one commit can hold it together."""
+
+    async def __aenter__(self) -> Store:
+        """Open it; raises `StoreError` if it is locked by another node, damaged, or its SQLite cannot be trusted."""
+        ...
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Finish what was taken and close."""
+        ...
+
+    async def check(self) -> None:
+        """Write and read a canary; raises `StoreError` or `Unavailable` when that does not work (for `/readyz`)."""
+        ...
