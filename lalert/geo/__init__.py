@@ -1,0 +1,17 @@
+"""Where things are: areas as geometry, municipality codes, the gazetteer. Pure: bytes are handed in."""
+
+from __future__ import annotations
+
+from lalert.geo.boundaries import read_boundaries as read_boundaries
+from lalert.geo.codes import check_digit as check_digit
+from lalert.geo.codes import normalise_code as normalise_code
+from lalert.geo.gazetteer import Gazetteer as Gazetteer
+from lalert.geo.gazetteer import Place as Place
+from lalert.geo.gazetteer import PlaceKind as PlaceKind
+from lalert.geo.shapes import area_geometry as area_geometry
+from lalert.geo.shapes import bbox as bbox
+from lalert.geo.shapes import circle_geometry as circle_geometry
+from lalert.geo.shapes import polygon_geometry as polygon_geometry
+from lalert.geo.shapes import repair as repair
+from lalert.geo.shapes import ring_problem as ring_problem
+from lalert.geo.shapes import to_geojson as to_geojson

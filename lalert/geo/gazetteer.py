@@ -1,0 +1,290 @@
+"""The table of prefectures, municipalities and wards: names, codes, what lies in what, and where it is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+import shapely
+
+from lalert.errors import LalertError
+from lalert.geo.boundaries import read_boundaries
+from lalert.geo.territories import Territories
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+MAX_SEARCH_TEXT: Final = 100
+
+_TABLE_ATTRIBUTION = "市区町村の一覧と範囲: japancode (MIT), jp-prefecture (MIT), Geolonia 住所データ (CC BY 4.0) を加工して作成"
+_N03_ATTRIBUTION = "市区町村の境界: 「国土数値情報（行政区域データ）」（国土交通省）を加工して作成"
+
+
+class PlaceKind(StrEnum):
+    """What a place is. The 23 special wards of Tokyo are municipalities; a former ward is one that was merged into others."""
+
+    PREFECTURE = "prefecture"
+    CITY_WITH_WARDS = "city-with-wards"
+    MUNICIPALITY = "municipality"
+    WARD = "ward"
+    FORMER_WARD = "former-ward"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One row of the gazetteer.
+
+    `code` has 2 digits for a prefecture and 6 otherwise, and so has `parent`, which is what the place lies in (None for a
+    prefecture). `prefecture` is the 2-digit code. `kana` is hiragana. (lon, lat) is the office, or of a prefecture the office
+    of its seat, in degrees. `successors` are the wards that took over a former ward.
+    """
+
+    code: str
+    name: str
+    kana: str
+    name_en: str
+    prefecture: str
+    kind: PlaceKind
+    lon: float
+    lat: float
+    parent: str | None
+    successors: tuple[str, ...] = ()
+
+
+class Gazetteer:
+    """Places by code, by name and by position. A value: installing boundaries makes another one.
+
+    Codes are taken and given as `normalise_code` spells them: 2 digits for a prefecture, else 6.
+    """
+
+    def __init__(
+        self,
+        places: Iterable[Place],
+        outlines: Mapping[str, str],
+        official: Mapping[str, BaseGeometry] | None = None,
+    ) -> None:
+        self._by_code = {place.code: place for place in places}
+        self._outlines = outlines
+        self._official = official or {}
+        self._children: dict[str, list[Place]] = {}
+        for place in self.places():
+            if place.parent:
+                self._children.setdefault(place.parent, []).append(place)
+        wards = {
+            code: [ward.code for ward in children]
+            for code, children in self._children.items()
+            if len(code) == 6
+        }
+        self._territories = Territories(outlines, wards, self._official)
+        self._joined: dict[str, BaseGeometry] = {}
+
+    @classmethod
+    def from_csv(cls, table: bytes) -> Self:
+        """Return the gazetteer of a table that scripts/build_gazetteer.py made. Raises LalertError naming the line at fault."""
+        places: list[Place] = []
+        outlines: dict[str, str] = {}
+        rows = csv.reader(io.StringIO(table.decode()))
+        columns = next(rows, [])
+        try:
+            picked = itemgetter(*(columns.index(name) for name in _COLUMNS))
+            for row in rows:
+                place, outline = _place(*picked(row))
+                places.append(place)
+                if outline:
+                    outlines[place.code] = outline
+        except (LookupError, ValueError, csv.Error) as error:
+            raise LalertError(f"the gazetteer's table, line {rows.line_num}: {error}") from None
+        return cls(places, outlines)
+
+    def with_boundaries(self, geojson: bytes) -> Self:
+        """Return a gazetteer with official boundaries besides those it has; for a code that comes twice, the later file counts.
+
+        Takes N03 GeoJSON (see `read_boundaries`). Boundaries of former wards are passed over: today's wards are drawn
+        otherwise. Raises InvalidGeometry or TooLarge.
+        """
+        official = {
+            code: boundary
+            for code, boundary in read_boundaries(geojson).items()
+            if code not in self._by_code or self._by_code[code].kind is not PlaceKind.FORMER_WARD
+        }
+        return type(self)(self._by_code.values(), self._outlines, {**self._official, **official})
+
+    @property
+    def boundaries(self) -> Literal["official", "points"]:
+        """Say whether official boundaries were installed, or all territories are made from the points of towns."""
+        return "official" if self._official else "points"
+
+    @property
+    def attribution(self) -> str:
+        """Return whom to name where this data, or a map made with it, is shown."""
+        return f"{_N03_ATTRIBUTION} / {_TABLE_ATTRIBUTION}" if self._official else _TABLE_ATTRIBUTION
+
+    def place(self, code: str) -> Place | None:
+        """Return the place of a code, former wards included."""
+        return self._by_code.get(code)
+
+    def places(self) -> tuple[Place, ...]:
+        """Return every place of today in the order of codes, a prefecture before its municipalities."""
+        return tuple(place for place in self._by_code.values() if place.kind is not PlaceKind.FORMER_WARD)
+
+    def children(self, code: str) -> tuple[Place, ...]:
+        """Return the municipalities of a prefecture or the wards of a designated city."""
+        return tuple(self._children.get(code, ()))
+
+    def prefecture_of(self, code: str) -> Place | None:
+        """Return the prefecture of a code, known or not; None where its first two digits are no prefecture."""
+        return self._by_code.get(code[:2])
+
+    def reach(self, codes: Iterable[str]) -> frozenset[str]:
+        """Return the codes with everything above and below them: whom an alert for them concerns, and the other way about.
+
+        A city's alert concerns its wards, a ward's alert whoever follows the city or the prefecture. A former ward and the wards
+        that took it over concern one another. An unknown code stays as it is and concerns its prefecture.
+        """
+        reached: set[str] = set()
+        for code in codes:
+            reached |= self._relations.get(code) or {code, code[:2]}
+        return frozenset(reached)
+
+    @cached_property
+    def _relations(self) -> dict[str, set[str]]:
+        relations: dict[str, set[str]] = {code: {code} for code in self._by_code}
+        for place in self._by_code.values():
+            above = place.parent
+            while above:
+                relations[place.code].add(above)
+                relations[above].add(place.code)
+                above = self._by_code[above].parent
+            for successor in place.successors:
+                relations[place.code].add(successor)
+                relations[successor].add(place.code)
+        return relations
+
+    def search(self, text: str, limit: int = 20) -> tuple[Place, ...]:
+        """Return at most `limit` places of today whose name, reading, English name or code has the text in it, best first.
+
+        Kanji, kana of either kind and romaji are taken, with or without the prefecture's name before; long vowels may be
+        written in any way. The whole name comes before its beginning, that before its middle, the larger place before the smaller.
+        """
+        wanted = _fold(text[:MAX_SEARCH_TEXT])
+        if not wanted:
+            return ()
+        found = [
+            (min(_rank(key, wanted) for key in keys.split("\n")), size, place.code)
+            for size, place, keys in self._keys
+            if wanted in keys
+        ]
+        return tuple(self._by_code[code] for *_, code in sorted(found)[: max(limit, 0)])
+
+    @cached_property
+    def _keys(self) -> list[tuple[int, Place, str]]:
+        sizes = {kind: size for size, kind in enumerate(PlaceKind)}
+        return [
+            (sizes[place.kind], place, "\n".join(dict.fromkeys(map(_fold, self._names(place)))))
+            for place in self.places()
+        ]
+
+    def _names(self, place: Place) -> Iterator[str]:
+        """Yield what a place may be called: with and without its kind (市, Town), its prefecture and its city."""
+        yield from (place.name, place.kana, place.name_en, place.code, place.name[:-1])
+        yield re.sub(r" (City|Town|Village|Prefecture|Ward, .*)$", "", place.name_en)
+        if place.parent:
+            yield self._by_code[place.prefecture].name + place.name
+            yield place.name.removeprefix(self._by_code[place.parent].name)
+            yield place.kana.removeprefix(self._by_code[place.parent].kana)
+
+    def official(self, code: str) -> bool:
+        """Say whether the territory of this very code is an official boundary, rather than made from points or joined."""
+        return code in self._official
+
+    def geometry(self, code: str) -> BaseGeometry | None:
+        """Return the territory of a place in (lon, lat) degrees, or None of an unknown code.
+
+        The official boundary where one is installed. Else an outline made from the points of its towns, 3 km too wide, so
+        that it errs on the side of telling people (docs/gazetteer.md). A city is the union of its wards, a prefecture that of its
+        municipalities, a former ward that of its successors.
+        """
+        if code in self._territories.leaves:
+            return self._territories.leaves[code]
+        if code not in self._joined and code in self._by_code:
+            self._joined[code] = self._join(self._by_code[code])
+        return self._joined.get(code)
+
+    def _join(self, place: Place) -> BaseGeometry:
+        if place.kind is PlaceKind.CITY_WITH_WARDS:
+            return self._territories.city(place.code)
+        parts = place.successors or [child.code for child in self.children(place.code)]
+        return shapely.union_all([self.geometry(part) for part in parts])
+
+    def codes_of(self, geometry: BaseGeometry) -> frozenset[str]:
+        """Return the 6-digit codes of the municipalities and wards that a geometry in (lon, lat) degrees touches.
+
+        Wards stand for their city. Where a boundary is official, a surface must share more than the border with it; where it is not,
+        meeting the generous outline is enough. A point or line counts for both sides of a border. Raises InvalidGeometry for a
+        geometry that is not valid.
+        """
+        return self._territories.touching(geometry)
+
+
+_COLUMNS = ("code6", "kind", "parent", "name", "kana", "name_en", "lon", "lat", "successors", "outline")
+_KINDS = {str(kind): kind for kind in PlaceKind}
+
+
+def _place(
+    code: str,
+    kind: str,
+    parent: str,
+    name: str,
+    kana: str,
+    name_en: str,
+    lon: str,
+    lat: str,
+    successors: str,
+    outline: str,
+) -> tuple[Place, str]:
+    prefecture = code[:2]
+    place = Place(
+        code=prefecture if kind == "prefecture" else code,
+        name=name,
+        kana=kana,
+        name_en=name_en,
+        prefecture=prefecture,
+        kind=_KINDS[kind],
+        lon=float(lon),
+        lat=float(lat),
+        parent=parent or None,
+        successors=tuple(successors.split()),
+    )
+    return place, outline
+
+
+def _rank(key: str, wanted: str) -> int:
+    if key == wanted:
+        return 0
+    if key.startswith(wanted):
+        return 1
+    return 2 if wanted in key else 3
+
+
+_KATAKANA_TO_HIRAGANA = {katakana: katakana - 0x60 for katakana in range(ord("ァ"), ord("ヶ") + 1)}
+_SPELLINGS = _KATAKANA_TO_HIRAGANA | str.maketrans({"ヶ": "け", "ゖ": "け", "\u0302": None, "\u0304": None})
+_SOUNDS = re.compile(r"o(?:u|o|h(?![aiueo]))+|uu|n(?=[bmp])")
+_SEPARATORS = re.compile(r"[\s'’,・-]+")
+
+
+def _fold(text: str) -> str:
+    """Return the text without what people spell in several ways: width, case, kana, long vowels (ō, ou, oo, oh), n or m, small ヶ."""
+    if not text.isascii():
+        # Decomposed to lose the macron of ō, and composed again to keep the marks of が.
+        text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text)).translate(_SPELLINGS)
+        text = unicodedata.normalize("NFC", text)
+    plain = _SEPARATORS.sub("", text.casefold())
+    return _SOUNDS.sub(lambda sound: sound[0][0] if sound[0] != "n" else "m", plain)

@@ -1,0 +1,287 @@
+"""Rings, circles and areas of an alert as shapely geometry, and geometry as GeoJSON; everything in (lon, lat) degrees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from lalert.errors import InvalidGeometry
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+    from lalert.model import Area
+
+MAX_RADIUS_M: Final = 20_000_000.0
+EARTH_RADIUS_M: Final = 6_371_008.8
+
+_CIRCLE_SIDES = 64
+_BIG_CIRCLE_SIDES = 256
+_BIG_CIRCLE_M = 500_000
+# The sphere differs from the ellipsoid of WGS 84 by at most 0.4 % between 24 and 45 degrees, and the side of a polygon, straight in
+# degrees, cuts off a sliver of a great circle: a half per cent more, and nobody within the radius is missed.
+_CIRCLE_MARGIN = 1.005
+# Nearer to a pole than this, sides that are straight in degrees follow the circle too badly.
+_POLAR_LATITUDE = 85.0
+# Joining the pieces of a ring that crosses itself costs time and memory for each crossing: 10,000 points in disorder have 25 million.
+_MAX_CROSSINGS = 5_000
+
+# A sound ring round the earth is 360 degrees long, and wiggles; one that goes round many times overlaps itself.
+_MAX_SPAN = 720
+
+_SENTENCES = {
+    "not-finite": "it has a coordinate that is not a finite number",
+    "out-of-range": "it leaves longitude -180..180 or latitude -90..90; was (lon, lat) taken for (lat, lon)?",
+    "too-few-points": "a ring needs at least four points, the last the same as the first",
+    "not-closed": "its last point must be the same as its first",
+    "zero-area": "all its points lie on one line, so that it encloses nothing",
+    "self-intersecting": "its border touches or crosses itself",
+}
+
+_LIMITS = np.array((180.0, 90.0))
+
+Floats = npt.NDArray[np.float64]
+
+
+def ring_problem(ring: Sequence[tuple[float, float]]) -> str | None:
+    """Return what is wrong with a ring, as a word, or None.
+
+    `not-finite`, `out-of-range`, `too-few-points`, `not-closed`, `zero-area` or `self-intersecting` (CAP 1.2, 3.2.4 <polygon>:
+    at least four points, first and last the same). Repeated points, the antimeridian and a pole inside are fine.
+    """
+    return _Ring.of(_points(ring)).problem
+
+
+def polygon_geometry(ring: Sequence[tuple[float, float]]) -> BaseGeometry:
+    """Return the polygon of a ring, split in two where it crosses the antimeridian.
+
+    An edge longer than 180 degrees of longitude is taken to go the other way, over the antimeridian; a ring that goes once round
+    the earth encloses the pole of its side. Raises InvalidGeometry for every `ring_problem`.
+    """
+    read = _Ring.of(_points(ring))
+    if read.problem:
+        raise InvalidGeometry(f"the polygon is not usable: {_SENTENCES[read.problem]}")
+    return _within_180(shapely.Polygon(read.flat))
+
+
+def repair(ring: Sequence[tuple[float, float]]) -> BaseGeometry:
+    """Return a valid geometry in which nobody whom the ring encloses is missed; of a sound ring, `polygon_geometry`.
+
+    An open ring is closed, one that crosses itself becomes all that it encloses, and where it does so thousands of times its
+    convex hull; a ring without area becomes its line or point. Raises InvalidGeometry for no points, and for coordinates that are no
+    numbers or out of range: there is no telling what was meant.
+    """
+    points = _points(ring)
+    if not len(points):
+        raise InvalidGeometry("the polygon has no points")
+    read = _Ring.of(np.vstack((points, points[:1])))
+    if read.problem in {"not-finite", "out-of-range"}:
+        raise InvalidGeometry(f"the polygon is not usable: {_SENTENCES[read.problem]}")
+    if read.problem in {"too-few-points", "zero-area"}:
+        return _within_180(shapely.convex_hull(shapely.MultiPoint(read.flat)))
+    if read.problem == "self-intersecting":
+        return _within_180(_enclosed(read.flat))
+    return _within_180(shapely.Polygon(read.flat))
+
+
+def circle_geometry(lon: float, lat: float, radius_m: float) -> BaseGeometry:
+    """Return a polygon around a circle on the globe; of radius 0 the point.
+
+    64 sides (more for radii that matter to nobody on the ground) that lie outside the circle, half a per cent away: whoever is within the
+    radius is in the polygon. A circle that comes near a pole becomes its whole band of latitudes. Raises InvalidGeometry for a
+    centre or radius that is no finite number or out of range (0 to 20,000 km).
+    """
+    if not all(map(math.isfinite, (lon, lat, radius_m))):
+        raise InvalidGeometry("the circle is not usable: its centre or radius is not a finite number")
+    if not (abs(lon) <= 180 and abs(lat) <= 90):
+        raise InvalidGeometry(
+            f"the circle is not usable: its centre {lon:g}, {lat:g} is not on the globe (lon, lat)"
+        )
+    if not 0 <= radius_m <= MAX_RADIUS_M:
+        raise InvalidGeometry(
+            f"the circle is not usable: its radius of {radius_m:g} m is not between 0 and {MAX_RADIUS_M:.0f} m"
+        )
+    if radius_m == 0:
+        return shapely.Point(lon, lat)
+    sides = _CIRCLE_SIDES if radius_m <= _BIG_CIRCLE_M else _BIG_CIRCLE_SIDES
+    angle = radius_m / EARTH_RADIUS_M * _CIRCLE_MARGIN / math.cos(math.pi / sides)
+    south, north = lat - math.degrees(angle), lat + math.degrees(angle)
+    if north > _POLAR_LATITUDE or south < -_POLAR_LATITUDE:
+        return shapely.box(
+            -180,
+            -90 if south < -_POLAR_LATITUDE else south,
+            180,
+            90 if north > _POLAR_LATITUDE else north,
+        )
+    bearing = np.linspace(0, 2 * np.pi, sides, endpoint=False)
+    phi = math.radians(lat)
+    sin_lat = math.sin(phi) * math.cos(angle) + math.cos(phi) * math.sin(angle) * np.cos(bearing)
+    east = np.arctan2(
+        np.sin(bearing) * math.sin(angle) * math.cos(phi), math.cos(angle) - math.sin(phi) * sin_lat
+    )
+    flat = np.column_stack((lon + np.degrees(east), np.degrees(np.arcsin(sin_lat))))
+    return _within_180(shapely.Polygon(flat))
+
+
+def area_geometry(area: Area, *, strict: bool = True) -> BaseGeometry:
+    """Return the union of an area's polygons and circles; empty where it has neither (its geocodes are the gazetteer's matter).
+
+    Strict, a ring with any `ring_problem` raises InvalidGeometry; otherwise it is repaired, so that an alert that was taken in with
+    a defect still reaches everybody inside.
+    """
+    ring_geometry = polygon_geometry if strict else repair
+    parts = [ring_geometry(ring) for ring in area.polygons]
+    parts += [circle_geometry(circle.lon, circle.lat, circle.radius_m) for circle in area.circles]
+    return parts[0] if len(parts) == 1 else shapely.union_all(parts)
+
+
+def bbox(geometry: BaseGeometry) -> tuple[float, float, float, float] | None:
+    """Return west, south, east, north in degrees, or None of an empty geometry.
+
+    Of a geometry that was split at the antimeridian, west is greater than east (RFC 7946, 5.2).
+    """
+    if geometry.is_empty:
+        return None
+    west, south, east, north = (float(bound) for bound in geometry.bounds)
+    if west == -180 and east == 180:
+        west, east = _around_the_gap(geometry)
+    return west, south, east, north
+
+
+def to_geojson(geometry: BaseGeometry) -> dict[str, object]:
+    """Return a GeoJSON geometry (RFC 7946): lon first, outer rings counterclockwise, at most 7 decimals (a centimetre)."""
+    if geometry.is_empty:
+        return {"type": "GeometryCollection", "geometries": []}
+    if geometry.geom_type == "GeometryCollection":
+        return {"type": "GeometryCollection", "geometries": [to_geojson(part) for part in geometry.geoms]}
+    return {"type": geometry.geom_type, "coordinates": _coordinates(shapely.orient_polygons(geometry))}
+
+
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    """A ring as read: its points without jumps at the antimeridian (`flat`, which may leave -180..180), and what is wrong with it."""
+
+    flat: Floats
+    problem: str | None
+
+    @classmethod
+    def of(cls, points: Floats) -> _Ring:
+        problem = _plain_problem(points)
+        if problem in {"not-finite", "out-of-range"}:
+            return cls(points, problem)
+        flat = _unwrapped(points)
+        if problem:
+            return cls(flat, problem)
+        polygon = shapely.Polygon(flat)
+        if shapely.is_valid(polygon) and (flat is points or np.ptp(flat[:, 0]) <= _MAX_SPAN):
+            return cls(flat, None)
+        level = shapely.area(shapely.convex_hull(polygon)) == 0
+        return cls(flat, "zero-area" if level else "self-intersecting")
+
+
+def _points(ring: Sequence[tuple[float, float]]) -> Floats:
+    return np.array(ring, dtype=np.float64).reshape(-1, 2)
+
+
+def _plain_problem(points: Floats) -> str | None:
+    if not (np.abs(points) <= _LIMITS).all():
+        return "out-of-range" if np.isfinite(points).all() else "not-finite"
+    if len(points) < 4:
+        return "too-few-points"
+    return None if (points[0] == points[-1]).all() else "not-closed"
+
+
+def _unwrapped(points: Floats) -> Floats:
+    """Return the ring with longitudes that run on over the antimeridian, closed over a pole if it goes round the earth."""
+    steps = np.diff(points[:, 0])
+    jumps = np.abs(steps) > 180
+    if not jumps.any():
+        return points
+    # A step of exactly 360 is one edge along a parallel in a box round the globe, but no step at all where the ring is
+    # drawn on both sides of the antimeridian: what gives a sound ring is meant.
+    if (np.abs(steps[jumps]) == 360).all() and len(points) > 3 and shapely.is_valid(shapely.Polygon(points)):
+        return points
+    lon = points[0, 0] + np.concatenate(([0.0], np.cumsum(steps - 360 * np.round(steps / 360))))
+    flat = np.column_stack((lon, points[:, 1]))
+    if abs(lon[-1] - lon[0]) < 180:
+        return flat
+    pole = math.copysign(90, points[:, 1].mean())
+    return np.vstack((flat, [(lon[-1], pole), (lon[0], pole), flat[0]]))
+
+
+def _within_180(geometry: BaseGeometry) -> BaseGeometry:
+    """Return the geometry cut at the antimeridian, all parts moved into -180..180."""
+    west, south, east, north = geometry.bounds
+    if west >= -180 and east <= 180:
+        return geometry
+    if east - west > _MAX_SPAN:  # only a ring to be repaired: each turn would cost a cut
+        return shapely.convex_hull(shapely.MultiPoint([(x, y) for x in (-180, 180) for y in (south, north)]))
+    parts = []
+    for turn in range(math.floor((west + 180) / 360), math.ceil((east + 180) / 360)):
+        shift = 360 * turn
+        part = shapely.intersection(geometry, shapely.box(shift - 180, -90, shift + 180, 90))
+        parts.append(shapely.transform(part, lambda lonlat, shift=shift: lonlat - (shift, 0)))
+    return shapely.union_all(_of_highest_dimension(parts))
+
+
+def _of_highest_dimension(geometries: list[BaseGeometry]) -> list[BaseGeometry]:
+    """Return the parts that count: a polygon with a side along the antimeridian leaves a line on the other side."""
+    parts = shapely.get_parts(shapely.get_parts(geometries))
+    dimensions = shapely.get_dimensions(parts)
+    return list(parts[dimensions == dimensions.max()])
+
+
+def _enclosed(flat: Floats) -> BaseGeometry:
+    """Return all that a ring encloses which crosses itself, whichever way it turns."""
+    hull = shapely.convex_hull(shapely.MultiPoint(flat))
+    if _tangled(flat):
+        return hull
+    faces = shapely.get_parts(shapely.polygonize([shapely.union_all(shapely.LineString(flat))]))
+    # A ring that goes back the way it came has no faces, however bent.
+    return shapely.coverage_union_all(faces) if len(faces) else hull
+
+
+def _tangled(flat: Floats) -> bool:
+    """Say whether the edges meet too often to be sorted out; stops counting as soon as that is certain."""
+    edges = shapely.linestrings(np.stack((flat[:-1], flat[1:]), axis=1))
+    tree = shapely.STRtree(edges)
+    # Each edge meets itself and its two neighbours; a crossing counts twice.
+    allowed = 3 * len(edges) + 2 * _MAX_CROSSINGS
+    met = 0
+    for start in range(0, len(edges), 8):
+        met += tree.query(edges[start : start + 8], predicate="intersects").shape[1]
+        if met > allowed:
+            return True
+    return False
+
+
+def _around_the_gap(geometry: BaseGeometry) -> tuple[float, float]:
+    """Return the western and eastern end of a geometry that touches the antimeridian from both sides."""
+    bounds = shapely.bounds(shapely.get_parts(geometry))
+    spans = bounds[np.argsort(bounds[:, 0])]
+    east_so_far = np.maximum.accumulate(spans[:, 2])[:-1]
+    gaps = spans[1:, 0] - east_so_far
+    if not len(gaps) or gaps.max() <= 0:
+        return -180.0, 180.0
+    widest = int(gaps.argmax())
+    return float(spans[widest + 1, 0]), float(east_so_far[widest])
+
+
+def _coordinates(geometry: BaseGeometry) -> list[Any]:
+    if geometry.geom_type == "Polygon":
+        return [_positions(ring) for ring in (geometry.exterior, *geometry.interiors)]
+    if geometry.geom_type.startswith("Multi"):
+        return [_coordinates(part) for part in geometry.geoms]
+    positions = _positions(geometry)
+    return positions[0] if geometry.geom_type == "Point" else positions
+
+
+def _positions(geometry: BaseGeometry) -> list[Any]:
+    positions: list[Any] = np.round(shapely.get_coordinates(geometry), 7).tolist()
+    return positions
