@@ -225,8 +225,8 @@ def alert_id(sender: str, identifier: str, sent: datetime) -> str:
 
     Made from the triple that CAP 3.2.1 calls the message's identity, `sent` as an instant, so that `+09:00` and `Z` spellings agree.
     """
-    instant = sent.astimezone(UTC).isoformat(timespec="seconds")
-    digest = hashlib.sha256("\x00".join((sender, identifier, instant)).encode()).digest()
+    instant = sent.astimezone(UTC).isoformat()
+    digest = hashlib.sha256(f"{sender}\x00{identifier}\x00{instant}".encode()).digest()
     return base64.b32encode(digest[:20]).decode().lower()
 
 

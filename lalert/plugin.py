@@ -146,7 +146,9 @@ class HubApi(Protocol):
         """Hand in readings; answers once they are durable. Raises `Unavailable`."""
         ...
 
-    def subscribe(self, filter: Filter, after: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Entry]]:
+    def subscribe(
+        self, filter: Filter, after: str | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Entry]]:
         """Follow what `filter` wants, after a position (None: from now on), in position order without a gap; raises `UnknownPosition`.
 
         A follower that falls more than 1,000 entries behind is cut off with `Unavailable` and follows again from its last position.
@@ -201,8 +203,11 @@ class Channel(Protocol):
     drill_safe: ClassVar[bool]
     limits: ClassVar[Limits]
 
-    def check_subscription(self, subscription: Subscription) -> None:
-        """Raise `BadRequest` if the target or an option does not hold: asked once, before the subscription is saved."""
+    def check_subscription(self, subscription: Subscription) -> Subscription:
+        """Return the subscription as it shall be kept, with what the channel itself adds (a signing secret); asked once, before it is saved.
+
+        Raises `BadRequest` if the target or an option does not hold. Checking what was returned changes nothing more.
+        """
         ...
 
     async def deliver(self, delivery: Delivery) -> Outcome:

@@ -178,8 +178,13 @@ class Outbox(Protocol):
 class SensorLog(Protocol):
     """Readings in order of arrival, and what the rules made of them."""
 
-    async def append_readings(self, tenant: str, readings: Sequence[Reading], received: datetime) -> list[StoredReading | None]:
-        """Keep readings; None stands for one known already (same station and device time, or same station and `seq`)."""
+    async def append_readings(
+        self, tenant: str, readings: Sequence[Reading], received: datetime
+    ) -> list[StoredReading | None]:
+        """Keep readings; None stands for one known already.
+
+        Known is the same quantity (level, rain, rain counter) of the same station with the same device time, or with the same `seq`.
+        """
         ...
 
     async def readings(self, station: str, limit: int) -> list[StoredReading]:
