@@ -1,0 +1,261 @@
+"""The judgement on an alert that reads: may this caller say this, about this place, now? Decided here and nowhere else.
+
+The rules are a table (`POLICY`), judged in its order; docs/adr/0004-intake-policy-table.md says why. Each rule is a pure function of one
+`Case`: it raises `Forbidden` or `Unauthenticated` where the caller may not, or yields problems. An error makes the alert invalid, a warning stays with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from lalert.cap import JIS_GEOCODE_NAMES
+from lalert.errors import (
+    Forbidden,
+    InvalidAlert,
+    InvalidCode,
+    InvalidGeometry,
+    Problem,
+    ProblemSeverity,
+    Unauthenticated,
+)
+from lalert.geo import Gazetteer, area_geometry, normalise_code
+from lalert.model import Alert, Area, Entry, Role, Status
+from lalert.tenancy import Caller, sender_allowed
+
+METRES_PER_DEGREE: Final = 90_000.0
+"""Fewer metres than a degree of longitude has south of 36 N or of latitude anywhere: a buffer made with it is never too small there."""
+
+PREFECTURES: Final = frozenset(f"{number:02d}" for number in range(1, 48))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the hub's operator may set.
+
+    `future` is how far ahead of the hub's clock `sent` may lie. `past` is how old it may be, None for any age: a late warning is worth
+    more than none, and what has expired is never sent as new. The buffers, in metres, widen a jurisdiction where its border is official or only approximate.
+    """
+
+    future: timedelta = timedelta(minutes=5)
+    past: timedelta | None = None
+    border_buffer_m: float = 2_000.0
+    approximate_buffer_m: float = 20_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Everything a rule may look at; `known` maps the ids that the alert refers to, to their entries, as far as the hub has them."""
+
+    alert: Alert
+    caller: Caller
+    now: datetime
+    known: Mapping[str, Entry]
+    gazetteer: Gazetteer
+    policy: Policy
+
+
+Rule = Callable[[Case], Iterator[Problem]]
+
+
+def judge(case: Case) -> tuple[Problem, ...]:
+    """Return the warnings that the sender should hear of; the alert may go out.
+
+    Raises `Unauthenticated`, `Forbidden`, or `InvalidAlert` with every problem found.
+    """
+    problems = [problem for rule in POLICY for problem in rule(case)]
+    if any(problem.severity is ProblemSeverity.ERROR for problem in problems):
+        raise InvalidAlert([*problems, *case.alert.defects])
+    return tuple(problems)
+
+
+def jurisdiction(caller: Caller) -> frozenset[str]:
+    """Return the codes that an alert without any place concerns: all that its organisation may alert for."""
+    if caller.tenant is None:
+        return frozenset()
+    return PREFECTURES if caller.tenant.everywhere else caller.tenant.codes
+
+
+def _belongs_to_somebody(case: Case) -> Iterator[Problem]:
+    if case.caller.tenant is None:
+        raise Unauthenticated("an alert needs a sender key: send it as `Authorization: Bearer KEY`")
+    key = case.caller.key
+    if key is not None and key.role is not Role.SENDER:
+        raise Forbidden(f"a {key.role} key may not submit alerts; use a sender key", code="wrong-role")
+    return iter(())
+
+
+def _speaks_for_itself(case: Case) -> Iterator[Problem]:
+    tenant = case.caller.tenant
+    assert tenant is not None
+    if not sender_allowed(tenant, case.alert.sender):
+        allowed = ", ".join(tenant.senders[:5])
+        raise Forbidden(
+            f"sender {case.alert.sender!r} is not one of this key's senders ({allowed})",
+            code="sender-not-yours",
+        )
+    return iter(())
+
+
+def _drill_key_drills(case: Case) -> Iterator[Problem]:
+    key = case.caller.key
+    if key is not None and key.exercise_only and case.alert.status not in (Status.EXERCISE, Status.TEST):
+        raise Forbidden(
+            f"this key is for exercises only and cannot send status {case.alert.status}; use status Exercise or Test",
+            code="exercise-only-key",
+        )
+    return iter(())
+
+
+def _not_a_draft(case: Case) -> Iterator[Problem]:
+    # CAP 1.2, 3.2.1 <status>: Draft is "not actionable in its current form", so there is nobody to send it to.
+    if case.alert.status is Status.DRAFT:
+        yield Problem(
+            "HUB-STATUS-DRAFT",
+            ProblemSeverity.ERROR,
+            "/alert/status",
+            0,
+            "a Draft is never sent out",
+            "下書き(Draft)は配信できません",
+            "submit it with status Actual, Exercise or Test",
+        )
+
+
+def _clock_agrees(case: Case) -> Iterator[Problem]:
+    sent, now, policy = case.alert.sent, case.now, case.policy
+    if sent > now + policy.future:
+        yield Problem(
+            "HUB-SENT-FUTURE",
+            ProblemSeverity.ERROR,
+            "/alert/sent",
+            0,
+            f"sent is {_minutes(sent - now)} ahead of the hub's clock ({now.isoformat(timespec='seconds')})",
+            "sent がハブの時計より先の時刻です",
+            "check the sender's clock and its offset from UTC",
+        )
+    if policy.past is not None and sent < now - policy.past:
+        yield Problem(
+            "HUB-SENT-PAST",
+            ProblemSeverity.ERROR,
+            "/alert/sent",
+            0,
+            f"sent is {_minutes(now - sent)} behind the hub's clock ({now.isoformat(timespec='seconds')})",
+            "sent が古すぎます",
+            "check the sender's clock and its offset from UTC",
+        )
+
+
+def _inside_its_jurisdiction(case: Case) -> Iterator[Problem]:
+    tenant = case.caller.tenant
+    assert tenant is not None
+    if tenant.everywhere:
+        return iter(())
+    for path, area in _areas(case.alert):
+        for code in _declared(area):
+            if not tenant.codes & _upwards(code, case.gazetteer):
+                raise Forbidden(
+                    f"{path}: {code} is not one of the places that {tenant.id} may alert for",
+                    code="area-not-yours",
+                )
+        if (area.polygons or area.circles) and not _covered(area, case):
+            raise Forbidden(
+                f"{path}: the drawn area reaches beyond the places that {tenant.id} may alert for",
+                code="area-not-yours",
+            )
+    return iter(())
+
+
+def _refers_to_its_own(case: Case) -> Iterator[Problem]:
+    tenant = case.caller.tenant
+    assert tenant is not None
+    for number, reference in enumerate(case.alert.references, 1):
+        entry = case.known.get(reference.id)
+        if entry is None:
+            yield Problem(
+                "HUB-REFERENCE-UNKNOWN",
+                ProblemSeverity.WARNING,
+                "/alert/references",
+                0,
+                f"reference {number} ({reference.identifier}) is not known to this hub",
+                f"参照先 {reference.identifier} はこのハブに記録がありません",
+                "it is kept and joined if that alert arrives later",
+            )
+        elif entry.origin.tenant != tenant.id:
+            raise Forbidden(
+                f"/alert/references: {reference.identifier} was issued by another organisation",
+                code="reference-not-yours",
+            )
+        elif entry.alert.status is not case.alert.status:
+            # A drill must never change what is shown of a real alert, nor the other way about.
+            yield Problem(
+                "HUB-REFERENCE-STATUS",
+                ProblemSeverity.ERROR,
+                "/alert/references",
+                0,
+                f"this is {case.alert.status} but refers to {reference.identifier}, which is {entry.alert.status}",
+                "訓練・試験の電文で本番の情報を(またはその逆を)更新・取消することはできません",
+                "refer only to alerts of the same status",
+            )
+
+
+POLICY: Final[tuple[Rule, ...]] = (
+    _belongs_to_somebody,
+    _speaks_for_itself,
+    _drill_key_drills,
+    _not_a_draft,
+    _inside_its_jurisdiction,
+    _refers_to_its_own,
+    _clock_agrees,
+)
+
+
+def _areas(alert: Alert) -> Iterator[tuple[str, Area]]:
+    for i, info in enumerate(alert.infos, 1):
+        for a, area in enumerate(info.areas, 1):
+            yield f"/alert/info[{i}]/area[{a}]", area
+
+
+def _declared(area: Area) -> Iterator[str]:
+    for geocode in area.geocodes:
+        if geocode.name in JIS_GEOCODE_NAMES:
+            try:
+                yield normalise_code(geocode.value)
+            except InvalidCode as error:
+                raise Forbidden(f"{area.area_desc}: {error.detail}", code="area-not-yours") from error
+
+
+def _upwards(code: str, gazetteer: Gazetteer) -> frozenset[str]:
+    place = gazetteer.place(code)
+    parent = {place.parent} if place is not None and place.parent else set()
+    return frozenset({code, code[:2], *parent})
+
+
+def _covered(area: Area, case: Case) -> bool:
+    assert case.caller.tenant is not None
+    official = case.gazetteer.boundaries == "official"
+    metres = case.policy.border_buffer_m if official else case.policy.approximate_buffer_m
+    home = _home(case.gazetteer, case.caller.tenant.codes, metres)
+    try:
+        drawn = area_geometry(replace(area, geocodes=()))
+    except InvalidGeometry as error:
+        raise Forbidden(f"{area.area_desc}: {error.detail}", code="area-not-yours") from error
+    return bool(home.covers(drawn))
+
+
+@lru_cache(maxsize=256)
+def _home(gazetteer: Gazetteer, codes: frozenset[str], buffer_m: float) -> BaseGeometry:
+    home = shapely.union_all([gazetteer.geometry(code) for code in sorted(codes)]).buffer(
+        buffer_m / METRES_PER_DEGREE
+    )
+    shapely.prepare(home)
+    return home
+
+
+def _minutes(span: timedelta) -> str:
+    return f"{span.total_seconds() / 60:.0f} minutes"

@@ -1,0 +1,18 @@
+"""Who may do what: organisations, their keys, and the rights that follow."""
+
+from lalert.tenancy.admin import Administration, NewKey
+from lalert.tenancy.keys import ANONYMOUS, Caller, KeyRing, new_secret, secret_digest
+from lalert.tenancy.rights import may_see, require, sender_allowed
+
+__all__ = [
+    "ANONYMOUS",
+    "Administration",
+    "Caller",
+    "KeyRing",
+    "NewKey",
+    "may_see",
+    "new_secret",
+    "require",
+    "secret_digest",
+    "sender_allowed",
+]

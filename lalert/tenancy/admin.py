@@ -1,0 +1,118 @@
+"""Making and listing organisations and keys: the same functions for the command line, the local socket and the setup page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from lalert.clock import Clock
+from lalert.errors import BadRequest, NotFound
+from lalert.model import Key, Role, Tenant
+from lalert.tenancy.keys import new_key_id, new_secret, secret_digest
+
+_ORG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_MAX_CODES = 2000
+_MAX_PATTERNS = 100
+
+
+class Directory(Protocol):
+    """What administration writes to."""
+
+    async def save_tenant(self, tenant: Tenant) -> None: ...
+
+    async def tenants(self) -> list[Tenant]: ...
+
+    async def save_key(self, key: Key) -> None: ...
+
+    async def keys(self) -> list[Key]: ...
+
+    async def revoke_key(self, key_id: str, now: datetime) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made; `secret` is shown once and kept nowhere."""
+
+    key: Key
+    secret: str
+
+
+class Administration:
+    """Acts on a directory; `normalise` turns a municipality code into its one form or raises `InvalidCode`."""
+
+    def __init__(self, directory: Directory, normalise: Callable[[str], str], clock: Clock) -> None:
+        self._directory = directory
+        self._normalise = normalise
+        self._clock = clock
+
+    async def create_org(
+        self, org: str, codes: Sequence[str], senders: Sequence[str], name: str = ""
+    ) -> Tenant:
+        """Add an organisation that may alert for `codes` (the word `all` alone: everywhere) as one of `senders`.
+
+        Raises `BadRequest`, `InvalidCode`, and `Conflict` if the id is taken.
+        """
+        if not _ORG.fullmatch(org):
+            raise BadRequest(
+                f"organisation id {org[:64]!r}: use 1-63 lower-case letters, digits and hyphens, such as hitoyoshi"
+            )
+        everywhere = list(codes) == ["all"]
+        wanted = [code for code in codes if code]
+        if not wanted or len(wanted) > _MAX_CODES:
+            raise BadRequest(f"codes: name 1 to {_MAX_CODES} municipality codes, or the word all")
+        patterns = tuple(pattern.strip() for pattern in senders if pattern.strip())
+        if not patterns or len(patterns) > _MAX_PATTERNS:
+            raise BadRequest(
+                f"senders: name 1 to {_MAX_PATTERNS} CAP senders, such as bousai@city.example or *@city.example"
+            )
+        tenant = Tenant(
+            id=org,
+            name=name or org,
+            codes=frozenset() if everywhere else frozenset(self._normalise(code) for code in wanted),
+            senders=patterns,
+            everywhere=everywhere,
+        )
+        await self._directory.save_tenant(tenant)
+        return tenant
+
+    async def orgs(self) -> list[Tenant]:
+        return await self._directory.tenants()
+
+    async def create_key(
+        self, org: str, role: Role, *, exercise_only: bool = False, expires: datetime | None = None
+    ) -> NewKey:
+        """Add a key; the answer is the only time that its secret is seen. Raises `NotFound` for an unknown organisation, `BadRequest`."""
+        now = self._clock.now()
+        if expires is not None and expires.tzinfo is None:
+            raise BadRequest("expires: give its offset too, such as 2027-03-31T23:59:59+09:00")
+        if expires is not None and expires <= now:
+            raise BadRequest("expires: lies in the past; give a time to come, with its offset")
+        if exercise_only and role is not Role.SENDER:
+            raise BadRequest("exercise-only: only a sender key can be limited to exercises")
+        secret = new_secret()
+        key = Key(
+            id=new_key_id(),
+            tenant=org,
+            role=role,
+            digest=secret_digest(secret),
+            created=now,
+            exercise_only=exercise_only,
+            expires=expires,
+        )
+        await self._directory.save_key(key)
+        return NewKey(key, secret)
+
+    async def keys(self, org: str | None = None) -> list[Key]:
+        return [key for key in await self._directory.keys() if org is None or key.tenant == org]
+
+    async def revoke_key(self, key_id: str) -> None:
+        """Revoke for good, by id or by the secret itself; open streams end within a second. Raises `NotFound`."""
+        known = {key.id: key for key in await self._directory.keys()}
+        digest = secret_digest(key_id)
+        found = known.get(key_id) or next((key for key in known.values() if key.digest == digest), None)
+        if found is None:
+            raise NotFound("no such key; `lalert key list` shows the ids")
+        await self._directory.revoke_key(found.id, self._clock.now())

@@ -1,0 +1,120 @@
+"""Keys: how they are made, recognised, and found invalid within half a second of being revoked anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Protocol
+
+from lalert.clock import Clock
+from lalert.errors import Unauthenticated
+from lalert.model import Key, Role, Tenant
+
+PREFIX = "lk_"
+MAX_SECRET = 200
+REFRESH_SECONDS = 0.5
+
+
+class Directory(Protocol):
+    """What the key ring reads: the store's organisations and keys."""
+
+    async def tenants(self) -> list[Tenant]: ...
+
+    async def keys(self) -> list[Key]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling: the organisation and key behind a request, or nobody."""
+
+    tenant: Tenant | None = None
+    key: Key | None = None
+
+    @property
+    def role(self) -> Role | None:
+        return self.key.role if self.key else None
+
+    @property
+    def audience(self) -> str | None:
+        """Return what decides which scopes this caller may see: its organisation, or None for the public."""
+        return self.tenant.id if self.tenant else None
+
+
+ANONYMOUS = Caller()
+
+
+def new_secret() -> str:
+    """Return a new secret of 256 random bits; the store keeps only its digest."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def new_key_id() -> str:
+    """Return a new public id of a key, fit for logs and lists."""
+    return "key-" + secrets.token_hex(6)
+
+
+def secret_digest(secret: str) -> bytes:
+    """Return what the store keeps of a secret. A plain SHA-256 is enough for 256 random bits: there is nothing to guess."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+class KeyRing:
+    """All organisations and keys in memory, refreshed from the store.
+
+    A key revoked by another process (the command line, another node) is refused within `REFRESH_SECONDS`.
+    """
+
+    def __init__(self, directory: Directory, clock: Clock) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._tenants: Mapping[str, Tenant] = MappingProxyType({})
+        self._by_digest: Mapping[bytes, Key] = MappingProxyType({})
+        self._by_id: Mapping[str, Key] = MappingProxyType({})
+
+    @property
+    def empty(self) -> bool:
+        """Say whether no key exists yet: the hub can then only be read."""
+        return not self._by_id
+
+    async def refresh(self) -> None:
+        """Read organisations and keys again."""
+        tenants = await self._directory.tenants()
+        keys = await self._directory.keys()
+        self._tenants = {tenant.id: tenant for tenant in tenants}
+        self._by_digest = {key.digest: key for key in keys}
+        self._by_id = {key.id: key for key in keys}
+
+    async def watch(self) -> None:
+        """Refresh for ever; owned by the app's task group."""
+        while True:
+            await self._clock.sleep(REFRESH_SECONDS)
+            await self.refresh()
+
+    def tenant(self, tenant_id: str) -> Tenant | None:
+        return self._tenants.get(tenant_id)
+
+    def tenants(self) -> list[Tenant]:
+        return list(self._tenants.values())
+
+    def identify(self, secret: str, now: datetime) -> Caller:
+        """Return who holds `secret`.
+
+        Raises `Unauthenticated` with one sentence for every cause, so that an answer tells nobody which keys exist. The look-up is by digest: its
+        timing says nothing about the secret.
+        """
+        key = self._by_digest.get(secret_digest(secret)) if len(secret) <= MAX_SECRET else None
+        tenant = self._tenants.get(key.tenant) if key else None
+        if key is None or tenant is None or not key.valid_at(now):
+            raise Unauthenticated(
+                "the key is not known or no longer valid; ask your hub's administrator for a new one"
+            )
+        return Caller(tenant, key)
+
+    def still_valid(self, key_id: str) -> bool:
+        """Say whether an open stream may go on."""
+        key = self._by_id.get(key_id)
+        return key is not None and key.valid_at(self._clock.now())
