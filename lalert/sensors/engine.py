@@ -1,0 +1,185 @@
+"""The edge of the sensors part: readings are kept, then judged in order of arrival, and what the rules decide is submitted like any other alert.
+
+Keeping and judging are apart, and judging always starts from the store: after a crash the same readings give the same
+decisions and the same documents, which the log recognises as repeats. So nothing fires twice and nothing is forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from lalert import cap
+from lalert.clock import Clock
+from lalert.errors import LalertError, Refused
+from lalert.model import Reading
+from lalert.plugin import Observed
+from lalert.sensors.rules import Act, Decision, Issued, State, step, told
+from lalert.sensors.station import STAGES, Station
+from lalert.sensors.warning import warning
+from lalert.store import StoredReading
+
+log = structlog.get_logger()
+
+BATCH = 500
+RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+
+Submit = Callable[[bytes, Station], Awaitable[object]]
+"""Hand in a station's CAP document; raises `Refused` where it may never go out, another `LalertError` where it may later."""
+
+
+class SensorLog(Protocol):
+    """What the engine asks of the store."""
+
+    async def append_readings(
+        self, tenant: str, readings: Sequence[Reading], received: datetime
+    ) -> list[StoredReading | None]: ...
+
+    async def readings(self, station: str, limit: int) -> list[StoredReading]: ...
+
+    async def readings_after(self, number: int, limit: int) -> list[StoredReading]: ...
+
+    async def rule_states(self) -> dict[str, bytes]: ...
+
+    async def save_rule_states(self, states: Mapping[str, bytes], judged: int) -> None: ...
+
+    async def judged(self) -> int: ...
+
+
+class Engine:
+    """Owns the stations' rules of this node; `run` judges for ever."""
+
+    def __init__(self, store: SensorLog, stations: Sequence[Station], submit: Submit, clock: Clock) -> None:
+        self._store = store
+        self._stations = {station.id: station for station in stations}
+        self._submit = submit
+        self._clock = clock
+        self._states: dict[str, State] = {}
+        self._news = asyncio.Event()
+
+    async def observe(self, tenant: str, readings: Sequence[Reading]) -> Observed:
+        """Keep an organisation's readings; answers once they are durable, the rules follow at once.
+
+        Rejected by index: `unknown-station` also stands for another organisation's, so that nobody learns what stations others have.
+        """
+        good: list[Reading] = []
+        rejected: list[tuple[int, str]] = []
+        for index, reading in enumerate(readings):
+            station = self._stations.get(reading.station)
+            if station is None or station.org != tenant:
+                rejected.append((index, "unknown-station"))
+            else:
+                good.append(reading)
+        kept = await self._store.append_readings(tenant, good, self._clock.now()) if good else []
+        fresh = sum(stored is not None for stored in kept)
+        if fresh:
+            self._news.set()
+        return Observed(fresh, len(kept) - fresh, tuple(rejected))
+
+    async def run(self) -> None:
+        """Judge what is in the store, then whatever comes, until cancelled."""
+        self._states = {name: _decode(raw) for name, raw in (await self._store.rule_states()).items()}
+        judged = await self._store.judged()
+        while True:
+            self._news.clear()
+            while batch := await self._store.readings_after(judged, BATCH):
+                changed: dict[str, bytes] = {}
+                for arrived in batch:
+                    await self._judge(arrived)
+                    name = arrived.reading.station
+                    if name in self._states:
+                        changed[name] = msgspec.json.encode(self._states[name])
+                judged = batch[-1].number
+                await self._store.save_rule_states(changed, judged)
+            await self._news.wait()
+
+    async def _judge(self, arrived: StoredReading) -> None:
+        station = self._stations.get(arrived.reading.station)
+        if station is None:
+            return
+        state, decision = step(station, self._states.get(station.id, State()), arrived)
+        if decision is not None:
+            state = told(state, await self._say(station, decision, state.issued))
+        self._states[station.id] = state
+
+    async def _say(self, station: Station, decision: Decision, before: Issued | None) -> Issued | None:
+        alert = warning(station, decision)
+        attempt = 0
+        while True:
+            try:
+                await self._submit(cap.render(alert), station)
+            except Refused as error:
+                log.error(
+                    "a station's warning was refused",
+                    station=station.id,
+                    code=error.error_code,
+                    detail=error.detail,
+                )
+                return before
+            except LalertError as error:
+                pause = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+                log.warning(
+                    "a station's warning must wait", station=station.id, detail=error.detail, again_in=pause
+                )
+                attempt += 1
+                await self._clock.sleep(pause)
+            else:
+                return (
+                    None
+                    if decision.act is Act.LIFT
+                    else Issued(alert.sender, alert.identifier, alert.sent_text)
+                )
+
+    def stations(self) -> list[dict[str, Any]]:
+        """Return every station with its thresholds and how it stands, ready for JSON."""
+        return [self._station_json(station) for station in self._stations.values()]
+
+    async def history(self, station: str, limit: int) -> list[dict[str, Any]]:
+        """Return a station's newest readings by device time, rising, ready for JSON."""
+        return [_reading_json(stored) for stored in await self._store.readings(station, limit)]
+
+    def _station_json(self, station: Station) -> dict[str, Any]:
+        state = self._states.get(station.id, State())
+        last, doubted = state.last, state.doubted
+        return {
+            "id": station.id,
+            "name": station.name,
+            "river": station.river,
+            "org": station.org,
+            "lon": station.lon,
+            "lat": station.lat,
+            "codes": list(station.codes),
+            "status": station.status.value,
+            "levels": {stage.name.lower(): level for stage, level in station.levels.items()},
+            "stage": state.stage.name.lower(),
+            "stage_name": STAGES[state.stage].name if state.stage in STAGES else None,
+            "time": last[0].isoformat(timespec="seconds") if last else None,
+            "level_m": last[1] if last else None,
+            "doubt": doubted[1] if doubted else None,
+            "warning": state.issued.identifier if state.issued else None,
+        }
+
+
+def _decode(raw: bytes) -> State:
+    return msgspec.json.decode(raw, type=State)
+
+
+def _reading_json(stored: StoredReading) -> dict[str, Any]:
+    reading = stored.reading
+    values = {
+        "level_m": reading.level_m,
+        "rain_mm": reading.rain_mm,
+        "period_s": reading.period_s,
+        "rain_total_mm": reading.rain_total_mm,
+        "seq": reading.seq,
+    }
+    return {
+        "time": reading.time.isoformat(timespec="seconds"),
+        "received": stored.received.isoformat(timespec="milliseconds"),
+        **{name: value for name, value in values.items() if value is not None},
+    }

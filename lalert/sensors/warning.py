@@ -1,0 +1,160 @@
+"""The CAP alert that a decision becomes: Japanese first, English second, made from the decision alone, so that the same decision is the same document."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+from lalert.model import (
+    Alert,
+    Area,
+    Certainty,
+    Circle,
+    Info,
+    MsgType,
+    NamedValue,
+    Reference,
+    Scope,
+    Severity,
+    Urgency,
+)
+from lalert.sensors.rules import Act, Decision
+from lalert.sensors.station import STAGES, Stage, Station
+
+JST: Final = timezone(timedelta(hours=9))
+VALID: Final = timedelta(hours=24)
+"""How long a warning stands if nothing more is heard: a gauge that has gone silent must not look like a river that has gone down."""
+
+GEOCODE: Final = "JISX0402"
+
+LIFTED: Final = {
+    "ja": "水位は下がりましたが、流れの速い川や冠水した場所には近づかないでください。避難情報は市町村の発表を確かめてください。",
+    "en": "The water has fallen, but keep away from fast rivers and flooded places. Check what your municipality says about evacuation.",
+}
+
+
+def warning(station: Station, decision: Decision) -> Alert:
+    """Return the alert for a decision.
+
+    Identifier and sent come from the reading, so that a decision made again after a crash is the same message, which the store knows already.
+    """
+    evidence = decision.evidence
+    sent = evidence.received.astimezone(JST).replace(microsecond=0)
+    measured = evidence.reading.time.astimezone(JST)
+    return Alert(
+        identifier=f"{station.id}-{measured:%Y%m%dT%H%M%S%f}-{decision.stage.name.lower()}",
+        sender=station.sender,
+        sent=sent,
+        sent_text=sent.isoformat(timespec="seconds"),
+        status=station.status,
+        msg_type=MsgType(decision.act.value),
+        scope=Scope.PUBLIC,
+        source=f"lalert station {station.id}",
+        note=_note(station, decision),
+        references=_references(decision),
+        infos=tuple(_info(station, decision, language) for language in ("ja", "en")),
+    )
+
+
+def _references(decision: Decision) -> tuple[Reference, ...]:
+    issued = decision.answers
+    if issued is None:
+        return ()
+    return (Reference(issued.sender, issued.identifier, issued.sent, datetime.fromisoformat(issued.sent)),)
+
+
+def _note(station: Station, decision: Decision) -> str | None:
+    if decision.act is not Act.LIFT:
+        return None
+    return (
+        f"{_place(station, 'ja')}の水位が{STAGES[Stage.CAUTION].name}を下回ったため、水位の警報を解除します。"
+    )
+
+
+def _info(station: Station, decision: Decision, language: str) -> Info:
+    japanese = language == "ja"
+    evidence = decision.evidence
+    text = STAGES.get(decision.stage)
+    sent = evidence.received.astimezone(JST).replace(microsecond=0)
+    return Info(
+        language=language,
+        categories=("Met",),
+        event="河川水位" if japanese else "River level",
+        response_types=("AllClear",)
+        if text is None
+        else ("Monitor",)
+        if decision.stage is Stage.CAUTION
+        else ("Prepare",),
+        urgency=text.urgency if text else Urgency.PAST,
+        severity=text.severity if text else Severity.MINOR,
+        certainty=Certainty.OBSERVED,
+        effective=sent,
+        onset=evidence.reading.time.astimezone(JST).replace(microsecond=0),
+        expires=sent + VALID,
+        sender_name=(station.sender_name if japanese else station.sender_name_en)
+        or station.sender_name
+        or None,
+        contact=station.contact or None,
+        headline=_headline(station, decision, language),
+        description=_description(station, decision, language),
+        instruction=(text.advice if japanese else text.advice_en) if text else LIFTED[language],
+        parameters=_parameters(station, decision),
+        areas=(_area(station, language),),
+    )
+
+
+def _headline(station: Station, decision: Decision, language: str) -> str:
+    place, text = _place(station, language), STAGES.get(decision.stage)
+    if language == "ja":
+        if text is None:
+            return f"{place} 水位の警報を解除"
+        verb = "到達" if decision.stage > decision.before else "まで低下"
+        return f"{place} {text.name}{'に' if verb == '到達' else ''}{verb}"
+    if text is None:
+        return f"{place}: river level warning lifted"
+    return f"{place}: {'reached' if decision.stage > decision.before else 'fallen to'} {text.name_en}"
+
+
+def _description(station: Station, decision: Decision, language: str) -> str:
+    reading = decision.evidence.reading
+    assert reading.level_m is not None
+    measured = reading.time.astimezone(JST)
+    level = station.levels.get(decision.stage)
+    text = STAGES.get(decision.stage)
+    if language == "ja":
+        named = f"({text.name} {level:.2f}m)" if text and level is not None else ""
+        return f"{measured.month}月{measured.day}日{measured.hour}時{measured.minute:02d}分の観測水位は{reading.level_m:.2f}mです{named}。自動観測による速報値です。"
+    named = f" ({text.name_en} {level:.2f} m)" if text and level is not None else ""
+    return f"Observed {reading.level_m:.2f} m at {measured:%H:%M} JST on {measured:%d %B}{named}. Automatic observation, not yet verified."
+
+
+def _parameters(station: Station, decision: Decision) -> tuple[NamedValue, ...]:
+    reading = decision.evidence.reading
+    named = [
+        ("kind", "river-level"),
+        ("station", station.id),
+        ("stage", decision.stage.name.lower()),
+        ("level_m", f"{reading.level_m:.2f}"),
+        ("observed", reading.time.isoformat(timespec="seconds")),
+        ("received", decision.evidence.received.isoformat(timespec="milliseconds")),
+    ]
+    if decision.stage in STAGES:
+        # 相当: what the level corresponds to. It is not the mayor's 警戒レベル, which only an order carries.
+        named += [
+            ("警戒レベル相当", str(int(decision.stage))),
+            ("threshold_m", f"{station.levels[decision.stage]:.2f}"),
+        ]
+    return tuple(NamedValue(name, value) for name, value in named)
+
+
+def _area(station: Station, language: str) -> Area:
+    described = (station.area if language == "ja" else station.area_en) or _place(station, language)
+    if station.codes:
+        return Area(described, geocodes=tuple(NamedValue(GEOCODE, code) for code in station.codes))
+    return Area(described, circles=(Circle(station.lon, station.lat, 5_000.0),))
+
+
+def _place(station: Station, language: str) -> str:
+    if language == "ja":
+        return f"{station.river} {station.name}".strip()
+    return f"{station.river_en or station.river} at {station.name_en or station.name}".removeprefix(" at ")
