@@ -1,0 +1,229 @@
+"""lalert.toml -> Settings: every mistake of a file reported at once, each with its place and the nearest right word."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import msgspec
+
+from lalert.errors import ConfigError
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Hub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[hub]: where the node listens and what it is called."""
+
+    name: str = "lalert"
+    host: str = "127.0.0.1"
+    port: int = 8080
+    data: str = "data"
+    base_url: str = ""
+    """The public address, when a proxy stands in front; else made from host and port."""
+
+
+class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[store]: bounds of the embedded store."""
+
+    queue: int = 10_000
+
+
+class Intake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[intake]: what is judged of an alert beyond CAP. Seconds and metres."""
+
+    future_s: float = 300.0
+    past_s: float | None = None
+    border_buffer_m: float = 2_000.0
+    approximate_buffer_m: float = 20_000.0
+
+
+class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[live]: bounds of the streams. Seconds and bytes."""
+
+    heartbeat_s: float = 15.0
+    max_connections: int = 20_000
+    max_per_address: int = 1_000
+    max_per_key: int = 1_000
+    buffer_bytes: int = 262_144
+    stall_s: float = 10.0
+
+
+class Outbound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[outbound]: networks that the hub may call although they are not public, such as a receiver inside the town hall."""
+
+    allow: tuple[str, ...] = ()
+
+
+class Map(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[map]: a tile server for the pages; none by default, the map then draws its own points and areas."""
+
+    tiles: str = ""
+    attribution: str = ""
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Water levels of a station in metres above its zero, rising: 水防団待機, 氾濫注意, 避難判断, 氾濫危険, 氾濫発生."""
+
+    standby_m: float | None = None
+    caution_m: float | None = None
+    evacuation_m: float | None = None
+    danger_m: float | None = None
+    flooding_m: float | None = None
+
+
+class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[[stations]]: a gauge, whose warnings go out in the name of `org` as `sender`."""
+
+    id: str
+    name: str
+    org: str
+    sender: str
+    codes: tuple[str, ...]
+    lon: float
+    lat: float
+    river: str = ""
+    name_en: str = ""
+    river_en: str = ""
+    area: str = ""
+    area_en: str = ""
+    sender_name: str = ""
+    sender_name_en: str = ""
+    contact: str = ""
+    thresholds: Thresholds = Thresholds()
+    hysteresis_m: float = 0.2
+    hold: int = 1
+    """How many readings in a row must stand at or above a threshold before it counts."""
+    status: str = "Actual"
+    """`Exercise` while a station is tried out: its warnings then go only to those who ask for drills."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file. Adapters: one block `[adapters.NAME]` is one instance; `type` names the adapter, the name itself where it is left out."""
+
+    hub: Hub = Hub()
+    store: Store = Store()
+    intake: Intake = Intake()
+    live: Live = Live()
+    outbound: Outbound = Outbound()
+    map: Map = Map()
+    stations: tuple[Station, ...] = ()
+    adapters: dict[str, dict[str, Any]] = {}
+
+    @property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Return `outbound.allow` as networks."""
+        return tuple(ip_network(text) for text in self.outbound.allow)
+
+
+DEFAULT_ADAPTERS: Mapping[str, Mapping[str, str]] = {
+    "webhook": {"type": "webhook"},
+    "feeds": {"type": "syndication"},
+}
+"""On unless a block of the same name says `enabled = false`."""
+
+
+def load(path: Path) -> Settings:
+    """Read a configuration file; raises `ConfigError` with every mistake."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read ({error.strerror})"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is not UTF-8 text (byte {error.start})"]) from error
+    return parse(text)
+
+
+def parse(text: str) -> Settings:
+    """Read a configuration; raises `ConfigError` with every mistake."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"not TOML: {error}"]) from error
+    mistakes: list[str] = []
+    settings = read(Settings, raw, "", mistakes)
+    if settings is not None:
+        mistakes += _contradictions(settings)
+    if mistakes or settings is None:
+        raise ConfigError(mistakes)
+    return settings
+
+
+def read(struct: type[S], raw: Mapping[str, Any], where: str, mistakes: list[str]) -> S | None:
+    """Make a struct of a table, adding one sentence to `mistakes` for each thing that does not hold; None if any did not."""
+    before = len(mistakes)
+    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    for key in raw:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f", did you mean {near[0]}?" if near else f"; known here: {', '.join(sorted(fields))}"
+            mistakes.append(f"{where}{key}: unknown key{hint}")
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in raw:
+            values[field.name] = _value(field.type, raw[name], f"{where}{name}", mistakes)
+        elif field.required:
+            mistakes.append(f"{where}{name}: is missing")
+    return None if len(mistakes) > before else struct(**values)
+
+
+def _value(kind: Any, raw: Any, where: str, mistakes: list[str]) -> Any:  # noqa: ANN401  # as untyped as TOML is
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        if isinstance(raw, Mapping):
+            return read(kind, raw, f"{where}.", mistakes)
+        mistakes.append(f"{where}: must be a table")
+        return None
+    inner = get_args(kind)
+    if (
+        get_origin(kind) is tuple
+        and inner
+        and isinstance(inner[0], type)
+        and issubclass(inner[0], msgspec.Struct)
+    ):
+        if isinstance(raw, list):
+            return tuple(_value(inner[0], item, f"{where}[{i}]", mistakes) for i, item in enumerate(raw, 1))
+        mistakes.append(f"{where}: must be a list of tables")
+        return None
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        mistakes.append(f"{where}: {error}")
+        return None
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    mistakes: list[str] = []
+    if not 0 <= settings.hub.port <= 65_535:
+        mistakes.append(f"hub.port: {settings.hub.port} is no TCP port (0 to 65535)")
+    for number, network in enumerate(settings.outbound.allow, 1):
+        try:
+            ip_network(network)
+        except ValueError as error:
+            mistakes.append(f"outbound.allow[{number}]: {error}; write a network such as 10.1.0.0/16")
+    seen: set[str] = set()
+    for number, station in enumerate(settings.stations, 1):
+        where = f"stations[{number}]"
+        if station.id in seen:
+            mistakes.append(f"{where}.id: {station.id!r} stands twice")
+        seen.add(station.id)
+        if not (-180 <= station.lon <= 180 and -90 <= station.lat <= 90):
+            mistakes.append(
+                f"{where}: lon {station.lon}, lat {station.lat} is no place on Earth; are they swapped?"
+            )
+        if station.status not in ("Actual", "Exercise", "Test"):
+            mistakes.append(f"{where}.status: {station.status!r} must be Actual, Exercise or Test")
+        if not 1 <= station.hold <= 100:
+            mistakes.append(f"{where}.hold: {station.hold} must be 1 to 100 readings")
+        levels = [value for value in msgspec.structs.astuple(station.thresholds) if value is not None]
+        if levels != sorted(set(levels)):
+            mistakes.append(
+                f"{where}.thresholds: must rise from standby_m to flooding_m, each above the one before"
+            )
+    for name, block in settings.adapters.items():
+        if not isinstance(block.get("type", name), str):
+            mistakes.append(f"adapters.{name}.type: must be the name of an adapter")
+    return mistakes

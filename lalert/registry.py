@@ -1,0 +1,76 @@
+"""Adapters found by their entry points (group `lalert.adapters`) and made from their blocks of the configuration."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from lalert.config import DEFAULT_ADAPTERS, read
+from lalert.errors import ConfigError
+from lalert.plugin import Adapter, HubApi
+
+GROUP = "lalert.adapters"
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Return every adapter that is installed, by its name."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+class Plan:
+    """Which instances a configuration asks for: checked before anything starts, made once the hub is there."""
+
+    def __init__(self, blocks: Mapping[str, tuple[type[Adapter], Any, str | None]]) -> None:
+        self._blocks = blocks
+
+    def build(self, hub_for: Callable[[str, str | None], HubApi]) -> list[Adapter]:
+        """Construct every instance; `hub_for(name, org)` gives each its own view of the hub."""
+        return [kind(name, config, hub_for(name, org)) for name, (kind, config, org) in self._blocks.items()]
+
+    def names(self) -> list[str]:
+        return list(self._blocks)
+
+
+def plan(adapters: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """Check every `[adapters.NAME]` block against its adapter; raises `ConfigError` with every mistake.
+
+    `type`, `enabled` and `org` belong to the hub, the rest to the adapter's own `Config`.
+    """
+    points = installed()
+    mistakes: list[str] = []
+    blocks: dict[str, tuple[type[Adapter], Any, str | None]] = {}
+    for name, block in ({**DEFAULT_ADAPTERS} | {**adapters}).items():
+        own = dict(DEFAULT_ADAPTERS.get(name, {})) | dict(block)
+        kind_name, enabled, org = own.pop("type", name), own.pop("enabled", True), own.pop("org", None)
+        if not enabled:
+            continue
+        point = points.get(kind_name)
+        if point is None:
+            near = difflib.get_close_matches(str(kind_name), points, n=1)
+            hint = (
+                f"did you mean {near[0]}?"
+                if near
+                else f"installed are: {', '.join(sorted(points)) or 'none'}"
+            )
+            mistakes.append(f"adapters.{name}: no adapter {kind_name!r} is installed, {hint}")
+            continue
+        kind = _load(point, name, mistakes)
+        if kind is not None:
+            config = read(kind.Config, own, f"adapters.{name}.", mistakes)
+            blocks[name] = (kind, config, org)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return Plan(blocks)
+
+
+def _load(point: EntryPoint, name: str, mistakes: list[str]) -> type[Adapter] | None:
+    try:
+        kind: type[Adapter] = point.load()
+    except ImportError as error:
+        mistakes.append(
+            f"adapters.{name}: {error}; install what it needs: pip install 'lalert[{point.name}]'"
+        )
+        return None
+    return kind

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+
+from lalert import config, registry
+from lalert.errors import ConfigError
+
+
+def mistakes_of(text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text)
+    return caught.value.mistakes
+
+
+def test_an_empty_file_is_a_good_configuration() -> None:
+    settings = config.parse("")
+    assert settings == config.Settings()
+    assert (settings.hub.host, settings.hub.port) == ("127.0.0.1", 8080)
+
+
+def test_every_mistake_is_reported_at_once_with_its_place() -> None:
+    mistakes = mistakes_of(
+        """
+        [hub]
+        prot = 8081
+        port = "eighty"
+        [live]
+        heartbeat_s = "often"
+        [[stations]]
+        id = "a"
+        [outbound]
+        allow = 7
+        """
+    )
+    text = "\n".join(mistakes)
+    assert "hub.prot: unknown key, did you mean port?" in mistakes
+    assert "hub.port: Expected `int`, got `str`" in mistakes
+    assert "live.heartbeat_s: " in text
+    assert "outbound.allow: " in text
+    for missing in ("name", "org", "sender", "codes", "lon", "lat"):
+        assert f"stations[1].{missing}: is missing" in mistakes
+
+
+def test_an_unknown_section_is_named() -> None:
+    assert mistakes_of("[storage]\nx = 1\n")[0].startswith("storage: unknown key, did you mean store?")
+
+
+def test_what_is_no_toml_says_where() -> None:
+    assert "line 2" in mistakes_of("[hub]\nport = \n")[0]
+
+
+STATION = """
+[[stations]]
+id = "{id}"
+name = "人吉"
+org = "o"
+sender = "s@example"
+codes = ["432032"]
+lon = {lon}
+lat = {lat}
+{more}
+"""
+
+
+def station(id: str = "a", lon: float = 130.7, lat: float = 32.2, more: str = "") -> str:
+    return STATION.format(id=id, lon=lon, lat=lat, more=more)
+
+
+def test_a_station_must_hold() -> None:
+    assert config.parse(station()).stations[0].name == "人吉"
+    assert "'a' stands twice" in mistakes_of(station() + station())[0]
+    assert "are they swapped?" in mistakes_of(station(lon=32.2, lat=130.7))[0]
+    assert "must rise" in mistakes_of(station(more="thresholds = {caution_m = 3.0, danger_m = 2.0}"))[0]
+    assert "must rise" in mistakes_of(station(more="thresholds = {caution_m = 3.0, danger_m = 3.0}"))[0]
+    assert "Actual, Exercise or Test" in mistakes_of(station(more='status = "Draft"'))[0]
+    assert "1 to 100 readings" in mistakes_of(station(more="hold = 0"))[0]
+
+
+def test_networks_are_checked() -> None:
+    assert [str(n) for n in config.parse('[outbound]\nallow = ["10.1.0.0/16"]').networks] == ["10.1.0.0/16"]
+    assert "outbound.allow[1]" in mistakes_of('[outbound]\nallow = ["10.1.0.1/16"]')[0]
+
+
+def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("config")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(folder / "missing.toml")
+    (folder / "sjis.toml").write_bytes("# 人吉".encode("shift_jis"))
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        config.load(folder / "sjis.toml")
+
+
+def test_the_default_adapters_are_on_and_can_be_turned_off() -> None:
+    assert registry.plan({}).names() == ["webhook", "feeds"]
+    assert registry.plan({"feeds": {"enabled": False}}).names() == ["webhook"]
+
+
+def test_mistakes_in_adapter_blocks_are_reported_at_once_with_the_nearest_word() -> None:
+    with pytest.raises(ConfigError) as caught:
+        registry.plan({"webhook": {"timout": 3}, "hook2": {"type": "webhok"}})
+    assert caught.value.mistakes == (
+        "adapters.webhook.timout: unknown key, did you mean timeout_s?",
+        "adapters.hook2: no adapter 'webhok' is installed, did you mean webhook?",
+    )
