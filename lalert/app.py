@@ -1,0 +1,333 @@
+"""The composition root: the only place that builds things. A `Node` is a whole hub, also inside a test."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from lalert import cap, intake, matching, registry, resources, texts
+from lalert.bus.local import LocalBus
+from lalert.clock import Clock, SystemClock
+from lalert.config import Settings
+from lalert.config import Station as StationConfig
+from lalert.dispatch import Dispatcher, guarded_session
+from lalert.errors import StoreError
+from lalert.geo import Gazetteer, normalise_code
+from lalert.hub import AdapterHub, Hub
+from lalert.live import Live, LiveSettings
+from lalert.matching import FilterIndex
+from lalert.model import Alert, Entry, Facts, Filter, OriginKind, Status
+from lalert.plugin import Adapter, Channel, Endpoint, Source
+from lalert.sensors import Engine, Stage, Station
+from lalert.store.sqlite import SqliteStore
+from lalert.tenancy import Administration, Caller, KeyRing, may_see
+from lalert.web import admin, pages
+from lalert.web.context import FirstKeys
+from lalert.web.health import Metrics
+from lalert.web.server import Site, make_admin_app, make_app
+
+log = structlog.get_logger()
+
+STOP_SECONDS = 10.0
+BOUNDARIES = "boundaries"
+DATABASE = "lalert.db"
+SETUP_LINK = "setup-link"
+
+
+class Node:
+    """One hub process: store, fan-out, adapters, sensors and HTTP, started and stopped together.
+
+    `async with Node(settings) as node:` serves until the block ends. Raises `ConfigError` and `StoreError` before anything is opened to the
+    network.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.data = Path(settings.hub.data)
+        self.setup_link: Path | None = None
+        self._plan = registry.plan(settings.adapters)
+        self._stack = AsyncExitStack()
+        self._port = settings.hub.port
+        self._stopping = False
+
+    @property
+    def url(self) -> str:
+        """Return where the node listens."""
+        host = self.settings.hub.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
+
+    @property
+    def base_url(self) -> str:
+        """Return the public address: the configured one, else where the node listens."""
+        return self.settings.hub.base_url.rstrip("/") or self.url
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stopping = True
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        enter = self._stack.enter_async_context
+        make_private(self.data)
+        gazetteer = await asyncio.to_thread(load_gazetteer, self.data)
+        bus = LocalBus()
+        self.store = await enter(
+            SqliteStore(
+                self.data / DATABASE,
+                revive=partial(_revive, gazetteer),
+                on_append=bus.publish,
+                clock=self.clock,
+            )
+        )
+        self.keyring = KeyRing(self.store, self.clock)
+        await self.keyring.refresh()
+        self.administration = Administration(self.store, normalise_code, self.clock)
+        tasks = await enter(background())
+
+        self.live = await enter(
+            Live(
+                self.store,
+                bus,
+                index=partial(FilterIndex, gazetteer),
+                wants=partial(_wants, gazetteer),
+                body=texts.body,
+                may_see=_may_see,
+                key_valid=self.keyring.still_valid,
+                clock=self.clock,
+                settings=LiveSettings(**msgspec.structs.asdict(self.settings.live)),
+            )
+        )
+        limits = self.settings.intake
+        self.hub = Hub(
+            store=self.store,
+            live=self.live,
+            keyring=self.keyring,
+            gazetteer=gazetteer,
+            policy=intake.Policy(
+                timedelta(seconds=limits.future_s),
+                timedelta(seconds=limits.past_s) if limits.past_s is not None else None,
+                limits.border_buffer_m,
+                limits.approximate_buffer_m,
+            ),
+            clock=self.clock,
+            base_url=lambda: self.base_url,
+        )
+        session = await enter(guarded_session(self.settings.networks))
+        planned = self._plan.build(lambda name, org: AdapterHub(self.hub, name, org, session))
+        adapters: list[Adapter] = [await enter(adapter) for adapter in planned]
+        self.hub.channels = {adapter.name: adapter for adapter in adapters if isinstance(adapter, Channel)}
+        self.dispatcher = await enter(
+            Dispatcher(
+                self.store,
+                bus,
+                self.hub.channels,
+                wants=partial(_wants, gazetteer),
+                may_see=lambda subscription, entry: may_see(subscription.tenant, entry),
+                clock=self.clock,
+            )
+        )
+        self.hub.dispatcher = self.dispatcher
+        engine = Engine(
+            self.store, [_station(station) for station in self.settings.stations], self._warn, self.clock
+        )
+        self.hub.sensors = engine
+        tasks.start("keys", self.keyring.watch)
+        tasks.start("sensors", engine.run)
+        for adapter in adapters:
+            if isinstance(adapter, Source):
+                tasks.start(f"adapter {adapter.name}", adapter.run)
+        token = secrets.token_urlsafe(32) if self.keyring.empty else None
+        site = Site(
+            hub=self.hub,
+            streams=self.live,
+            stations=engine,
+            metrics=Metrics(self._gauges),
+            first_keys=FirstKeys(self.administration, token, self._claimed),
+            pages=pages.Site(
+                self.settings.hub.name,
+                gazetteer.attribution,
+                self.settings.map.tiles,
+                self.settings.map.attribution,
+            ),
+            endpoints=[adapter for adapter in adapters if isinstance(adapter, Endpoint)],
+            stopping=lambda: self._stopping,
+        )
+        self.application = make_app(site)
+        await self._serve(self.application, make_admin_app(self.administration, self.keyring.refresh))
+        self._write_setup_link(token)
+
+    async def _serve(self, public: web.Application, local: web.Application) -> None:
+        runner = web.AppRunner(
+            public, handler_cancellation=True, access_log=None, shutdown_timeout=STOP_SECONDS / 5
+        )
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        self._stack.push_async_callback(self.live.drain)
+        listener = web.TCPSite(runner, self.settings.hub.host, self.settings.hub.port, backlog=4096)
+        await listener.start()
+        self._port = runner.addresses[0][1]
+        local_runner = web.AppRunner(local, access_log=None, shutdown_timeout=1.0)
+        await local_runner.setup()
+        self._stack.push_async_callback(local_runner.cleanup)
+        with admin.socket_path(self.data) as path:
+            path.unlink(missing_ok=True)
+            await web.UnixSite(local_runner, path).start()
+            path.chmod(0o600)
+        self._stack.callback((self.data / admin.SOCKET_NAME).unlink, missing_ok=True)
+
+    async def _warn(self, raw: bytes, station: Station) -> object:
+        return await self.hub.submit(
+            raw, Caller(self.keyring.tenant(station.org)), OriginKind.SENSOR, station.id
+        )
+
+    def _gauges(self) -> dict[str, float]:
+        live = {f"live_{name}": float(value) for name, value in self.live.stats().items()}
+        return live | {f"dispatch_{name}": float(value) for name, value in self.dispatcher.stats().items()}
+
+    def _write_setup_link(self, token: str | None) -> None:
+        path = self.data / SETUP_LINK
+        path.unlink(missing_ok=True)
+        if token is not None:
+            path.touch(mode=0o600, exist_ok=False)
+            path.write_text(f"{self.base_url}/setup?token={token}\n", encoding="utf-8")
+            self.setup_link = path
+
+    async def _claimed(self) -> None:
+        await self.keyring.refresh()
+        (self.data / SETUP_LINK).unlink(missing_ok=True)
+        self.setup_link = None
+
+
+class Tasks:
+    """The node's background work: each task is restarted with a pause when it fails, and said so once per cause."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._running: list[asyncio.Task[None]] = []
+
+    def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        self._running.append(self._group.create_task(self._keep(name, work), name=name))
+
+    def stop(self) -> None:
+        for task in self._running:
+            task.cancel()
+
+    @staticmethod
+    async def _keep(name: str, work: Callable[[], Awaitable[None]]) -> None:
+        pause, cause = 0.5, ""
+        while True:
+            try:
+                await work()
+            except Exception as error:
+                if cause != repr(error):
+                    cause, pause = repr(error), 0.5
+                    log.exception("background work failed; it is started again", work=name)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 30.0)
+
+
+@asynccontextmanager
+async def background() -> AsyncIterator[Tasks]:
+    """Own background tasks for as long as the block lasts."""
+    async with asyncio.TaskGroup() as group:
+        tasks = Tasks(group)
+        try:
+            yield tasks
+        finally:
+            tasks.stop()
+
+
+def make_private(folder: Path) -> None:
+    """Create the data directory for its owner alone; raises `StoreError` if that cannot be."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot be made a data directory ({error.strerror}); choose another with --data"
+        ) from error
+
+
+def load_gazetteer(data: Path) -> Gazetteer:
+    """Return the gazetteer, with the official boundaries that are installed in the data directory; of two files the later name wins."""
+    gazetteer = Gazetteer.from_csv(resources.gazetteer_csv())
+    for file in sorted((data / BOUNDARIES).glob("*.geojson")):
+        gazetteer = gazetteer.with_boundaries(file.read_bytes())
+    return gazetteer
+
+
+def _revive(gazetteer: Gazetteer, raw: bytes, jurisdiction: frozenset[str]) -> tuple[Alert, Facts]:
+    alert = cap.parse(raw)
+    return alert, matching.facts_of(alert, gazetteer, jurisdiction)
+
+
+def _wants(gazetteer: Gazetteer, filter: Filter, entry: Entry, lineage: Sequence[Entry] = ()) -> bool:
+    return matching.wants(filter, entry, lineage, gazetteer)
+
+
+def _may_see(audience: Hashable, entry: Entry) -> bool:
+    return may_see(audience if isinstance(audience, str) else None, entry)
+
+
+def _station(config: StationConfig) -> Station:
+    thresholds = config.thresholds
+    levels = {
+        Stage.STANDBY: thresholds.standby_m,
+        Stage.CAUTION: thresholds.caution_m,
+        Stage.EVACUATION: thresholds.evacuation_m,
+        Stage.DANGER: thresholds.danger_m,
+        Stage.FLOODING: thresholds.flooding_m,
+    }
+    return Station(
+        id=config.id,
+        name=config.name,
+        org=config.org,
+        sender=config.sender,
+        codes=tuple(normalise_code(code) for code in config.codes),
+        lon=config.lon,
+        lat=config.lat,
+        river=config.river,
+        name_en=config.name_en,
+        river_en=config.river_en,
+        area=config.area,
+        area_en=config.area_en,
+        sender_name=config.sender_name,
+        sender_name_en=config.sender_name_en,
+        contact=config.contact,
+        levels={stage: level for stage, level in levels.items() if level is not None},
+        hysteresis_m=config.hysteresis_m,
+        hold=config.hold,
+        status=Status(config.status),
+    )
+
+
+@asynccontextmanager
+async def offline_administration(data: Path) -> AsyncIterator[Administration]:
+    """Open the store of a data directory for administration alone; raises `StoreError` while a node holds it."""
+    make_private(data)
+    clock = SystemClock()
+    gazetteer = load_gazetteer(data)
+    async with SqliteStore(
+        data / DATABASE, revive=partial(_revive, gazetteer), on_append=lambda _entries: None, clock=clock
+    ) as store:
+        yield Administration(store, normalise_code, clock)

@@ -1,0 +1,309 @@
+"""The hub itself: the one way in for every alert and reading, and what adapters and the web see of everything behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from lalert import cap, intake, matching, texts
+from lalert.clock import Clock
+from lalert.errors import BadRequest, NotFound, Refused, TooLarge, UnknownPosition
+from lalert.geo import Gazetteer
+from lalert.model import (
+    Alert,
+    Entry,
+    Facts,
+    Filter,
+    Origin,
+    OriginKind,
+    Reading,
+    Subscription,
+)
+from lalert.plugin import Channel, HubApi, Observed, Receipt, State, Text
+from lalert.store import DeliveryRow, Store
+from lalert.tenancy import Caller, KeyRing, may_see
+
+if TYPE_CHECKING:
+    import aiohttp
+
+OFF_LOOP_BYTES = 65_536
+"""A document larger than this is parsed in a thread: about 2 ms of work is the most that one alert may take from everybody else."""
+
+SCAN_LIMIT = 2_000
+"""How many entries one listing may look at: a narrow filter over a long log answers in pages, not in minutes."""
+
+
+class Follower(Protocol):
+    """What the hub asks of the live part."""
+
+    def follow(
+        self, filter: Filter, after: str | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Entry]]: ...
+
+
+class Deliverer(Protocol):
+    """What the hub asks of the durable part."""
+
+    async def subscribe(self, subscription: Subscription) -> None: ...
+
+    async def unsubscribe(self, subscription_id: str) -> bool: ...
+
+    async def history(self, subscription_id: str, limit: int = 100) -> list[DeliveryRow]: ...
+
+    async def redeliver(self, key: str) -> None: ...
+
+    async def confirm(self, key: str) -> None: ...
+
+    def subscriptions(self) -> list[Subscription]: ...
+
+
+class Observer(Protocol):
+    """What the hub asks of the sensors."""
+
+    async def observe(self, tenant: str, readings: Sequence[Reading]) -> Observed: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries of a listing, and the position to go on after."""
+
+    entries: tuple[Entry, ...]
+    next: str
+
+
+class Hub:
+    """Ties intake, store, live, dispatch and sensors together. Everything that gets in, gets in by `submit` and `observe`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        live: Follower,
+        keyring: KeyRing,
+        gazetteer: Gazetteer,
+        policy: intake.Policy,
+        clock: Clock,
+        base_url: Callable[[], str],
+    ) -> None:
+        self.store = store
+        self.live = live
+        self.keyring = keyring
+        self.gazetteer = gazetteer
+        self.clock = clock
+        self._policy = policy
+        self._base_url = base_url
+        self.channels: dict[str, Channel] = {}
+        self.dispatcher: Deliverer
+        self.sensors: Observer
+
+    @property
+    def base_url(self) -> str:
+        return self._base_url()
+
+    async def submit(
+        self, raw: bytes, caller: Caller, kind: OriginKind, remote: str | None = None
+    ) -> Receipt:
+        """Take a CAP document; returns once it is durable, and the fan-out is then under way.
+
+        Raises `TooLarge`, `NotXml`, `InvalidAlert`, `Unauthenticated`, `Forbidden`, `Conflict` or `Unavailable`; nothing is kept of what was refused.
+        """
+        if len(raw) > cap.MAX_BYTES:
+            raise TooLarge(f"the document has {len(raw)} bytes; the limit is {cap.MAX_BYTES}")
+        received = self.clock.now()
+        home = intake.jurisdiction(caller)
+        if len(raw) > OFF_LOOP_BYTES:
+            alert, facts = await asyncio.to_thread(self.read, raw, home)
+        else:
+            alert, facts = self.read(raw, home)
+        known = {ref.id: entry for ref in alert.references if (entry := await self.store.find(ref.id))}
+        warnings = intake.judge(intake.Case(alert, caller, received, known, self.gazetteer, self._policy))
+        origin = Origin(
+            kind=kind,
+            tenant=caller.audience,
+            key_id=caller.key.id if caller.key else None,
+            remote=remote,
+        )
+        appended = await self.store.append(
+            alert, origin, received, facts, home if facts.nowhere else frozenset()
+        )
+        return Receipt(appended.entry, appended.fresh, warnings)
+
+    def read(self, raw: bytes, home: frozenset[str]) -> tuple[Alert, Facts]:
+        """Parse a document and derive whom it concerns; `home` is the jurisdiction of one that names no place."""
+        alert = cap.parse(raw)
+        return alert, matching.facts_of(alert, self.gazetteer, home)
+
+    async def observe(self, readings: Sequence[Reading], tenant: str) -> Observed:
+        """Take readings of an organisation's stations; returns once they are durable. Raises `Unavailable`."""
+        return await self.sensors.observe(tenant, readings)
+
+    async def entry(self, position: str, audience: str | None) -> Entry:
+        """Return the entry at a position; raises `NotFound`, also for what the audience may not see."""
+        try:
+            found = await self.store.entry(position)
+        except (UnknownPosition, BadRequest):
+            found = None
+        return self._visible(found, audience)
+
+    async def find(self, alert_id: str, audience: str | None) -> Entry:
+        """Return the entry with a permanent id; raises `NotFound`, also for what the audience may not see."""
+        return self._visible(await self.store.find(alert_id), audience)
+
+    @staticmethod
+    def _visible(entry: Entry | None, audience: str | None) -> Entry:
+        if entry is None or not may_see(audience, entry):
+            raise NotFound("there is no such alert here")
+        return entry
+
+    async def active(self, filter: Filter, audience: str | None) -> Page:
+        """Return what is in force now and wanted by a filter, with the position from which a stream goes on without a gap."""
+        newest = self.store.newest
+        entries = await self.store.active(self.clock.now())
+        return Page(tuple([e for e in entries if await self._shown(filter, e, audience)]), newest)
+
+    async def page(self, filter: Filter, audience: str | None, after: str | None, limit: int) -> Page:
+        """Return up to `limit` wanted entries after a position, rising; raises `UnknownPosition`, `BadRequest`."""
+        found: list[Entry] = []
+        position, seen = after, 0
+        while len(found) < limit and seen < SCAN_LIMIT:
+            batch = await self.store.read(position, min(200, SCAN_LIMIT - seen))
+            for entry in batch:
+                seen, position = seen + 1, entry.position
+                if await self._shown(filter, entry, audience):
+                    found.append(entry)
+                    if len(found) == limit:
+                        break
+            if not batch:
+                break
+        return Page(tuple(found), position if position is not None else self.store.newest)
+
+    async def recent(self, filter: Filter, audience: str | None, limit: int) -> list[Entry]:
+        """Return the newest `limit` wanted entries among the last `SCAN_LIMIT`, newest first."""
+        found: list[Entry] = []
+        for entry in reversed(await self.store.latest(SCAN_LIMIT)):
+            if await self._shown(filter, entry, audience):
+                found.append(entry)
+                if len(found) == limit:
+                    break
+        return found
+
+    async def _shown(self, filter: Filter, entry: Entry, audience: str | None) -> bool:
+        return may_see(audience, entry) and await self.wants(filter, entry)
+
+    async def wants(self, filter: Filter, entry: Entry) -> bool:
+        """Say whether a filter wants an entry, the former audience of what it refers to included."""
+        lineage = await self.store.lineage(entry) if entry.alert.references else []
+        return matching.wants(filter, entry, lineage, self.gazetteer)
+
+    async def subscribe(self, subscription: Subscription) -> Subscription:
+        """Start a durable push and return it as it is kept; raises `BadRequest` where the channel does not exist or refuses the target."""
+        channel = self.channels.get(subscription.channel)
+        if channel is None:
+            raise BadRequest(
+                f"channel: {subscription.channel!r} is not one of {', '.join(sorted(self.channels)) or 'none'}"
+            )
+        kept = channel.check_subscription(subscription)
+        await self.dispatcher.subscribe(kept)
+        return kept
+
+
+class AdapterHub:
+    """One adapter instance's view of the hub: only what `HubApi` names, acting for the organisation that the instance is configured for."""
+
+    def __init__(self, hub: Hub, name: str, org: str | None, http: aiohttp.ClientSession) -> None:
+        self._hub = hub
+        self._name = name
+        self._org = org
+        self._http = http
+        self._state = _InstanceState(hub.store, name)
+
+    @property
+    def base_url(self) -> str:
+        return self._hub.base_url
+
+    @property
+    def clock(self) -> Clock:
+        return self._hub.clock
+
+    @property
+    def http(self) -> aiohttp.ClientSession:
+        return self._http
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    async def submit(self, raw: bytes) -> Receipt:
+        tenant = self._hub.keyring.tenant(self._org) if self._org else None
+        if tenant is None:
+            raise Refused(
+                f"adapter {self._name} acts for no organisation: set `org` in [adapters.{self._name}]"
+            )
+        return await self._hub.submit(raw, Caller(tenant), OriginKind.ADAPTER, self._name)
+
+    async def observe(self, readings: Sequence[Reading]) -> Observed:
+        if self._org is None:
+            raise Refused(
+                f"adapter {self._name} acts for no organisation: set `org` in [adapters.{self._name}]"
+            )
+        return await self._hub.observe(readings, self._org)
+
+    def subscribe(
+        self, filter: Filter, after: str | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Entry]]:
+        return self._hub.live.follow(filter, after)
+
+    async def recent(self, filter: Filter, limit: int = 100) -> list[Entry]:
+        return await self._hub.recent(filter, self._org, limit)
+
+    async def save_subscription(self, subscription: Subscription) -> None:
+        if subscription.channel != self._name:
+            raise BadRequest(f"channel: {subscription.channel!r} is not this instance ({self._name})")
+        await self._hub.subscribe(subscription)
+
+    async def drop_subscription(self, subscription_id: str) -> bool:
+        own = {subscription.id for subscription in await self.subscriptions()}
+        return subscription_id in own and await self._hub.dispatcher.unsubscribe(subscription_id)
+
+    async def subscriptions(self) -> list[Subscription]:
+        return [s for s in self._hub.dispatcher.subscriptions() if s.channel == self._name]
+
+    async def confirm(self, key: str) -> None:
+        await self._hub.dispatcher.confirm(key)
+
+    def text(self, alert: Alert, lang: str | None = None) -> Text:
+        return texts.alert_text(alert, lang)
+
+    def body(self, entry: Entry, format: str = "json", lang: str | None = None) -> bytes:
+        return texts.body(entry, format, lang)
+
+
+if TYPE_CHECKING:
+    _: type[HubApi] = AdapterHub
+
+
+class _InstanceState:
+    """The store's small values, kept apart by instance."""
+
+    MAX_KEY = 200
+    MAX_VALUE = 65_536
+
+    def __init__(self, store: Store, owner: str) -> None:
+        self._store = store
+        self._owner = owner
+
+    async def get(self, key: str) -> bytes | None:
+        return await self._store.get(self._owner, key)
+
+    async def put(self, key: str, value: bytes) -> None:
+        if len(key) > self.MAX_KEY or len(value) > self.MAX_VALUE:
+            raise BadRequest(
+                f"state: keys hold at most {self.MAX_KEY} characters, values {self.MAX_VALUE} bytes"
+            )
+        await self._store.put(self._owner, key, value)
+
+    async def delete(self, key: str) -> None:
+        await self._store.delete(self._owner, key)

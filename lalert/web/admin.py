@@ -1,0 +1,125 @@
+"""Administration over the node's local socket: the command line speaks here while the node holds the store's lock.
+
+The socket lies in the data directory with mode 0600: whoever can open it could as well open the store.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+from aiohttp import web
+
+from lalert.model import Key, Role, Tenant
+from lalert.tenancy import Administration
+from lalert.web.request import read_json
+
+SOCKET_NAME = "admin.sock"
+_SOCKET_NAME_MAX = 100
+
+_Text = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class NewOrg(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /orgs`."""
+
+    org: _Text
+    codes: Annotated[list[_Text], msgspec.Meta(max_length=2_000)]
+    senders: Annotated[list[_Text], msgspec.Meta(max_length=100)]
+    name: _Text = ""
+
+
+class NewKeyOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /keys`."""
+
+    org: _Text
+    role: Role
+    exercise_only: bool = False
+    expires: datetime | None = None
+
+
+class Revocation(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /keys/revoke`; `key` is an id or the secret itself."""
+
+    key: _Text
+
+
+@contextmanager
+def socket_path(data: Path) -> Iterator[Path]:
+    """Give the path of the socket in a data directory, by a short way round where it is longer than a socket's name may be (108 bytes)."""
+    path = data / SOCKET_NAME
+    if len(os.fsencode(path)) < _SOCKET_NAME_MAX:
+        yield path
+        return
+    folder = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield Path(f"/proc/self/fd/{folder}") / SOCKET_NAME
+    finally:
+        os.close(folder)
+
+
+def routes(administration: Administration, changed: Callable[[], Awaitable[None]]) -> list[web.RouteDef]:
+    """Return the routes; `changed` is awaited after every change, so that the running node knows at once."""
+
+    async def create_org(request: web.Request) -> web.Response:
+        order: NewOrg = await read_json(request, NewOrg, 1_048_576)
+        tenant = await administration.create_org(order.org, order.codes, order.senders, order.name)
+        await changed()
+        return _json(org_json(tenant))
+
+    async def list_orgs(request: web.Request) -> web.Response:
+        return _json({"orgs": [org_json(tenant) for tenant in await administration.orgs()]})
+
+    async def create_key(request: web.Request) -> web.Response:
+        order: NewKeyOrder = await read_json(request, NewKeyOrder)
+        new = await administration.create_key(
+            order.org, order.role, exercise_only=order.exercise_only, expires=order.expires
+        )
+        await changed()
+        return _json(key_json(new.key) | {"secret": new.secret})
+
+    async def list_keys(request: web.Request) -> web.Response:
+        return _json({"keys": [key_json(key) for key in await administration.keys(request.query.get("org"))]})
+
+    async def revoke_key(request: web.Request) -> web.Response:
+        order: Revocation = await read_json(request, Revocation)
+        await administration.revoke_key(order.key)
+        await changed()
+        return _json({})
+
+    return [
+        web.post("/orgs", create_org),
+        web.get("/orgs", list_orgs),
+        web.post("/keys", create_key),
+        web.get("/keys", list_keys),
+        web.post("/keys/revoke", revoke_key),
+    ]
+
+
+def org_json(tenant: Tenant) -> dict[str, Any]:
+    """Return an organisation as the command line prints it."""
+    codes = ["all"] if tenant.everywhere else sorted(tenant.codes)
+    return {"org": tenant.id, "name": tenant.name, "codes": codes, "senders": list(tenant.senders)}
+
+
+def key_json(key: Key) -> dict[str, Any]:
+    """Return a key as the command line prints it: everything but the secret, which nobody has."""
+    return {
+        "key": key.id,
+        "org": key.tenant,
+        "role": key.role.value,
+        "exercise_only": key.exercise_only,
+        "created": key.created.isoformat(timespec="seconds"),
+        "expires": key.expires.isoformat(timespec="seconds") if key.expires else None,
+        "revoked": key.revoked.isoformat(timespec="seconds") if key.revoked else None,
+    }
+
+
+def _json(body: dict[str, Any]) -> web.Response:
+    return web.Response(body=orjson.dumps(body), content_type="application/json")

@@ -1,0 +1,414 @@
+"""`/v1`: alerts in and out, subscriptions, readings. Each handler reads the request, asks the hub, and writes the answer."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Protocol
+
+import msgspec
+import orjson
+from aiohttp import hdrs, web
+
+from lalert import cap, matching, texts
+from lalert.errors import BadRequest, LalertError, NotFound, ProblemSeverity
+from lalert.hub import Hub
+from lalert.model import Entry, OriginKind, Reading, Role, Subscription
+from lalert.store import DeliveryRow
+from lalert.tenancy import Caller, require
+from lalert.web.health import Metrics
+from lalert.web.problems import problem_json
+from lalert.web.request import check_type, identify, preferred, read_body, read_json
+
+CAP_TYPES = ("application/cap+xml", "application/xml", "text/xml")
+JSON, GEOJSON = "application/json", "application/geo+json"
+MAX_READINGS = 1_000
+MAX_READINGS_BYTES = 262_144
+MAX_PAGE = 500
+
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2_048)]
+_Values = str | int | float | list[str | int | float]
+
+
+class NewSubscription(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /v1/subscriptions`; `filter` holds the same names and values as the query of a stream."""
+
+    channel: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    target: _Text
+    filter: dict[str, _Values] = {}
+    format: str = "json"
+    lang: Annotated[str, msgspec.Meta(max_length=35)] | None = None
+    options: dict[str, Annotated[str, msgspec.Meta(max_length=1_024)]] = {}
+
+
+class Redelivery(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /v1/subscriptions/{id}/redeliver`."""
+
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class Stations(Protocol):
+    """What the API shows of sensors: JSON-ready values, made by the sensors part."""
+
+    def stations(self) -> list[dict[str, Any]]: ...
+
+    async def history(self, station: str, limit: int) -> list[dict[str, Any]]: ...
+
+
+class Api:
+    """The handlers of `/v1`, over one hub."""
+
+    def __init__(self, hub: Hub, stations: Stations, metrics: Metrics) -> None:
+        self._hub = hub
+        self._stations = stations
+        self._metrics = metrics
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/v1/alerts", self.submit),
+            web.get("/v1/alerts", self.alerts),
+            web.get("/v1/alerts/{position}", self.by_position),
+            web.get("/alerts/{id}", self.by_id),
+            web.post("/v1/readings", self.observe),
+            web.get("/v1/stations", self.list_stations),
+            web.get("/v1/stations/{id}", self.station),
+            web.get("/v1/stations/{id}/readings", self.station_readings),
+            web.post("/v1/subscriptions", self.subscribe),
+            web.get("/v1/subscriptions", self.subscriptions),
+            web.get("/v1/subscriptions/{id}", self.subscription),
+            web.delete("/v1/subscriptions/{id}", self.unsubscribe),
+            web.get("/v1/subscriptions/{id}/deliveries", self.deliveries),
+            web.post("/v1/subscriptions/{id}/redeliver", self.redeliver),
+        ]
+
+    def _caller(self, request: web.Request) -> Caller:
+        return identify(request, self._hub.keyring, self._hub.clock)
+
+    async def submit(self, request: web.Request) -> web.Response:
+        try:
+            caller = require(self._caller(request), Role.SENDER)
+            check_type(request, CAP_TYPES)
+            raw = await read_body(request, cap.MAX_BYTES)
+            with self._metrics.submit_seconds.time():
+                receipt = await self._hub.submit(raw, caller, OriginKind.HTTP, request.remote)
+        except LalertError as error:
+            self._metrics.refused.labels(error.error_code).inc()
+            raise
+        alert = receipt.entry.alert
+        url = f"/alerts/{alert.id}"
+        body: dict[str, Any] = {
+            "position": receipt.entry.position,
+            "sender": alert.sender,
+            "identifier": alert.identifier,
+            "sent": alert.sent_text,
+            "url": url,
+        }
+        serious = [p for p in (*receipt.warnings, *alert.defects) if p.severity is ProblemSeverity.WARNING]
+        if serious:
+            body["problems"] = [problem_json(problem) for problem in serious]
+        if receipt.fresh:
+            self._metrics.accepted.labels(alert.status.value).inc()
+        return _json(body, status=201 if receipt.fresh else 200, headers={hdrs.LOCATION: url})
+
+    async def alerts(self, request: web.Request) -> web.Response:
+        caller = self._caller(request)
+        media = preferred(request, (JSON, GEOJSON))
+        own, pairs = take(request, "active", "after", "limit", "lang", "format")
+        wanted = matching.parse_filter(pairs)
+        limit = _whole(own, "limit", 100, 1, MAX_PAGE)
+        lang, with_cap = own.get("lang"), _format(own) == "cap"
+        if _flag(own, "active"):
+            if "after" in own:
+                raise BadRequest(
+                    "after: has no meaning with active=true, which is always the whole truth of now"
+                )
+            page = await self._hub.active(wanted, caller.audience)
+        else:
+            page = await self._hub.page(wanted, caller.audience, own.get("after"), limit)
+        if media == GEOJSON:
+            return _geojson(
+                {"type": "FeatureCollection", "features": [texts.alert_geojson(e) for e in page.entries]}
+            )
+        return _json(
+            {
+                "alerts": [texts.alert_json(e, lang=lang, with_cap=with_cap) for e in page.entries],
+                "next": page.next,
+            }
+        )
+
+    async def by_position(self, request: web.Request) -> web.Response:
+        entry = await self._hub.entry(request.match_info["position"], self._caller(request).audience)
+        return self._one(request, entry)
+
+    async def by_id(self, request: web.Request) -> web.Response:
+        entry = await self._hub.find(request.match_info["id"], self._caller(request).audience)
+        return self._one(request, entry)
+
+    @staticmethod
+    def _one(request: web.Request, entry: Entry) -> web.Response:
+        own, pairs = take(request, "lang", "format")
+        _nothing_else(pairs)
+        media = preferred(request, (*CAP_TYPES, JSON, GEOJSON))
+        vary: dict[str, str] = {"Vary": "Accept"}
+        if media == JSON:
+            return _json(
+                texts.alert_json(entry, lang=own.get("lang"), with_cap=_format(own) == "cap"), headers=vary
+            )
+        if media == GEOJSON:
+            return _geojson(texts.alert_geojson(entry), headers=vary)
+        # Byte for byte as received: a signature made by the sender still verifies at the reader. nosniff, because the bytes are a stranger's.
+        headers = {**vary, **CORS} | {"X-Content-Type-Options": "nosniff", "Content-Type": media}
+        return web.Response(body=entry.alert.raw, headers=headers)
+
+    async def observe(self, request: web.Request) -> web.Response:
+        caller = require(self._caller(request), Role.SENSOR)
+        assert caller.tenant is not None
+        body = await read_json(request, Any, MAX_READINGS_BYTES)
+        items = body if isinstance(body, list) else [body]
+        if not 1 <= len(items) <= MAX_READINGS:
+            raise BadRequest(f"body: holds {len(items)} readings; send 1 to {MAX_READINGS} at a time")
+        readings: list[Reading] = []
+        numbers: list[int] = []
+        rejected: list[tuple[int, str]] = []
+        for number, item in enumerate(items):
+            try:
+                readings.append(_reading(item))
+                numbers.append(number)
+            except BadRequest as error:
+                rejected.append((number, error.error_code))
+        observed = await self._hub.observe(readings, caller.tenant.id)
+        rejected += [(numbers[index], code) for index, code in observed.rejected]
+        for outcome, count in (
+            ("accepted", observed.accepted),
+            ("duplicate", observed.duplicate),
+            ("rejected", len(rejected)),
+        ):
+            self._metrics.readings.labels(outcome).inc(count)
+        return _json(
+            {
+                "accepted": observed.accepted,
+                "duplicate": observed.duplicate,
+                "rejected": [{"index": index, "code": code} for index, code in sorted(rejected)],
+            }
+        )
+
+    async def list_stations(self, request: web.Request) -> web.Response:
+        self._caller(request)
+        return _json({"stations": self._stations.stations()}, headers=CORS)
+
+    async def station(self, request: web.Request) -> web.Response:
+        self._caller(request)
+        return _json(self._station(request.match_info["id"]))
+
+    async def station_readings(self, request: web.Request) -> web.Response:
+        self._caller(request)
+        own, pairs = take(request, "limit")
+        _nothing_else(pairs)
+        station = self._station(request.match_info["id"])
+        limit = _whole(own, "limit", 144, 1, 1_000)
+        return _json(
+            {"station": station["id"], "readings": await self._stations.history(station["id"], limit)}
+        )
+
+    def _station(self, station_id: str) -> dict[str, Any]:
+        for station in self._stations.stations():
+            if station["id"] == station_id:
+                return station
+        raise NotFound("there is no such station; GET /v1/stations lists them")
+
+    async def subscribe(self, request: web.Request) -> web.Response:
+        caller = require(self._caller(request), Role.RECEIVER, Role.ADMIN)
+        body: NewSubscription = await read_json(request, NewSubscription)
+        if body.format not in ("json", "cap"):
+            raise BadRequest(f"format: {body.format[:20]!r} must be json or cap")
+        subscription = Subscription(
+            id="sub-" + secrets.token_hex(8),
+            channel=body.channel,
+            target=body.target,
+            filter=matching.parse_filter(_pairs(body.filter)),
+            created=self._hub.clock.now(),
+            tenant=caller.audience,
+            format=body.format,
+            lang=body.lang,
+            options=body.options,
+        )
+        kept = await self._hub.subscribe(subscription)
+        # The one time that options are shown: among them may be a secret that the channel has just made.
+        body_of = _subscription_json(kept) | {"options": dict(kept.options)}
+        return _json(body_of, status=201, headers={hdrs.LOCATION: f"/v1/subscriptions/{kept.id}"})
+
+    async def subscriptions(self, request: web.Request) -> web.Response:
+        caller = require(self._caller(request), Role.RECEIVER, Role.ADMIN)
+        return _json({"subscriptions": [_subscription_json(s) for s in self._own(caller)]})
+
+    async def subscription(self, request: web.Request) -> web.Response:
+        return _json(_subscription_json(self._mine(request)))
+
+    async def unsubscribe(self, request: web.Request) -> web.Response:
+        await self._hub.dispatcher.unsubscribe(self._mine(request).id)
+        return web.Response(status=204)
+
+    async def deliveries(self, request: web.Request) -> web.Response:
+        own, pairs = take(request, "limit")
+        _nothing_else(pairs)
+        subscription = self._mine(request)
+        rows = await self._hub.dispatcher.history(subscription.id, _whole(own, "limit", 100, 1, MAX_PAGE))
+        return _json({"deliveries": [_delivery_json(row) for row in rows]})
+
+    async def redeliver(self, request: web.Request) -> web.Response:
+        subscription = self._mine(request)
+        body: Redelivery = await read_json(request, Redelivery)
+        row = await self._hub.store.delivery(body.key)
+        if row is None or row.subscription != subscription.id:
+            raise NotFound("this subscription has no delivery with that key")
+        await self._hub.dispatcher.redeliver(body.key)
+        return web.Response(status=202)
+
+    def _own(self, caller: Caller) -> list[Subscription]:
+        return [s for s in self._hub.dispatcher.subscriptions() if s.tenant == caller.audience]
+
+    def _mine(self, request: web.Request) -> Subscription:
+        caller = require(self._caller(request), Role.RECEIVER, Role.ADMIN)
+        for subscription in self._own(caller):
+            if subscription.id == request.match_info["id"]:
+                return subscription
+        raise NotFound("you have no such subscription")
+
+
+CORS: Mapping[str, str] = {"Access-Control-Allow-Origin": "*"}
+
+
+def take(request: web.Request, *names: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Return the query's own parameters among `names`, and the other pairs in order; raises `BadRequest` for one given twice."""
+    own: dict[str, str] = {}
+    rest: list[tuple[str, str]] = []
+    for name, value in request.query.items():
+        if name not in names:
+            rest.append((name, value))
+        elif name in own:
+            raise BadRequest(f"{name}: stands twice")
+        else:
+            own[name] = value
+    return own, rest
+
+
+def _nothing_else(pairs: Sequence[tuple[str, str]]) -> None:
+    if pairs:
+        raise BadRequest(f"{pairs[0][0][:50]}: unknown parameter here")
+
+
+def _whole(own: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = own.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
+        raise BadRequest(f"{name}: {text[:20]!r} must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def _flag(own: Mapping[str, str], name: str) -> bool:
+    text = own.get(name, "false")
+    if text not in ("true", "false"):
+        raise BadRequest(f"{name}: {text[:20]!r} must be true or false")
+    return text == "true"
+
+
+def _format(own: Mapping[str, str]) -> str:
+    text = own.get("format", "json")
+    if text not in ("json", "cap"):
+        raise BadRequest(f"format: {text[:20]!r} must be json or cap")
+    return text
+
+
+def _pairs(filter: Mapping[str, Any]) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for name, value in filter.items():
+        pairs += [(name, str(item)) for item in (value if isinstance(value, list) else [value])]
+    return pairs
+
+
+def _reading(item: object) -> Reading:
+    """Return one reading; the error's code is what `rejected` names."""
+    if not isinstance(item, Mapping):
+        raise BadRequest("a reading is an object", code="not-an-object")
+    known = {"station", "time", "level_m", "rain_mm", "period_s", "rain_total_mm", "seq"}
+    if not known.issuperset(item):
+        raise BadRequest(f"unknown field {next(iter(set(item) - known))!r}", code="unknown-field")
+    station, when = item.get("station"), item.get("time")
+    if not isinstance(station, str) or not 1 <= len(station) <= 64:
+        raise BadRequest("station must be a text of 1 to 64 characters", code="bad-station")
+    values = {name: _number(item.get(name), name) for name in ("level_m", "rain_mm", "rain_total_mm")}
+    if sum(value is not None for value in values.values()) != 1:
+        raise BadRequest("give exactly one of level_m, rain_mm, rain_total_mm", code="no-single-value")
+    period, seq = item.get("period_s"), item.get("seq")
+    if (values["rain_mm"] is not None) != (period is not None) or not _is_whole(period, 1, 86_400):
+        raise BadRequest("period_s, 1 to 86400, goes with rain_mm and with nothing else", code="bad-period")
+    if not _is_whole(seq, 0, 2**53):
+        raise BadRequest("seq must be a whole number", code="bad-seq")
+    return Reading(station=station, time=_instant(when), period_s=period, seq=seq, **values)
+
+
+def _number(value: object, name: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e6 < value < 1e6:
+        raise BadRequest(f"{name} must be a number", code="bad-value")
+    return float(value)
+
+
+def _is_whole(value: object, low: int, high: int) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and low <= value <= high)
+
+
+def _instant(value: object) -> datetime:
+    try:
+        when = datetime.fromisoformat(value) if isinstance(value, str) and len(value) <= 40 else None
+    except ValueError:
+        when = None
+    if when is None or when.tzinfo is None:
+        raise BadRequest(
+            "time must be RFC 3339 with an offset, such as 2026-06-03T10:20:00+09:00", code="bad-time"
+        )
+    return when
+
+
+def _subscription_json(subscription: Subscription) -> dict[str, Any]:
+    """Return what may be shown of a subscription: never its options, which hold its secret."""
+    wanted: dict[str, list[str]] = {}
+    for name, value in matching.filter_pairs(subscription.filter):
+        wanted.setdefault(name, []).append(value)
+    return {
+        "id": subscription.id,
+        "channel": subscription.channel,
+        "target": subscription.target,
+        "filter": wanted,
+        "format": subscription.format,
+        "lang": subscription.lang,
+        "created": subscription.created.isoformat(timespec="seconds"),
+    }
+
+
+def _delivery_json(row: DeliveryRow) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "position": row.position,
+        "state": row.state.value,
+        "attempts": row.attempts,
+        "due": row.due.isoformat(timespec="milliseconds") if row.due else None,
+        "detail": row.detail,
+        "updated": row.updated.isoformat(timespec="milliseconds"),
+        "confirmed": row.confirmed.isoformat(timespec="milliseconds") if row.confirmed else None,
+    }
+
+
+def _json(
+    body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    return web.Response(
+        status=status, body=orjson.dumps(body) + b"\n", content_type=JSON, headers={**CORS, **(headers or {})}
+    )
+
+
+def _geojson(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(body=orjson.dumps(body), content_type=GEOJSON, headers={**CORS, **(headers or {})})

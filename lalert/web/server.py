@@ -1,0 +1,95 @@
+"""Everything the node answers over HTTP, put together from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from aiohttp import hdrs, web
+
+from lalert import cap, resources
+from lalert.hub import Hub
+from lalert.model import Role
+from lalert.plugin import Access, Endpoint, Route
+from lalert.tenancy import Administration, require
+from lalert.web import admin, health, pages, streams
+from lalert.web.api import CORS, Api, Stations
+from lalert.web.context import FirstKeys, PagesContext
+from lalert.web.health import Metrics
+from lalert.web.problems import Handler, middleware
+from lalert.web.request import identify
+
+ROLES: dict[Access, Role] = {
+    Access.SENDER: Role.SENDER,
+    Access.RECEIVER: Role.RECEIVER,
+    Access.SENSOR: Role.SENSOR,
+    Access.ADMIN: Role.ADMIN,
+}
+
+
+@dataclass
+class Site:
+    """What the HTTP side is made of; the app fills it in."""
+
+    hub: Hub
+    streams: streams.Streams
+    stations: Stations
+    metrics: Metrics
+    first_keys: FirstKeys
+    pages: pages.Site
+    endpoints: Sequence[Endpoint] = field(default_factory=list)
+    stopping: Callable[[], bool] = lambda: False
+
+
+def make_app(site: Site) -> web.Application:
+    """Return the public application."""
+    people = pages.Pages(PagesContext(site.hub, site.pages, site.first_keys))
+    app = web.Application(client_max_size=cap.MAX_BYTES, middlewares=[middleware(people.error)])
+    app.on_response_prepare.append(_security_headers)
+    app.add_routes(health.routes(site.hub.store, site.metrics, site.stopping))
+    app.add_routes(Api(site.hub, site.stations, site.metrics).routes())
+    app.add_routes(streams.routes(site.hub, site.streams))
+    app.add_routes(_descriptions())
+    app.add_routes(people.routes())
+    for endpoint in site.endpoints:
+        app.add_routes([_guarded(site.hub, route) for route in endpoint.routes()])
+    return app
+
+
+def make_admin_app(administration: Administration, changed: Callable[[], Awaitable[None]]) -> web.Application:
+    """Return the application of the local socket."""
+    app = web.Application(client_max_size=cap.MAX_BYTES, middlewares=[middleware(lambda *_: None)])
+    app.add_routes(admin.routes(administration, changed))
+    return app
+
+
+def _descriptions() -> list[web.RouteDef]:
+    def serve(name: str) -> web.RouteDef:
+        text = resources.schema(name)
+
+        async def description(request: web.Request) -> web.Response:
+            return web.Response(
+                body=text, headers={**CORS, hdrs.CONTENT_TYPE: "application/yaml; charset=utf-8"}
+            )
+
+        return web.get(f"/{name}", description)
+
+    return [serve("openapi.yaml"), serve("asyncapi.yaml")]
+
+
+def _guarded(hub: Hub, route: Route) -> web.RouteDef:
+    handler: Handler = route.handler
+    if route.access is not Access.PUBLIC:
+        role = ROLES[route.access]
+
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            require(identify(request, hub.keyring, hub.clock), role)
+            return await route.handler(request)
+
+        handler = guarded
+    return web.RouteDef(route.method, route.path, handler, {})
+
+
+async def _security_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "no-referrer")

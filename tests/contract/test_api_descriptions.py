@@ -1,0 +1,119 @@
+"""openapi.yaml and asyncapi.yaml say what the running hub does: every address both ways, and every answer by its schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import pytest_asyncio
+import yaml
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from lalert import resources
+from lalert.config import Settings, Station, Thresholds
+from lalert.errors import LalertError
+from lalert.model import Role
+from lalert.testing import make_cap
+from lalert.testing.node import RunningNode, running_node
+
+OPENAPI: dict[str, Any] = yaml.safe_load(resources.schema("openapi.yaml"))
+SENDER = "bousai@hitoyoshi.example"
+GAUGE = Station(
+    "g", "人吉", "hitoyoshi", SENDER, ("432032",), 130.7, 32.2, thresholds=Thresholds(caution_m=3.0)
+)
+PAGES = {
+    "/",
+    "/signage/{screen}",
+    "/place/{code}",
+    "/setup",
+    "/map/places.json",
+    "/map/outlines.json",
+    "/static/{path}",
+}
+STREAMS = {"/v1/stream", "/v1/ws"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningNode]:
+    async with running_node(tmp_path_factory.mktemp("api") / "data", Settings(stations=(GAUGE,))) as running:
+        yield running
+
+
+def checked(body: Any, name: str) -> Any:
+    schema = {"$ref": f"#/components/schemas/{name}", "components": OPENAPI["components"]}
+    jsonschema.Draft202012Validator(schema).validate(body)
+    return body
+
+
+def test_the_description_is_valid_openapi() -> None:
+    OpenAPIV31SpecValidator(OPENAPI).validate()
+
+
+def _described(path: str) -> str:
+    return "/feeds/{feed}" if path.startswith("/feeds/") else path
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_every_route_is_described_and_every_description_is_served(node: RunningNode) -> None:
+    served = {
+        (route.method, _described(re.sub(r"\{(\w+):[^}]*\}", r"{\1}", route.resource.canonical)))
+        for route in node.node.application.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+    described = {
+        (method.upper(), path)
+        for path, item in OPENAPI["paths"].items()
+        for method in item
+        if method in ("get", "post", "put", "delete")
+    }
+    own = {(method, path) for method, path in served if path not in PAGES and path not in STREAMS}
+    assert own == described
+    assert {path for _, path in served} >= STREAMS
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_answers_have_the_described_form(node: RunningNode) -> None:
+    status, accepted = await node.post(make_cap(sender=SENDER, identifier="a", level=3))
+    assert status == 201
+    checked(accepted, "Accepted")
+    status, page = await node.get("/v1/alerts")
+    assert checked(page, "AlertPage")["alerts"]
+    _, one = await node.get(f"/v1/alerts/{accepted['position']}", Accept="application/json")
+    checked(one, "Alert")
+    _, stations = await node.get("/v1/stations")
+    checked(stations["stations"][0], "Station")
+    _, ready = await node.get("/readyz")
+    assert checked(ready, "Ready")["ready"] is True
+    body = {"channel": "webhook", "target": "https://receiver.example/hook"}
+    async with node.http.post(
+        f"{node.url}/v1/subscriptions", json=body, headers=node.headers(Role.RECEIVER)
+    ) as response:
+        made = checked(await response.json(), "Subscription")
+        assert made["options"]["secret"].startswith("whsec_")
+    _, mine = await node.get("/v1/subscriptions", Role.RECEIVER)
+    assert checked(mine["subscriptions"][0], "Subscription")["id"] == made["id"]
+    assert "options" not in mine["subscriptions"][0]
+    status, problem = await node.post(b"<alert/>")
+    assert status == 422
+    assert checked(problem, "Problem")["problems"]
+
+
+def test_every_error_code_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
+    codes: set[str] = set()
+
+    def collect(kind: type[LalertError]) -> None:
+        for child in kind.__subclasses__():
+            if child.status < 500 or child.code == "unavailable":
+                codes.add(child.code)
+            collect(child)
+
+    collect(LalertError)
+    for source in (Path(__file__).parents[2] / "lalert").rglob("*.py"):
+        codes |= set(re.findall(r'code="([a-z-]+)"', source.read_text(encoding="utf-8")))
+    missing = sorted(code for code in codes if f"`{code}`" not in text)
+    assert missing == []
