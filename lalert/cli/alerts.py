@@ -1,0 +1,182 @@
+"""`lalert validate`, `submit`, `tail`: alerts on the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from lalert import cap
+from lalert.client import Client
+from lalert.errors import LalertError, Problem
+
+key_options = [
+    click.option("--key", envvar="LALERT_KEY", help="A key of the hub (or LALERT_KEY, or --key-file)."),
+    click.option(
+        "--key-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="A file that holds the key.",
+    ),
+]
+
+
+def with_key(command: Any) -> Any:  # noqa: ANN401  # a click decorator
+    """Add --key and --key-file."""
+    for option in reversed(key_options):
+        command = option(command)
+    return command
+
+
+def the_key(key: str | None, key_file: Path | None) -> str | None:
+    """Return the key from wherever it was given."""
+    return key_file.read_text(encoding="utf-8").strip() if key_file else key
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--profile",
+    type=click.Choice(["cap"]),
+    default="cap",
+    show_default=True,
+    help="Rules beyond the standard; cap has none.",
+    expose_value=False,
+)
+@click.option("--lang", type=click.Choice(["ja", "en"]), default="en", show_default=True)
+def validate(files: Sequence[str], form: str, lang: str) -> None:
+    """Check CAP files; `-` reads standard input.
+
+    Exit 0: all valid (warnings allowed); 1: some invalid; 2: a file that cannot be read.
+    """
+    invalid = False
+    for name in files:
+        raw = _read(name)
+        report = cap.examine(raw)
+        invalid = invalid or not report.valid
+        if form == "json":
+            line = {
+                "file": name,
+                "valid": report.valid,
+                "version": report.version,
+                "problems": [_problem(problem, lang) for problem in report.problems],
+            }
+            click.echo(orjson.dumps(line).decode())
+            continue
+        verdict = f"valid CAP {report.version}" if report.valid else "INVALID"
+        click.echo(f"{name}: {verdict}")
+        for problem in report.problems:
+            message = problem.message_ja if lang == "ja" and problem.message_ja else problem.message
+            click.echo(
+                f"  {problem.severity:7} line {problem.line}: {problem.path}: {message} [{problem.rule}]"
+            )
+            if problem.help:
+                click.echo(f"          {problem.help}")
+    sys.exit(1 if invalid else 0)
+
+
+def _read(name: str) -> bytes:
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read(cap.MAX_BYTES + 1)
+        with Path(name).open("rb") as file:
+            return file.read(cap.MAX_BYTES + 1)
+    except OSError as error:
+        click.echo(f"lalert: {name}: cannot be read ({error.strerror})", err=True)
+        sys.exit(2)
+
+
+def _problem(problem: Problem, lang: str) -> dict[str, object]:
+    return {
+        "rule": problem.rule,
+        "severity": problem.severity.value,
+        "path": problem.path,
+        "line": problem.line,
+        "message": problem.message_ja if lang == "ja" and problem.message_ja else problem.message,
+        "help": problem.help,
+    }
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True)
+@click.option(
+    "--hub", required=True, envvar="LALERT_HUB", help="Address of the hub, such as http://127.0.0.1:8080"
+)
+@with_key
+def submit(files: Sequence[str], hub: str, key: str | None, key_file: Path | None) -> None:
+    """Post CAP files to a hub and print the position of each; exit 1 if any was refused."""
+    sys.exit(asyncio.run(_submit(files, hub, the_key(key, key_file))))
+
+
+async def _submit(files: Sequence[str], hub: str, key: str | None) -> int:
+    refused = 0
+    async with Client(hub, key) as client:
+        for name in files:
+            try:
+                answer = await client.submit(_read(name))
+            except LalertError as error:
+                refused = 1
+                click.echo(f"lalert: {name}: {error.detail}", err=True)
+                for problem in getattr(error, "problems", ()):
+                    click.echo(
+                        f"  {problem.severity:7} line {problem.line}: {problem.path}: {problem.message} [{problem.rule}]",
+                        err=True,
+                    )
+            else:
+                click.echo(answer["position"])
+    return refused
+
+
+@click.command()
+@click.option(
+    "--hub", required=True, envvar="LALERT_HUB", help="Address of the hub, such as http://127.0.0.1:8080"
+)
+@with_key
+@click.option("--after", help="Go on after this position.")
+@click.option("--area", multiple=True, help="Municipality or prefecture code (repeatable).")
+@click.option("--min-severity", type=click.Choice(["Minor", "Moderate", "Severe", "Extreme"]))
+@click.option("--min-level", type=click.IntRange(1, 5))
+@click.option(
+    "--status", type=click.Choice(["actual", "exercise", "test", "all"]), default="actual", show_default=True
+)
+@click.option("--count", type=click.IntRange(min=1), help="Stop after so many alerts.")
+def tail(
+    hub: str,
+    key: str | None,
+    key_file: Path | None,
+    after: str | None,
+    area: Sequence[str],
+    min_severity: str | None,
+    min_level: int | None,
+    status: str,
+    count: int | None,
+) -> None:
+    """Print alerts as they come, one JSON object a line; goes on by itself after a break."""
+    filters: list[tuple[str, str]] = [("status", status), *(("area", code) for code in area)]
+    if min_severity:
+        filters.append(("min_severity", min_severity))
+    if min_level:
+        filters.append(("min_level", str(min_level)))
+    try:
+        asyncio.run(_tail(hub, the_key(key, key_file), filters, after, count))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+async def _tail(
+    hub: str, key: str | None, filters: list[tuple[str, str]], after: str | None, count: int | None
+) -> None:
+    printed = 0
+    async with Client(hub, key) as client:
+        async for event in client.stream(filters, after=after):
+            if event.kind == "heartbeat":
+                continue
+            click.echo(orjson.dumps({"type": event.kind, **event.data}).decode())
+            printed += event.kind == "alert"
+            if count is not None and printed >= count:
+                return

@@ -1,0 +1,109 @@
+"""`lalert serve`, `demo`, `check-config`, `adapters`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import click
+import structlog
+
+from lalert import config, registry
+from lalert.app import Node
+from lalert.cli.settings import node_options, settings
+from lalert.config import Settings
+
+
+@click.command()
+@node_options
+@click.option("--host", help="Address to listen on (default 127.0.0.1).")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), help="Port to listen on (default 8080; 0 takes a free one)."
+)
+def serve(config_file: Path | None, data: Path | None, host: str | None, port: int | None) -> None:
+    """Run a node until SIGTERM or Ctrl-C.
+
+    Without a configuration: the embedded store in ./data, on 127.0.0.1:8080. Standard output has one line, when the node accepts.
+    """
+    chosen = settings(config_file, data, host=host, port=port)
+    configure_logging()
+    asyncio.run(_serve(chosen))
+
+
+async def _serve(chosen: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with Node(chosen) as node:
+        print(f"lalert ready on {node.url}", flush=True)
+        if node.setup_link is not None:
+            print(
+                f"lalert: no key exists yet. A one-time link for the first administrator is in {node.setup_link}",
+                file=sys.stderr,
+            )
+            print(
+                "lalert: or on this machine: lalert org create ..., lalert key create ...",
+                file=sys.stderr,
+                flush=True,
+            )
+        await stop.wait()
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True)
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0.1, max=1_000),
+    default=1.0,
+    show_default=True,
+    help="How many times faster.",
+)
+@click.option(
+    "--once", is_flag=True, help="Stop when the scenario has played; exit 0 only if everything arrived."
+)
+def demo(port: int, speed: float, once: bool) -> None:
+    """Play a storm over 人吉市 on a hub of its own, and show the pages to look at."""
+    from lalert.demo import run
+
+    configure_logging(logging.ERROR)
+    sys.exit(asyncio.run(run(port=port, speed=speed, once=once)))
+
+
+@click.command("check-config")
+@click.argument("file", type=click.Path(path_type=Path))
+def check_config(file: Path) -> None:
+    """Check a configuration file; every mistake is named, and exit 2 says there was one."""
+    chosen = config.load(file)
+    names = registry.plan(chosen.adapters).names()
+    click.echo(f"{file}: good ({len(chosen.stations)} stations, adapters: {', '.join(names) or 'none'})")
+
+
+@click.command()
+def adapters() -> None:
+    """List the adapters that are installed."""
+    for name, point in sorted(registry.installed().items()):
+        package = point.dist.name if point.dist else "?"
+        click.echo(f"{name:20} {point.value}  ({package})")
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """Log to standard error: lines for a person at a terminal, JSON for a machine."""
+    terminal = sys.stderr.isatty()
+    renderer = (
+        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    trace = [] if terminal else [structlog.processors.format_exc_info]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *trace,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

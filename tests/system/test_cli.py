@@ -1,0 +1,220 @@
+"""The command line as a person at a shell meets it: real processes, real exit codes, one line on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lalert.testing import make_cap
+
+LALERT = [sys.executable, "-m", "lalert"]
+SENDER = "bousai@hitoyoshi.example"
+
+
+def lalert(
+    *words: str, stdin: bytes = b"", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*LALERT, *words],
+        input=stdin,
+        capture_output=True,
+        timeout=50,
+        check=False,
+        env={**os.environ, **(env or {})},
+    )
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@contextmanager
+def serving(data: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `lalert serve` on a free port; gives the process and its address, and ends it by its own id."""
+    process = subprocess.Popen(
+        [*LALERT, "serve", "--port", "0", "--data", str(data), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("lalert ready on http://127.0.0.1:"), (
+            line,
+            process.stderr and process.stderr.read(),
+        )
+        yield process, line.split()[-1]
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def test_a_node_says_one_line_makes_keys_takes_an_alert_and_stops_cleanly(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    alert = tmp_path / "alert.xml"
+    alert.write_bytes(make_cap(sender=SENDER, identifier="by-hand"))
+    with serving(data) as (process, url):
+        made = lalert(
+            "org",
+            "create",
+            "hitoyoshi",
+            "--codes",
+            "43203",
+            "--senders",
+            "*@hitoyoshi.example",
+            "--data",
+            str(data),
+        )
+        assert made.returncode == 0, made.stderr
+        key = lalert("key", "create", "--org", "hitoyoshi", "--role", "sender", "--data", str(data))
+        assert key.returncode == 0, key.stderr
+        assert key.stdout.strip().startswith("lk_")
+        assert len(key.stdout.split()) == 1
+
+        sent = lalert("submit", str(alert), "--hub", url, env={"LALERT_KEY": key.stdout.strip()})
+        assert sent.returncode == 0, sent.stderr
+        position = sent.stdout.strip()
+        with urllib.request.urlopen(f"{url}/v1/alerts/{position}", timeout=10) as response:
+            assert response.read() == alert.read_bytes()
+
+        tail = lalert("tail", "--hub", url, "--after", f"{position.split('-')[0]}-0", "--count", "1")
+        assert json.loads(tail.stdout)["identifier"] == "by-hand"
+
+        process.send_signal(signal.SIGTERM)
+        begun = time.monotonic()
+        assert process.wait(30) == 0
+        assert time.monotonic() - begun < 30
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+    assert not (data / "admin.sock").exists()
+
+
+def test_administration_works_without_a_node_and_is_refused_a_second_store(tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    assert (
+        lalert(
+            "org", "create", "town", "--codes", "435015,435104", "--senders", "a@b", "--data", data
+        ).returncode
+        == 0
+    )
+    key = lalert("key", "create", "--org", "town", "--role", "receiver", "--data", data).stdout.strip()
+    listed = lalert("key", "list", "--data", data)
+    assert "receiver" in listed.stdout
+    assert key not in listed.stdout
+    assert lalert("key", "revoke", key, "--data", data).returncode == 0
+    assert lalert("org", "list", "--data", data).stdout.split()[:2] == ["org", "name"]
+
+    again = lalert("org", "create", "town", "--codes", "43203", "--senders", "a@b", "--data", data)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "town" in again.stderr
+    wrong = lalert("org", "create", "other", "--codes", "432033", "--senders", "a@b", "--data", data)
+    assert wrong.returncode == 1
+    assert "is 2, not 3" in wrong.stderr
+
+
+def test_a_second_node_on_the_same_data_is_refused_with_the_reason(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serving(data) as (process, _):
+        second = lalert("serve", "--port", "0", "--data", str(data))
+        assert second.returncode == 1
+        assert str(process.pid) in second.stderr
+        assert "Traceback" not in second.stderr
+
+
+def test_an_empty_hub_hands_out_one_link_by_a_private_file(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serving(data) as (process, url):
+        link = data / "setup-link"
+        assert link.stat().st_mode & 0o777 == 0o600
+        assert (data / "admin.sock").stat().st_mode & 0o777 == 0o600
+        assert data.stat().st_mode & 0o777 == 0o700
+        assert link.read_text().startswith(f"{url}/setup?token=")
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert str(link) in said
+    assert link.read_text().strip() not in said if link.exists() else True
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["key", "create", "--org", "nobody", "--role", "sender"], 1, "nobody"),
+        (["key", "create", "--org", "x", "--role", "king"], 2, "king"),
+        (["key", "create", "--org", "x", "--role", "sender", "--expires", "soon"], 2, "soon"),
+        (["gazetteer", "show", "432033"], 1, "is 2, not 3"),
+        (["gazetteer", "show", "439999"], 1, "43999"),
+        (["serve", "--port", "70000"], 2, "70000"),
+        (["serve", "--config", "missing.toml"], 2, "missing.toml"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line_without_a_traceback(
+    tmp_path: Path, words: Sequence[str], status: int, said: str
+) -> None:
+    data = [] if words[0] == "nonsense" else ["--data", str(tmp_path / "data")]
+    done = lalert(*words, *data)
+    assert done.returncode == status
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_configuration_is_checked_whole(tmp_path: Path) -> None:
+    file = tmp_path / "lalert.toml"
+    file.write_text("[hub]\nprot = 1\n[adapters.webhook]\ntimout = 3\n", encoding="utf-8")
+    done = lalert("check-config", str(file))
+    assert done.returncode == 2
+    assert "hub.prot: unknown key, did you mean port?" in done.stderr
+    file.write_text("[hub]\nport = 8181\n", encoding="utf-8")
+    good = lalert("check-config", str(file))
+    assert good.returncode == 0
+    assert "webhook" in good.stdout
+
+
+def test_a_place_is_shown_with_its_names_and_the_adapters_are_listed() -> None:
+    shown = lalert("gazetteer", "show", "43203").stdout
+    for word in ("432032", "人吉市", "ひとよしし", "Hitoyoshi"):
+        assert word in shown
+    listed = lalert("adapters").stdout
+    assert "webhook" in listed
+    assert "syndication" in listed
+
+
+def test_validate_speaks_text_and_json_and_exits_by_the_verdict(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.xml", tmp_path / "bad.xml"
+    good.write_bytes(make_cap())
+    bad.write_bytes(make_cap().replace(b"<status>Actual</status>", b"<status>Real</status>"))
+    assert lalert("validate", str(good)).returncode == 0
+    done = lalert("validate", "--format", "json", str(good), str(bad), "-", stdin=b"<alert")
+    assert done.returncode == 1
+    first, second, third = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["file"], first["valid"], first["version"]) == (str(good), True, "1.2")
+    assert second["valid"] is False
+    assert {"rule", "severity", "path", "line", "message", "help"} <= set(second["problems"][0])
+    assert (third["file"], third["valid"], third["version"]) == ("-", False, None)
+    japanese = lalert("validate", "--lang", "ja", str(bad))
+    assert "status" in japanese.stdout
+    assert any("\u3040" <= letter <= "\u30ff" for letter in japanese.stdout)
+    assert lalert("validate", str(tmp_path / "missing.xml")).returncode == 2
+
+
+def test_the_demo_plays_to_the_end_and_everything_arrives() -> None:
+    done = lalert("demo", "--once", "--speed", "40", "--port", "0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "MISSING" not in done.stdout
+    for word in ("避難指示", "【訓練】", "解除", "/signage/", "lk_"):
+        assert word in done.stdout
