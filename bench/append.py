@@ -1,0 +1,127 @@
+"""Durable appends a second with 1, 16 and 128 senders, against SQLite alone doing the same work on the disk.
+
+Run it as `python -m bench.append`. "Alone" inserts the same rows into the same tables, as many in each transaction as there are senders, with
+nothing around it: no threads, no event loop, no value made of a row. The figure that counts is the ratio of the two, taken in turns in one run, so that a
+busy machine slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from lalert.clock import SystemClock
+from lalert.model import Alert, Origin, OriginKind
+from lalert.store.sqlite import SqliteStore, log
+from lalert.store.sqlite.files import open_for_writing, prepare
+from lalert.store.sqlite.schema import migrate
+from lalert.store.sqlite.statements import Value
+from lalert.testing import declared_facts, make_alert, revive
+
+ROUNDS = 7
+APPENDS = {1: 300, 16: 3_200, 128: 12_800}
+TARGET = 0.7
+ORIGIN = Origin(OriginKind.HTTP, "hitoyoshi", "key-1", "192.0.2.1")
+NOW = datetime.now(UTC)
+MARK = b"to-be-named"
+MODEL = make_alert(
+    identifier=MARK.decode(), description="球磨川の水位が上がり、氾濫のおそれがあります。" * 35
+)
+FACTS = declared_facts(MODEL)
+
+INSERT = """
+INSERT INTO entry (id, sent, until, head, scope, incident, stored, places, about, digest, raw)
+VALUES (?, ?, ?, ?, ?, NULL, ?, NULL, ?, ?, ?)
+"""
+
+
+def main() -> bool:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument(
+        "--directory", type=Path, help="where the files are made (a disk that is to be measured)"
+    )
+    options = parser.parse_args()
+    worst = 1.0
+    print(f"{'senders':>8} {'alone /s':>10} {'store /s':>10} {'ratio':>6} {'p50 ms':>8} {'p99 ms':>8}")
+    for senders, appends in APPENDS.items():
+        alone, kept, ratios, waits = [], [], [], []
+        for _ in range(options.rounds):
+            with tempfile.TemporaryDirectory(dir=options.directory) as directory:
+                alone.append(measure_alone(Path(directory) / "alone.db", senders, appends))
+                rate, latencies = asyncio.run(measure_store(Path(directory) / "store.db", senders, appends))
+            kept.append(rate)
+            ratios.append(rate / alone[-1])
+            waits += latencies
+        waits.sort()
+        print(
+            f"{senders:8} {statistics.median(alone):10.0f} {statistics.median(kept):10.0f} "
+            f"{statistics.median(ratios):6.2f} {1e3 * waits[len(waits) // 2]:8.2f} {1e3 * waits[len(waits) * 99 // 100]:8.2f}"
+        )
+        worst = min(worst, statistics.median(ratios))
+    print(f"target: a ratio of {TARGET} or more for each (#4)")
+    return worst < TARGET
+
+
+def measure_alone(path: Path, group: int, number: int) -> float:
+    """Return rows a second of SQLite alone, `group` of them in each transaction."""
+    rows = [row_of(alert) for alert in alerts(number)]
+    prepare(path)
+    db = open_for_writing(path, None)
+    migrate(db)
+    start = time.perf_counter()
+    for first in range(0, number, group):
+        db.execute("BEGIN IMMEDIATE")
+        for row in rows[first : first + group]:
+            db.execute(INSERT, row)
+        db.execute("COMMIT")
+    rate = number / (time.perf_counter() - start)
+    db.close()
+    return rate
+
+
+async def measure_store(path: Path, senders: int, number: int) -> tuple[float, list[float]]:
+    """Return appends a second, and the seconds that each sender waited for each."""
+    work = alerts(number)
+    waits: list[float] = []
+    async with SqliteStore(path, revive=revive, on_append=lambda _: None, clock=SystemClock()) as store:
+
+        async def send(mine: Sequence[Alert]) -> None:
+            for alert in mine:
+                start = time.perf_counter()
+                await store.append(alert, ORIGIN, NOW, FACTS, frozenset())
+                waits.append(time.perf_counter() - start)
+
+        start = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for sender in range(senders):
+                group.create_task(send(work[sender::senders]))
+        return number / (time.perf_counter() - start), waits
+
+
+def alerts(number: int) -> list[Alert]:
+    """Return alerts of about 4 kB that differ in their identifiers."""
+    name = uuid4().hex
+    return [
+        replace(MODEL, identifier=f"{name}-{n:06}", raw=MODEL.raw.replace(MARK, f"{name}-{n:06}".encode()))
+        for n in range(number)
+    ]
+
+
+def row_of(alert: Alert) -> tuple[Value, ...]:
+    new = log.prepare(alert, ORIGIN, NOW, FACTS, frozenset())
+    digest = hashlib.sha256(alert.raw).digest()
+    return (new.id, new.sent, new.until, new.state, new.scope, new.sent, new.about, digest, alert.raw)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,612 @@
+"""What is right and wrong in the values of an alert: pure functions from text to values, and verdicts over values that belong together.
+
+A function that reads text returns the value or a `Fault`; one that judges yields faults. Neither knows of XML, files or clocks: which document and
+which line a fault is in, is the reader's business (parse.py).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import shapely
+
+from lalert.geo import ring_problem
+from lalert.geo.shapes import MAX_RADIUS_M
+from lalert.model import Circle, MsgType, NamedValue, Reference, Ring, Scope, Status
+
+SPACE: Final = " \t\r\n"
+"""White space of XML 1.0, 2.3. The ideographic space begins Japanese paragraphs and is text."""
+
+UNKNOWN_INSTANT: Final = datetime.min.replace(tzinfo=UTC)
+"""The instant of a reference that names none (CAP 1.0 refers by identifier and sender alone)."""
+
+MAX_HEADLINE: Final = 160
+MAX_EVENT: Final = 35
+MAX_AREA_DESC: Final = 50
+HUGE_RADIUS_M: Final = 1_000_000.0
+MAX_REFERENCES: Final = 1_000
+MAX_ITEMS: Final = 10_000
+MAX_SIGNATURES: Final = 10
+
+_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A rule that is broken: `at` names the child element concerned ("" for the element itself), `n` which of several (from 0)."""
+
+    rule: str
+    at: str = ""
+    n: int = 0
+    args: Mapping[str, str] = field(default_factory=dict)
+
+
+def fault(rule: str, at: str = "", /, **args: str) -> Fault:
+    """Return a fault; `args` fill the messages of the rule."""
+    return Fault(rule, at, 0, args)
+
+
+def shown(text: str) -> str:
+    """Return what a sender wrote as it may stand in a message: quoted, on one line, cut short, control characters spelled out."""
+    cut = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return '"' + "".join(c if c.isprintable() else _spelled(c) for c in cut) + '"'
+
+
+def _spelled(character: str) -> str:
+    return " " if character in SPACE else f"U+{ord(character):04X}"
+
+
+def no_value(name: str, text: str, allowed: Collection[str]) -> Fault:
+    """Return the fault of a text that is none of an element's values; the standard wants exact capitals and no spaces."""
+    meant = next((value for value in allowed if value.lower() == text.strip().lower()), None)
+    hint, hint_ja = (f": did you mean {meant}?", f"。{meant}ではありませんか") if meant else ("", "")
+    values = ", ".join(sorted(allowed))
+    return fault("CAP-VALUE", name=name, text=shown(text), hint=hint, hint_ja=hint_ja, values=values)
+
+
+# Times
+
+
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[-+][0-9]{2}:[0-9]{2}")
+_ALMOST_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?P<fraction>\.[0-9]+)?(?P<offset>Z|[-+][0-9]{2}:?[0-9]{2})?"
+)
+
+
+def instant(text: str) -> datetime | Fault:
+    """Read a time of CAP 1.2, 3.3.2; aware, in the sender's own offset. 24:00:00 is the next midnight, as in XML Schema."""
+    if _TIME.fullmatch(text) is None:
+        return fault("CAP-TIME-FORM", text=shown(text), **_time_hint(text))
+    try:
+        if text[11:19] == "24:00:00":
+            read = datetime.fromisoformat(f"{text[:11]}00:00:00{text[19:]}") + timedelta(days=1)
+        else:
+            read = datetime.fromisoformat(text)
+        if text[20:] > "14:00" or text[23] > "5":
+            raise ValueError
+        if not 1 < read.year < 9999:
+            read.astimezone(UTC)  # the first and the last hours of the calendar have no UTC
+    except (ValueError, OverflowError):
+        return fault("CAP-TIME-VALUE", text=shown(text))
+    return read
+
+
+def _time_hint(text: str) -> dict[str, str]:
+    almost = _ALMOST_TIME.fullmatch(text)
+    if almost is None:
+        return {"hint": "", "hint_ja": ""}
+    if almost["fraction"]:
+        return {"hint": ": fractions of a second are not allowed", "hint_ja": "。秒の小数は使えません"}
+    if almost["offset"] == "Z":
+        return {"hint": ": Z is not allowed, write -00:00", "hint_ja": "。Zではなく-00:00と書きます"}
+    if almost["offset"] is None:
+        return {"hint": ": the offset from UTC is missing", "hint_ja": "。UTCとの時差がありません"}
+    return {"hint": ": the offset needs a colon", "hint_ja": "。時差にはコロンが必要です"}
+
+
+# Geometry
+
+
+_NUMBER = r"[-+]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)"
+_POINTS = re.compile(rf"{_NUMBER},{_NUMBER}(?:[ \t\r\n]++{_NUMBER},{_NUMBER})*+")
+_CIRCLE = re.compile(rf"({_NUMBER}),({_NUMBER}) ({_NUMBER})")
+_NOT_A_POINT = re.compile(rf"(?!{_NUMBER},{_NUMBER}(?:[ \t\r\n]|\Z))[^ \t\r\n]+")
+_DECIMAL = re.compile(_NUMBER)
+
+
+def ring(text: str) -> Ring | Fault:
+    """Read a polygon of CAP 1.2, 3.2.4: `lat,lon lat,lon ...`; returns its points as (lon, lat)."""
+    text = text.strip(SPACE)
+    if _POINTS.fullmatch(text) is None:
+        return fault("CAP-POLYGON-FORM", text=_unreadable_point(text))
+    words = text.split()
+    try:
+        # After the pattern has judged, this is the quickest way to numbers; it refuses +1, 01, .5 and 5. only.
+        numbers = orjson.loads(f"[{','.join(words)}]")
+    except orjson.JSONDecodeError:
+        numbers = ",".join(words).split(",")
+    lat_lon = np.array(numbers, dtype=np.float64).reshape(-1, 2)
+    points = tuple(zip(lat_lon[:, 1].tolist(), lat_lon[:, 0].tolist(), strict=True))
+    if len(points) > 3 and points[0] == points[-1] and _plainly_sound(lat_lon):
+        return points
+    problem = ring_problem(points)
+    return points if problem is None else _ring_fault(problem, points, words)
+
+
+def _plainly_sound(lat_lon: npt.NDArray[np.float64]) -> bool:
+    """Say whether a closed ring is beyond doubt, as nearly all are: `ring_problem` says the same of it at three times the cost.
+
+    That a ring does not cross itself is as true with latitude first. What comes near the antimeridian or a pole is not plain.
+    """
+    line = shapely.linearrings(lat_lon)
+    south, west, north, east = shapely.bounds(line).tolist()
+    plain = -90 < south < north < 90 and -180 < west < east < 180 and east - west < 180
+    return plain and bool(shapely.is_simple(line))
+
+
+def _unreadable_point(text: str) -> str:
+    found = _NOT_A_POINT.search(text)
+    return shown(found[0] if found else text)
+
+
+def _ring_fault(problem: str, points: Ring, words: Sequence[str]) -> Fault:
+    if problem in {"out-of-range", "not-finite"}:
+        bad = next(n for n, point in enumerate(points) if not _on_earth(*point))
+        return _point_fault(points[bad], words[bad])
+    if problem == "too-few-points":
+        return fault("CAP-POLYGON-POINTS", count=str(len(points)))
+    if problem == "not-closed":
+        return fault("CAP-POLYGON-OPEN", first=shown(words[0]), last=shown(words[-1]))
+    return fault("CAP-POLYGON-FLAT" if problem == "zero-area" else "CAP-POLYGON-CROSSING")
+
+
+def _on_earth(lon: float, lat: float) -> bool:
+    return -90 <= lat <= 90 and -180 <= lon <= 180
+
+
+def _point_fault(point: tuple[float, float], text: str) -> Fault:
+    lon, lat = point
+    return fault("CAP-POINT-SWAPPED" if _on_earth(lat, lon) else "CAP-POINT-RANGE", text=shown(text))
+
+
+def circle(text: str) -> Circle | Fault:
+    """Read a circle of CAP 1.2, 3.2.4: `lat,lon radius`, the radius in kilometres; returns metres."""
+    match = _CIRCLE.fullmatch(text.strip(SPACE))
+    if match is None or match[3].startswith("-"):
+        return fault("CAP-CIRCLE-FORM", text=shown(text))
+    lat, lon = float(match[1]), float(match[2])
+    if not _on_earth(lon, lat):
+        return _point_fault((lon, lat), f"{match[1]},{match[2]}")
+    # In decimals, because 0.1 km times 1000 is not 100 m for floats, and what was rendered must read the same.
+    radius_m = float(Decimal(match[3]).scaleb(3))
+    if radius_m > MAX_RADIUS_M:
+        return fault("CAP-CIRCLE-RANGE", text=shown(match[3]))
+    return Circle(lon, lat, radius_m)
+
+
+def judge_circle(read: Circle) -> Sequence[Fault]:
+    """Remark on a circle that is hardly meant: of no size, or of a thousand kilometres."""
+    if read.radius_m == 0:
+        return [fault("CAP-CIRCLE-POINT")]
+    if read.radius_m > HUGE_RADIUS_M:
+        return [fault("CAP-CIRCLE-HUGE", text=f"{read.radius_m / 1000:g}")]
+    return ()
+
+
+def height(text: str) -> float | Fault:
+    """Read an altitude or ceiling of CAP 1.2, 3.2.4: feet above mean sea level, negative below it."""
+    text = text.strip(SPACE)
+    if _DECIMAL.fullmatch(text) is None or not math.isfinite(float(text)):
+        return fault("CAP-HEIGHT-FORM", text=shown(text))
+    return float(text)
+
+
+def judge_heights(
+    altitude: float | None, ceiling: float | None, *, altitude_written: bool
+) -> Sequence[Fault]:
+    """CAP 1.2, 3.2.4 <ceiling>: never without an altitude, and the altitude is the lower limit."""
+    if ceiling is None:
+        return ()
+    if not altitude_written:
+        return [fault("CAP-CEILING-ALONE", "ceiling")]
+    if altitude is not None and ceiling < altitude:
+        return [fault("CAP-CEILING-BELOW", "ceiling")]
+    return ()
+
+
+def judge_area(area_desc: str | None, *, placed: bool) -> Sequence[Fault]:
+    """Say whether machines can tell where the area is, and whether people can take in its name."""
+    found = [] if placed else [fault("CAP-AREA-PLACE")]
+    if area_desc is not None and len(area_desc) > MAX_AREA_DESC:
+        found.append(_too_long("areaDesc", area_desc, MAX_AREA_DESC))
+    return found
+
+
+# The head of an alert
+
+
+_NOT_IN_A_NAME = re.compile(r"[\s,<&]")
+
+
+def judge_name(at: str, text: str) -> Sequence[Fault]:
+    """CAP 1.2, 3.2.1 <identifier> and <sender>: no spaces, commas, < or &, because <references> takes them apart again."""
+    found = _NOT_IN_A_NAME.search(text)
+    return [fault("CAP-NAME", at, name=at, text=shown(found[0]))] if found else ()
+
+
+_LIST_ITEM = re.compile(r'[ \t\r\n]*+(?:"([^"]*+)"|([^" \t\r\n]++))(?=[ \t\r\n]|\Z)')
+
+
+def items(text: str, name: str) -> tuple[str, ...] | Fault:
+    """Read <addresses> or <incidents> (CAP 1.2, 3.2.1): white space between the items, quotation marks round those that have some."""
+    text = text.rstrip(SPACE)
+    count = len(text.split())
+    if count > MAX_ITEMS:
+        return _too_many(name, count, MAX_ITEMS)
+    found: list[str] = []
+    end = 0
+    while end < len(text):
+        match = _LIST_ITEM.match(text, end)
+        if match is None:
+            return fault("CAP-LIST-QUOTE", name=name)
+        found.append(match[1] if match[2] is None else match[2])
+        end = match.end()
+    return tuple(item for item in found if item)
+
+
+def _too_many(name: str, count: int, limit: int) -> Fault:
+    return fault("CAP-LIMIT", name=name, count=str(count), limit=str(limit))
+
+
+def judge_scope(
+    scope: Scope | None, *, restriction: str | None, addresses: Sequence[str] | None
+) -> Sequence[Fault]:
+    """CAP 1.2, 3.2.1: Private needs addresses, Restricted a restriction, and nothing else has one; who may read must be beyond doubt."""
+    found = []
+    if scope is Scope.PRIVATE and not addresses:
+        found.append(fault("CAP-ADDRESSES-MISSING", "addresses"))
+    if scope is Scope.RESTRICTED and not restriction:
+        found.append(fault("CAP-RESTRICTION-MISSING", "restriction"))
+    if restriction and scope in (Scope.PUBLIC, Scope.PRIVATE):
+        found.append(fault("CAP-RESTRICTION-UNEXPECTED", "restriction", scope=scope))
+    return found
+
+
+def judge_note(status: Status | None, msg_type: MsgType | None, note: str | None) -> Sequence[Fault]:
+    """CAP 1.2, 3.2.1: an Exercise should name itself in the note, an Error should explain itself there."""
+    if note:
+        return ()
+    found = []
+    if status is Status.EXERCISE:
+        which = {"what": "status Exercise", "about": "which exercise it belongs to"}
+        found.append(fault("CAP-NOTE-MISSING", **which, what_ja="訓練(Exercise)", about_ja="どの訓練か"))
+    if msg_type is MsgType.ERROR:
+        why = {"what": "msgType Error", "about": "what was wrong"}
+        found.append(fault("CAP-NOTE-MISSING", **why, what_ja="エラー(Error)", about_ja="誤りの内容"))
+    return found
+
+
+# References
+
+
+def references(text: str, version: str) -> tuple[list[Reference], list[Fault]]:
+    """Read <references>: triples `sender,identifier,sent` apart by white space; in CAP 1.0 `identifier/sender`."""
+    words = text.split()
+    if len(words) > MAX_REFERENCES:
+        return [], [_too_many("references", len(words), MAX_REFERENCES)]
+    read = _old_reference if version == "1.0" else _reference
+    found: list[Reference] = []
+    faults: list[Fault] = []
+    for word in words:
+        reference = read(word)
+        if isinstance(reference, Fault):
+            faults.append(reference)
+        else:
+            found.append(reference)
+    if not words:
+        faults.append(_no_reference("", ": it is empty", "。空です"))
+    return found, faults
+
+
+def _reference(word: str) -> Reference | Fault:
+    parts = word.split(",")
+    if len(parts) != 3 or not all(parts):
+        hint, hint_ja = _reference_hint(word, parts)
+        return _no_reference(word, hint, hint_ja)
+    sender, identifier, sent = parts
+    when = instant(sent)
+    if isinstance(when, Fault):
+        reason = when.args.get("hint", "")
+        return _no_reference(word, f": {shown(sent)} is no time of CAP{reason}", "。日時の形式が違います")
+    return Reference(sender, identifier, sent, when)
+
+
+def _reference_hint(word: str, parts: Sequence[str]) -> tuple[str, str]:
+    # The pattern of the standard's own schema, [-,+], lets a comma through where the sign of the offset belongs.
+    if len(parts) == 4 and not isinstance(instant(f"{parts[2]}+{parts[3]}"), Fault):
+        return ": the offset of the time has a comma for its sign", "。時差の符号がカンマになっています"
+    if len(parts) == 1 and "/" in word:
+        return ": that is the form of CAP 1.0", "。CAP 1.0の形式です"
+    return f": it has {len(parts)} parts", f"。{len(parts)}個の部分しかないか、多すぎます"
+
+
+def _old_reference(word: str) -> Reference | Fault:
+    identifier, slash, sender = word.partition("/")
+    if not (identifier and slash and sender):
+        return _no_reference(word, "", "")
+    return Reference(sender, identifier, "", UNKNOWN_INSTANT)
+
+
+def _no_reference(word: str, hint: str, hint_ja: str) -> Fault:
+    return fault("CAP-REFERENCES-FORM", text=shown(word), hint=hint, hint_ja=hint_ja)
+
+
+def judge_references(
+    found: Sequence[Reference], *, written: bool, msg_type: MsgType | None, me: Reference | None
+) -> Sequence[Fault]:
+    """CAP 1.2, 3.2.1: everything but an Alert refers to something, never to itself, and to nothing of the future.
+
+    `me` is the alert's own triple, None where it could not be read. Messages are the same if sender, identifier and the
+    instant of `sent` are: another sender may use the same identifier.
+    """
+    if msg_type not in (None, MsgType.ALERT) and not written:
+        return [fault("CAP-REFERENCES-MISSING", msg_type=str(msg_type))]
+    faults = []
+    seen = set()
+    for reference in found:
+        triple = (reference.sender, reference.identifier, reference.instant)
+        text = shown(f"{reference.sender},{reference.identifier},{reference.sent}".rstrip(","))
+        if triple in seen:
+            faults.append(fault("CAP-REFERENCES-DUPLICATE", "references", text=text))
+        seen.add(triple)
+        if me is None:
+            continue
+        same = (reference.sender, reference.identifier) == (me.sender, me.identifier)
+        if same and reference.instant in (me.instant, UNKNOWN_INSTANT):
+            faults.append(fault("CAP-REFERENCES-SELF", "references"))
+        elif reference.instant > me.instant:
+            faults.append(fault("CAP-REFERENCES-LATER", "references", text=text))
+    return faults
+
+
+# Infos
+
+
+def judge_times(
+    sent: datetime | None, effective: datetime | None, onset: datetime | None, expires: datetime | None
+) -> Sequence[Fault]:
+    """Judge the order of an info's times. The standard leaves it to reason: an end before its beginning has none.
+
+    An alert may have been effective before it was sent (many systems write the time of the observation), and agencies do end an alert
+    by letting an Update expire at once: both are remarked on, not refused.
+    """
+    found = []
+    if effective and sent and effective < sent:
+        found.append(fault("CAP-EFFECTIVE-EARLY", "effective"))
+    if expires is None:
+        return found
+    early = [
+        fault("CAP-EXPIRES-BEFORE", "expires", other=other)
+        for other, start in (("sent", sent), ("effective", effective), ("onset", onset))
+        if start and expires < start
+    ]
+    if not early and expires in (sent, onset):
+        other = "sent" if expires == sent else "onset"
+        found.append(fault("CAP-EXPIRES-AT-ONCE", "expires", other=other))
+    return found + early
+
+
+_RECOMMENDED_1_0 = ("senderName", "description", "instruction", "contact")
+_RECOMMENDED = dict.fromkeys(("1.1", "1.2"), ("responseType", *_RECOMMENDED_1_0)) | {"1.0": _RECOMMENDED_1_0}
+
+
+def judge_info(texts: Mapping[str, str], version: str) -> Sequence[Fault]:
+    """Advise on what people need to understand and to act; `texts` are the info's elements by name, empty ones too."""
+    found = [] if "expires" in texts else [fault("CAP-EXPIRES-MISSING")]
+    found += [fault("CAP-RECOMMENDED", name=name) for name in _RECOMMENDED[version] if not texts.get(name)]
+    event, headline = texts.get("event", ""), texts.get("headline", "")
+    description, instruction = texts.get("description", ""), texts.get("instruction", "")
+    if len(headline) > MAX_HEADLINE:
+        found.append(_too_long("headline", headline, MAX_HEADLINE))
+    if len(event) > MAX_EVENT:
+        found.append(_too_long("event", event, MAX_EVENT))
+    if description and description == headline:
+        found.append(fault("CAP-TEXT-REPEATED", "description", name="headline", other="description"))
+    if description and description == instruction:
+        found.append(fault("CAP-TEXT-REPEATED", "instruction", name="description", other="instruction"))
+    return found
+
+
+def _too_long(at: str, text: str, limit: int) -> Fault:
+    return fault("CAP-TEXT-LENGTH", at, name=at, length=str(len(text)), limit=str(limit))
+
+
+_LANGUAGE = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*+")
+# ISO 639-1: the second letters by the first, because 184 codes in a column are hard to proof-read.
+_ISO_639_1 = {
+    "a": "abefkmnrsvyz",
+    "b": "aeghimnors",
+    "c": "aehorsuvy",
+    "d": "aevz",
+    "e": "elnostu",
+    "f": "afijory",
+    "g": "adlnuv",
+    "h": "aeiortuyz",
+    "i": "adegikostu",
+    "j": "av",
+    "k": "agijklmnorsuvwy",
+    "l": "abginotuv",
+    "m": "ghiklnrsty",
+    "n": "abdeglnorvy",
+    "o": "cjmrs",
+    "p": "ailst",
+    "q": "u",
+    "r": "mnouw",
+    "s": "acdeghiklmnoqrstuvw",
+    "t": "aeghiklnorstwy",
+    "u": "gkrz",
+    "v": "eio",
+    "w": "ao",
+    "x": "h",
+    "y": "io",
+    "z": "ahu",
+}
+_MISTAKEN_LANGUAGES = {"jp": "ja", "cn": "zh", "gr": "el", "cz": "cs", "dk": "da", "ua": "uk"}
+
+
+def judge_language(text: str) -> Sequence[Fault]:
+    """RFC 3066, 2.3: the shape is an error; a code that is none (jp is a country) a warning, for somebody can still read the text."""
+    if _LANGUAGE.fullmatch(text) is None:
+        return [fault("CAP-LANGUAGE-FORM", "language", text=shown(text))]
+    primary = text.partition("-")[0].lower()
+    if len(primary) == 2 and primary[1] in _ISO_639_1.get(primary[0], ""):
+        return ()
+    if len(primary) == 3 or primary in {"i", "x"}:
+        return ()
+    meant = _MISTAKEN_LANGUAGES.get(primary)
+    hint, hint_ja = (f": did you mean {meant}?", f"。{meant}ではありませんか") if meant else ("", "")
+    return [fault("CAP-LANGUAGE-CODE", "language", text=shown(text), hint=hint, hint_ja=hint_ja)]
+
+
+_TRANSLATED = ("event", "headline", "description", "instruction")
+
+
+def judge_translations(infos: Sequence[tuple[str, Mapping[str, str]]]) -> Sequence[tuple[int, Fault]]:
+    """Find texts that stand unchanged in infos of different languages; returns each info's number (from 0) with its fault.
+
+    Each info is its language and its texts. en-US and en-GB are one language here.
+    """
+    found = []
+    languages = [language.partition("-")[0].lower() for language, _ in infos]
+    for name in _TRANSLATED:
+        first: dict[str, str] = {}
+        for n, (_, texts) in enumerate(infos):
+            text = texts.get(name)
+            if text and first.setdefault(text, languages[n]) != languages[n]:
+                args = {"name": name, "language": languages[n], "other": first[text]}
+                found.append((n, fault("CAP-LANGUAGE-SAME", name, **args)))
+    return found
+
+
+def judge_categories(categories: Sequence[str]) -> Sequence[Fault]:
+    """Find categories that are given twice."""
+    last = {category: n for n, category in enumerate(categories)}
+    return [
+        Fault("CAP-CATEGORY-DUPLICATE", "category", n, {"text": category})
+        for category, n in last.items()
+        if category in categories[:n]
+    ]
+
+
+def pair(text: str) -> NamedValue | Fault:
+    """Read CAP 1.0's `name=value`."""
+    name, equals, value = text.partition("=")
+    if not (equals and name.strip(SPACE)):
+        return fault("CAP-PAIR-FORM", text=shown(text))
+    return NamedValue(name.strip(SPACE), value.strip(SPACE))
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+# No white space, control character, angle bracket or quotation mark; every % begins a code of two digits.
+_REST = r"(?:[^\x00-\x20\x7f<>\"%]|%[0-9A-Fa-f]{2})*+"
+_LINK = re.compile(
+    rf"(?:https?|(ftps?))://(?:[^\x00-\x20\x7f<>\"/?#@]*@)?(?:\[[0-9a-f:.]+\]|[^\x00-\x20\x7f<>\"%/?#@:\[\]]+)(?::[0-9]{{1,5}})?"
+    rf"(?:[/?#]{_REST})?",
+    re.IGNORECASE,
+)
+_RELATIVE = re.compile(_REST)
+
+
+def judge_web(text: str) -> Sequence[Fault]:
+    """CAP 1.2, 3.2.2 <web>: a full absolute URI; people click on it, so http and https only (javascript: and file: are attacks)."""
+    match = _LINK.fullmatch(text)
+    return () if match and not match[1] else [fault("CAP-WEB", "web", text=shown(text))]
+
+
+# Resources
+
+
+_MEDIA_TYPES = "application|audio|example|font|haptics|image|message|model|multipart|text|video"
+_MIME = re.compile(rf"(?:{_MEDIA_TYPES})/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*(?:[ \t]*;.*)?", re.IGNORECASE)
+_INTEGER = re.compile(r"\+?[0-9]{1,18}|-0+")
+_SHA1 = re.compile(r"[0-9A-Fa-f]{40}")
+
+
+def judge_mime_type(text: str) -> Sequence[Fault]:
+    """CAP 1.2, 3.2.3 <mimeType>: a registered top-level type with a subtype."""
+    return () if _MIME.fullmatch(text) else [fault("CAP-MIME", "mimeType", text=shown(text))]
+
+
+def size(text: str) -> int | Fault:
+    """Read the size of a resource in bytes."""
+    text = text.strip(SPACE)
+    return int(text) if _INTEGER.fullmatch(text) else fault("CAP-SIZE", text=shown(text))
+
+
+def judge_resource(
+    *, uri: str | None, deref_uri: str | None, size: int | None, digest: str | None
+) -> Sequence[Fault]:
+    """Judge where the file is, and whether what is embedded is what size and digest say."""
+    found = []
+    if uri is not None and not _acceptable_uri(uri, embedded=deref_uri is not None):
+        found.append(fault("CAP-URI", "uri", text=shown(uri)))
+    if uri is None and deref_uri is None:
+        found.append(fault("CAP-URI-MISSING"))
+    if digest is not None and _SHA1.fullmatch(digest) is None:
+        found.append(fault("CAP-DIGEST", "digest", text=shown(digest)))
+        digest = None
+    if deref_uri is not None:
+        found += _judge_content(deref_uri, size, digest)
+    return found
+
+
+def _acceptable_uri(text: str, *, embedded: bool) -> bool:
+    if _SCHEME.match(text):
+        return _LINK.fullmatch(text) is not None
+    return embedded and _RELATIVE.fullmatch(text) is not None
+
+
+def _judge_content(deref_uri: str, size: int | None, digest: str | None) -> Sequence[Fault]:
+    try:
+        content = base64.b64decode("".join(deref_uri.split()), validate=True)
+    except ValueError:
+        return [fault("CAP-DEREF", "derefUri")]
+    found = []
+    if size is not None and size != len(content):
+        found.append(fault("CAP-SIZE-WRONG", "size", text=str(size), actual=str(len(content))))
+    # SHA-1 because the standard says so; it shows what got lost on the way, not who wrote it.
+    if digest is not None and digest.lower() != hashlib.sha1(content, usedforsecurity=False).hexdigest():
+        found.append(fault("CAP-DIGEST-WRONG", "digest"))
+    return found
+
+
+# Texts
+
+
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]*+(?:[ \t\r\n][^<>]*+)?/?>|<!--")
+_CONTROL = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def judge_text(at: str, text: str) -> Sequence[Fault]:
+    """CAP 1.2, 3.3.3: HTML has no meaning in CAP. Bidirectional overrides and control characters can make a text read as another."""
+    return [
+        fault(rule, at, name=at, text=shown(found[0]))
+        for rule, pattern in (
+            ("CAP-TEXT-ENTITY", _ENTITY),
+            ("CAP-TEXT-TAG", _TAG),
+            ("CAP-TEXT-CONTROL", _CONTROL),
+        )
+        if (found := pattern.search(text))
+    ]
