@@ -1,0 +1,100 @@
+"""Durable targets: subscriptions, which are lanes with a cursor, and the deliveries that were tried or settled out of turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import apsw
+
+from lalert.model import Subscription
+from lalert.store import DeliveryRow, DeliveryState, Lane
+from lalert.store.sqlite.access import Access
+from lalert.store.sqlite.codec import (
+    decode_delivery,
+    decode_subscription,
+    encode_delivery,
+    encode_subscription,
+    micros,
+    position,
+)
+from lalert.store.sqlite.statements import all_or_nothing
+
+_SAVE_SUBSCRIPTION: Final = """
+INSERT INTO subscription VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET channel = excluded.channel, target = excluded.target, filter = excluded.filter,
+    created = excluded.created, tenant = excluded.tenant, format = excluded.format, lang = excluded.lang, options = excluded.options
+"""
+_SAVE_DELIVERY: Final = """
+INSERT INTO delivery VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET subscription = excluded.subscription, offset = excluded.offset, state = excluded.state,
+    attempts = excluded.attempts, due = excluded.due, detail = excluded.detail, updated = excluded.updated, confirmed = excluded.confirmed
+WHERE excluded.updated >= delivery.updated
+"""
+_UNSETTLED: Final = """
+SELECT d.* FROM subscription s JOIN delivery d ON d.subscription = s.id AND d.offset > s.cursor WHERE d.state <> 'retry'
+UNION ALL
+SELECT d.* FROM subscription s JOIN delivery d ON d.subscription = s.id AND d.state = 'retry'
+"""
+
+
+class OutboxTables(Access):
+    """Keeps `store.Outbox`."""
+
+    async def save_subscription(self, subscription: Subscription, cursor: str) -> None:
+        values = (*encode_subscription(subscription), self._offset(cursor))
+
+        def save(db: apsw.Connection) -> None:
+            db.execute(_SAVE_SUBSCRIPTION, values)
+
+        await self._write(save)
+
+    async def drop_subscription(self, subscription_id: str) -> bool:
+        now = micros(self._parts.clock.now())
+
+        def drop(db: apsw.Connection) -> bool:
+            with all_or_nothing(db):
+                db.execute("DELETE FROM subscription WHERE id = ?", (subscription_id,))
+                dropped = db.changes() > 0
+                # History must not say for ever that another try is to come.
+                db.execute(
+                    "UPDATE delivery SET state = ?, due = NULL, updated = ? WHERE subscription = ? AND state = 'retry'",
+                    (DeliveryState.DROPPED, now, subscription_id),
+                )
+                return dropped
+
+        return await self._write(drop)
+
+    async def lanes(self) -> list[Lane]:
+        epoch = self._parts.epoch
+        found = await self._rows("SELECT * FROM subscription ORDER BY created, id")
+        return [Lane(decode_subscription(row[:-1]), position(epoch, row[-1])) for row in found]
+
+    async def record(self, rows: Sequence[DeliveryRow], cursors: Mapping[str, str]) -> None:
+        deliveries = [encode_delivery(row, self._offset(row.position)) for row in rows]
+        # A cursor never goes back: what it has passed is settled.
+        moves = [(self._offset(cursor), subscription) for subscription, cursor in cursors.items()]
+        if not deliveries and not moves:
+            return
+
+        def record(db: apsw.Connection) -> None:
+            with all_or_nothing(db):
+                db.executemany(_SAVE_DELIVERY, deliveries)
+                db.executemany("UPDATE subscription SET cursor = max(cursor, ?) WHERE id = ?", moves)
+
+        size = sum(len(row.key) + len(row.subscription) + len(row.detail) for row in rows)
+        await self._write(record, rows=len(deliveries) + len(moves), size=size)
+
+    async def unsettled(self) -> list[DeliveryRow]:
+        epoch = self._parts.epoch
+        return [decode_delivery(row, epoch) for row in await self._rows(_UNSETTLED)]
+
+    async def deliveries(self, subscription_id: str, limit: int) -> list[DeliveryRow]:
+        epoch = self._parts.epoch
+        sql = "SELECT * FROM delivery WHERE subscription = ? ORDER BY offset DESC, key DESC LIMIT ?"
+        return [decode_delivery(row, epoch) for row in await self._rows(sql, subscription_id, max(0, limit))]
+
+    async def delivery(self, key: str) -> DeliveryRow | None:
+        epoch = self._parts.epoch
+        row = await self._row("SELECT * FROM delivery WHERE key = ?", key)
+        return None if row is None else decode_delivery(row, epoch)

@@ -1,0 +1,314 @@
+"""The one thread that writes: everything waiting is committed together, and nobody is told before the commit is durable."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import apsw
+
+from lalert.errors import LalertError, StoreError, Unavailable
+from lalert.store.sqlite.checkpoints import Checkpoints
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_DISK_RETRY_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.5
+
+
+Work = Callable[[apsw.Connection], T]
+"""What one write does to the database, in the writer's thread, inside the batch's transaction.
+
+It either succeeds or raises and leaves nothing: more than one changing statement goes into `all_or_nothing`.
+"""
+
+
+class Write:
+    """One piece of work on its way, and what came of it. `rows` and `size` (bytes) are what it weighs in a batch."""
+
+    __slots__ = ("done", "failure", "result", "rows", "since", "size", "urgent", "work")
+
+    def __init__(
+        self,
+        work: Work[object],
+        done: asyncio.Future[object],
+        rows: int,
+        size: int,
+        urgent: bool,
+        since: float,
+    ) -> None:
+        self.work = work
+        self.done = done
+        self.rows = rows
+        self.size = size
+        self.urgent = urgent
+        self.since = since
+        self.result: object = None
+        self.failure: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much may wait, how much one commit takes, and how many seconds a write may take before its caller is told to come back."""
+
+    waiting: int = 4096
+    waiting_bytes: int = 64 * 1024 * 1024
+    batch_rows: int = 256
+    batch_bytes: int = 4 * 1024 * 1024
+    stall_seconds: float = 10.0
+
+
+class Writer:
+    """Owns the write connection, its thread and the queue before it.
+
+    There are two lines: what a sender waits for (`urgent`), and the hub's own notes (deliveries, readings, keys). A batch takes the first line
+    up to its bounds and then as much again of the second, so that neither starves the other.
+
+    `committed` is called on the loop with the writes of a batch that are durable, before any of their callers is answered.
+    """
+
+    def __init__(
+        self,
+        db: apsw.Connection,
+        *,
+        bounds: Bounds,
+        checkpoints: Checkpoints,
+        committed: Callable[[Sequence[Write]], None],
+        rolled_back: Callable[[], None],
+    ) -> None:
+        self._db = db
+        self._bounds = bounds
+        self._checkpoints = checkpoints
+        self._committed = committed
+        self._rolled_back = rolled_back
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._arrivals: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        # Touched by the writer's thread only.
+        self._urgent: deque[Write] = deque()
+        self._other: deque[Write] = deque()
+        self._ending = False
+        # Touched by the loop's thread only, like everything about futures.
+        self._closing = False
+        self._open: dict[Write, None] = {}
+        self._open_bytes = 0
+        self._stalled = False
+        self._look: asyncio.TimerHandle | None = None
+        self._broken = ""
+        self._trouble = ""
+        self._thread = threading.Thread(target=self._run, name="lalert-store-writer")
+        db.set_wal_hook(self._note_log)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Commit what was taken, then end the thread. The connection stays open for its owner to close."""
+        self._closing = True
+        self._arrivals.put(None)
+        if self._thread.is_alive():
+            await asyncio.shield(self._ended)
+            self._thread.join()
+        if self._look is not None:
+            self._look.cancel()
+
+    def submit(
+        self, work: Work[object], *, rows: int = 1, size: int = 0, urgent: bool = False
+    ) -> asyncio.Future[object]:
+        """Put work into its line; the future is resolved once it is durable.
+
+        Raises `Unavailable` at once when the line is full or the disk has stopped answering, `StoreError` when the store is closed or broken.
+        """
+        if self._broken:
+            raise StoreError(self._broken)
+        if self._closing:
+            raise StoreError("the store is closed")
+        if self._stalled:
+            raise Unavailable("the disk has stopped answering", retry_after=_DISK_RETRY_SECONDS)
+        if len(self._open) >= self._bounds.waiting or self._open_bytes + size > self._bounds.waiting_bytes:
+            raise Unavailable(
+                "the disk cannot keep up: too many alerts are waiting to be stored", retry_after=1.0
+            )
+        done: asyncio.Future[object] = self._loop.create_future()
+        write = Write(work, done, rows, size, urgent, self._loop.time())
+        self._open[write] = None
+        self._open_bytes += size
+        if self._look is None:
+            self._look = self._loop.call_later(_LOOK_SECONDS, self._look_for_stall)
+        self._arrivals.put(write)
+        return done
+
+    def _run(self) -> None:
+        failure: BaseException | None = None
+        try:
+            while batch := self._take():
+                self._commit(batch)
+                self._tell(self._settle, batch)
+                self._checkpoints.finish(self._db)
+        except (
+            BaseException
+        ) as error:  # the thread's whole body: whoever waits must be told that nobody writes any more
+            failure = error
+            log.exception("the store's writer has died")
+        self._tell(self._end, failure)
+
+    def _take(self) -> list[Write]:
+        """Wait for work and take a batch; an empty one means that it is time to end."""
+        if not (self._urgent or self._other or self._ending):
+            self._sort(self._arrivals.get())
+        for _ in range(self._arrivals.qsize()):
+            self._sort(self._arrivals.get())
+        batch: list[Write] = []
+        for line in (self._urgent, self._other):
+            rows = size = 0
+            while line:
+                rows += line[0].rows
+                size += line[0].size
+                # A write that is larger than a batch goes alone.
+                if (rows > self._bounds.batch_rows or size > self._bounds.batch_bytes) and rows > line[
+                    0
+                ].rows:
+                    break
+                batch.append(line.popleft())
+        return batch
+
+    def _sort(self, arrival: Write | None) -> None:
+        if arrival is None:
+            self._ending = True
+        else:
+            (self._urgent if arrival.urgent else self._other).append(arrival)
+
+    def _commit(self, batch: Sequence[Write]) -> None:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for write in batch:
+                self._do(write)
+            self._db.execute("COMMIT")
+            self._trouble = ""
+        except apsw.FullError as error:
+            self._roll_back()
+            if len(batch) == 1:
+                self._give_up(batch, error)
+            else:
+                # Perhaps one is too large for the room that is left, and the others are not.
+                for write in batch:
+                    write.failure = None
+                    self._commit([write])
+        except Exception as error:  # noqa: BLE001  # whatever it is, each caller is told of it
+            self._roll_back()
+            self._give_up(batch, error)
+
+    def _do(self, write: Write) -> None:
+        try:
+            write.result = write.work(self._db)
+        except Exception as error:
+            self._rolled_back()
+            # On a full disk or an I/O error SQLite may end the whole transaction; then it failed for everybody. A savepoint that went
+            # with it complains once more, on top of the first cause.
+            if not self._db.in_transaction:
+                raise _first_cause(error) from error
+            write.failure = _explained(error)
+            if write.failure is error and not isinstance(error, LalertError):
+                log.exception("a write failed for a reason of its own")
+
+    def _roll_back(self) -> None:
+        self._rolled_back()
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _give_up(self, batch: Sequence[Write], error: Exception) -> None:
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            log.error("the store cannot commit: %s", error)
+        for write in batch:
+            write.failure = _explained(error)
+
+    def _tell(self, callback: Callable[..., None], *values: object) -> None:
+        # The loop is closed only if somebody ended it without closing the store; then nobody is left to be told.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *values)
+
+    def _note_log(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        self._checkpoints.note(pages)
+        return apsw.SQLITE_OK
+
+    def _settle(self, batch: Sequence[Write]) -> None:
+        self._stalled = False
+        for write in batch:
+            del self._open[write]
+            self._open_bytes -= write.size
+        durable = [write for write in batch if write.failure is None]
+        if durable:
+            try:
+                self._committed(durable)
+            except Exception:  # what is durable must be answered, whatever a listener did
+                log.exception("a listener to the store failed")
+        for write in batch:
+            if write.done.done():
+                continue
+            if write.failure is None:
+                write.done.set_result(write.result)
+            else:
+                write.done.set_exception(write.failure)
+                if isinstance(write.failure, StoreError):
+                    self._broken = write.failure.detail
+
+    def _end(self, failure: BaseException | None) -> None:
+        if failure is not None:
+            self._broken = f"the store's writer has died ({type(failure).__name__}); restart this node"
+        for write in self._open:
+            if not write.done.done():
+                write.done.set_exception(StoreError(self._broken))
+        self._open.clear()
+        self._ended.set_result(None)
+
+    def _look_for_stall(self) -> None:
+        """Answer those who have waited too long. Their writes may still be made: a sender that comes again is then told of its first one."""
+        self._look = None
+        oldest = next(iter(self._open), None)
+        if oldest is None:
+            return
+        if self._loop.time() - oldest.since >= self._bounds.stall_seconds:
+            self._stalled = True
+            for write in self._open:
+                if not write.done.done():
+                    write.done.set_exception(
+                        Unavailable("the disk has stopped answering", retry_after=_DISK_RETRY_SECONDS)
+                    )
+        self._look = self._loop.call_later(_LOOK_SECONDS, self._look_for_stall)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while isinstance(error.__context__, apsw.Error):
+        error = error.__context__
+    return error
+
+
+def _explained(error: Exception) -> Exception:
+    """Return what the caller of a failed write is told."""
+    match error:
+        case apsw.FullError():
+            return Unavailable("the disk is full: make room on it", retry_after=_DISK_RETRY_SECONDS)
+        case apsw.CorruptError() | apsw.NotADBError():
+            return StoreError(f"the store is damaged ({error}): stop this node and restore the newest backup")
+        case (
+            apsw.IOError()
+            | apsw.ReadOnlyError()
+            | apsw.BusyError()
+            | apsw.CantOpenError()
+            | apsw.LockedError()
+        ):
+            return Unavailable(
+                f"the disk does not take anything now ({error})", retry_after=_DISK_RETRY_SECONDS
+            )
+        case _:
+            return error
