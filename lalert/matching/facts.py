@@ -1,0 +1,126 @@
+"""What the hub derives from an alert once: the codes and the ground that it concerns, its level and its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import shapely
+
+from lalert import cap
+from lalert.errors import InvalidCode, InvalidGeometry
+from lalert.geo import Gazetteer, bbox, circle_geometry, normalise_code, polygon_geometry, repair
+from lalert.model import Alert, Area, Facts, Ring
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+
+def facts_of(alert: Alert, gazetteer: Gazetteer, jurisdiction: frozenset[str] = frozenset()) -> Facts:
+    """Return whom an accepted alert concerns. Never raises for what the alert holds: the rules of `cap` have reported it.
+
+    An area is the union of its polygons, circles and geocodes (CAP 1.2, 3.2.4), the alert's that of all its areas. An area that
+    declares no code gets the codes of what it is drawn on; one that declares codes gets further ones only where official
+    boundaries say so, because the generous outlines would add every neighbour. A ring that does not hold is repaired to
+    something that encloses at least as much; a geocode that is no code is passed over; a code that the gazetteer does not know is carried.
+
+    `jurisdiction` is all that the sender may alert for: what an alert concerns that names no place at all, or none
+    that this hub can find. Where it is empty too, such an alert concerns everybody (`nowhere` without codes).
+    """
+    areas = _distinct_areas(alert)
+    declared = [(area, declared_codes(area)) for area in areas]
+    drawn = [(shape, codes) for area, codes in declared if (shape := drawn_geometry(area)) is not None]
+    codes: frozenset[str] = frozenset().union(*(own for _, own in declared))
+    known = frozenset(code for code in codes if _is_known(code, gazetteer))
+    nowhere = not known and not drawn
+    if nowhere:
+        codes = jurisdiction | codes if jurisdiction else frozenset()
+        geometry = territory(gazetteer, jurisdiction)
+    else:
+        codes |= _found(drawn, known, gazetteer)
+        ground = territory(gazetteer, known)
+        geometry = _union([*(shape for shape, _ in drawn), *([ground] if ground is not None else [])])
+    if geometry is not None:
+        shapely.prepare(geometry)
+    return Facts(
+        codes=codes,
+        reach=gazetteer.reach(codes),
+        level=cap.level(alert),
+        kind=cap.kind(alert),
+        bbox=bbox(geometry) if geometry is not None else None,
+        geometry=geometry,
+        nowhere=nowhere,
+    )
+
+
+def declared_codes(area: Area) -> frozenset[str]:
+    """Return the municipality and prefecture codes among an area's geocodes, as `normalise_code` spells them."""
+    codes = set()
+    for geocode in area.geocodes:
+        if geocode.name in cap.JIS_GEOCODE_NAMES:
+            try:
+                codes.add(normalise_code(geocode.value))
+            except InvalidCode:
+                continue
+    return frozenset(codes)
+
+
+def drawn_geometry(area: Area) -> BaseGeometry | None:
+    """Return the union of an area's polygons and circles in (lon, lat) degrees, repaired where need be; None where it has none that reads."""
+    shapes: list[BaseGeometry] = []
+    for ring in area.polygons:
+        try:
+            shapes.append(_polygon(ring))
+        except InvalidGeometry:
+            continue
+    for circle in area.circles:
+        try:
+            shapes.append(circle_geometry(circle.lon, circle.lat, circle.radius_m))
+        except InvalidGeometry:
+            continue
+    return _union(shapes)
+
+
+def _polygon(ring: Ring) -> BaseGeometry:
+    try:
+        return polygon_geometry(ring)
+    except InvalidGeometry:
+        return repair(ring)
+
+
+def _distinct_areas(alert: Alert) -> list[Area]:
+    """Return the areas without those that an info in another language draws a second time."""
+    return list(dict.fromkeys(replace(area, area_desc="") for info in alert.infos for area in info.areas))
+
+
+def _is_known(code: str, gazetteer: Gazetteer) -> bool:
+    return gazetteer.place(code) is not None or gazetteer.geometry(code) is not None
+
+
+def _found(
+    drawn: Iterable[tuple[BaseGeometry, frozenset[str]]], known: frozenset[str], gazetteer: Gazetteer
+) -> frozenset[str]:
+    """Return the codes that what is drawn lies on."""
+    bare = _union([shape for shape, codes in drawn if not codes & known])
+    found = gazetteer.codes_of(bare) if bare is not None else frozenset()
+    if gazetteer.boundaries == "official":
+        coded = _union([shape for shape, codes in drawn if codes & known])
+        if coded is not None:
+            found |= {code for code in gazetteer.codes_of(coded) if gazetteer.official(code)}
+    return found
+
+
+@lru_cache(maxsize=256)
+def territory(gazetteer: Gazetteer, codes: frozenset[str]) -> BaseGeometry | None:
+    """Return the ground of all the codes that the gazetteer can draw, or None."""
+    return _union([shape for code in sorted(codes) if (shape := gazetteer.geometry(code)) is not None])
+
+
+def _union(shapes: list[BaseGeometry]) -> BaseGeometry | None:
+    whole = shapes[0] if len(shapes) == 1 else shapely.union_all(shapes)
+    if not shapely.is_valid(whole):
+        # Of a circle smaller than what numbers can tell apart, say; invalid, it would meet nothing without a word.
+        whole = shapely.make_valid(whole)
+    return None if whole.is_empty else whole

@@ -1,0 +1,208 @@
+"""What it takes for a filter to want an entry, and which rule it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import shapely
+
+from lalert.errors import InvalidGeometry
+from lalert.geo import Gazetteer, repair
+from lalert.matching.facts import territory
+from lalert.model import SEVERITY_RANK, Alert, Entry, Facts, Filter, MsgType, Ring, Severity, Status
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+Shapes = tuple["BaseGeometry", ...]
+
+_FOLLOW_UPS: Final = frozenset({MsgType.UPDATE, MsgType.CANCEL, MsgType.ERROR})
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """An entry that decides who hears of something, with the ground that it concerns in (lon, lat) degrees."""
+
+    entry: Entry
+    ground: BaseGeometry | None
+
+
+def wants(
+    filter: Filter, entry: Entry, lineage: Sequence[Entry] = (), gazetteer: Gazetteer | None = None
+) -> bool:
+    """Say whether a filter wants an entry; `lineage` is what `store.lineage` returns of it, rising.
+
+    An Update, Cancel or Error is also wanted by whoever wanted anything of its lineage, even if its area shrank, its level fell or
+    it has no info. The status is never crossed that way: a drill reaches only those who asked for drills, a Draft nobody.
+    The gazetteer draws the codes of an entry whose facts were made without geometry. Raises InvalidGeometry for a filter that
+    `parse_filter` would have refused.
+    """
+    return is_wanted(filter, shapes_of(filter), entry, voices(entry, lineage, gazetteer))
+
+
+def is_wanted(filter: Filter, shapes: Shapes, entry: Entry, speaking: Iterable[Voice]) -> bool:
+    """Answer as `wants` does, from what is worth making once: the `shapes_of` a filter and the `voices` of an entry."""
+    return _hears(filter, entry) and any(_concerns(filter, shapes, voice) for voice in speaking)
+
+
+def voices(entry: Entry, lineage: Sequence[Entry], gazetteer: Gazetteer | None) -> list[Voice]:
+    """Return what decides who hears of an entry: itself, and of a follow-up everything that it continues.
+
+    An entry without infos that refers only to known ones has no place, severity or level of its own to go by: it says that
+    something has changed for those who were told, and for nobody else. If anything that it refers to is unknown, so are those who
+    were told, and it speaks for itself: to its sender's whole jurisdiction.
+    """
+    seen: set[str] = set()
+    speaking: list[Entry] = []
+    for earlier in lineage:
+        if _speaks_for_itself(earlier.alert, seen):
+            speaking.append(earlier)
+        seen.add(earlier.alert.id)
+    if _speaks_for_itself(entry.alert, seen):
+        speaking = [entry, *speaking] if entry.alert.msg_type in _FOLLOW_UPS else [entry]
+    return [Voice(spoken, _ground(spoken.facts, gazetteer)) for spoken in speaking]
+
+
+def shapes_of(filter: Filter) -> Shapes:
+    """Return the places of a filter that are not codes, in (lon, lat) degrees; raises InvalidGeometry for what encloses nothing."""
+    if not (filter.points or filter.polygon or filter.bbox):
+        return ()
+    return _shapes(filter.points, filter.polygon, filter.bbox)
+
+
+def explain(
+    filter: Filter, entry: Entry, lineage: Sequence[Entry] = (), gazetteer: Gazetteer | None = None
+) -> list[str]:
+    """Return by which rules a filter wants an entry, a sentence each; empty exactly where `wants` says no."""
+    if not _hears(filter, entry):
+        return []
+    shapes = shapes_of(filter)
+    reasons: list[str] = []
+    for voice in voices(entry, lineage, gazetteer):
+        if _concerns(filter, shapes, voice):
+            earlier = voice.entry is not entry
+            told = (
+                f"was told of {voice.entry.alert.identifier}, which this one continues: " if earlier else ""
+            )
+            reasons += [told + reason for reason in _reasons(filter, shapes, voice)]
+    return reasons
+
+
+def _speaks_for_itself(alert: Alert, seen: set[str]) -> bool:
+    if alert.infos or not alert.references:
+        return True
+    return not all(reference.id in seen for reference in alert.references)
+
+
+def _hears(filter: Filter, entry: Entry) -> bool:
+    status = entry.alert.status
+    return status in filter.statuses and status is not Status.DRAFT
+
+
+def _concerns(filter: Filter, shapes: Shapes, voice: Voice) -> bool:
+    return (
+        _hears(filter, voice.entry)
+        and _has_attributes(filter, voice.entry)
+        and _is_there(filter, shapes, voice)
+    )
+
+
+def _has_attributes(filter: Filter, entry: Entry) -> bool:
+    """Say whether each condition is met by at least one info; an alert without infos is measured by its sender alone."""
+    alert, level = entry.alert, entry.facts.level
+    if filter.senders and alert.sender not in filter.senders:
+        return False
+    if not alert.infos:
+        return True
+    if filter.level_required and level is None:
+        return False
+    if filter.min_level is not None and level is not None and level < filter.min_level:
+        return False
+    if filter.categories and not any(filter.categories.intersection(info.categories) for info in alert.infos):
+        return False
+    if filter.events and not any(info.event in filter.events for info in alert.infos):
+        return False
+    return filter.min_severity is None or any(
+        _is_grave(info.severity, filter.min_severity) for info in alert.infos
+    )
+
+
+def _is_grave(severity: Severity, least: Severity) -> bool:
+    # CAP 3.2.2: Unknown is not "harmless", it is "nobody has said yet".
+    return severity is Severity.UNKNOWN or SEVERITY_RANK[severity] >= SEVERITY_RANK[least]
+
+
+def _is_there(filter: Filter, shapes: Shapes, voice: Voice) -> bool:
+    facts = voice.entry.facts
+    if filter.anywhere or (facts.nowhere and not facts.codes):
+        return True
+    if not facts.reach.isdisjoint(filter.areas):
+        return True
+    if voice.ground is None:
+        # A jurisdiction that the gazetteer cannot draw: who is in it cannot be told from a position, so nobody is left out.
+        return facts.nowhere and bool(shapes)
+    return any(shapely.intersects(voice.ground, shape) for shape in shapes)
+
+
+def _ground(facts: Facts, gazetteer: Gazetteer | None) -> BaseGeometry | None:
+    return territory(gazetteer, facts.codes) if facts.geometry is None and gazetteer else facts.geometry
+
+
+@lru_cache(maxsize=4096)
+def _shapes(
+    points: tuple[tuple[float, float], ...],
+    polygon: Ring | None,
+    bbox: tuple[float, float, float, float] | None,
+) -> Shapes:
+    shapes: list[BaseGeometry] = []
+    if points:
+        if not all(math.isfinite(number) for point in points for number in point):
+            raise InvalidGeometry("a point of the filter is not a finite number")
+        shapes.append(shapely.MultiPoint(points))
+    if polygon:
+        # A bow-tie would meet nothing without a word; repaired, it meets what either half meets.
+        shapes.append(repair(polygon))
+    if bbox:
+        west, south, east, north = bbox
+        if not (-math.inf < west <= east < math.inf and -math.inf < south <= north < math.inf):
+            raise InvalidGeometry(
+                "the box of the filter has west beyond east, south beyond north, or no finite number"
+            )
+        # The hull of a box without width is a line or a point, where the box itself would be an invalid polygon.
+        shapes.append(
+            shapely.convex_hull(
+                shapely.MultiPoint([(west, south), (west, north), (east, north), (east, south)])
+            )
+        )
+    return tuple(shapes)
+
+
+def _reasons(filter: Filter, shapes: Shapes, voice: Voice) -> Iterator[str]:
+    facts = voice.entry.facts
+    if filter.anywhere:
+        yield "the filter names no place"
+    elif facts.nowhere:
+        yield "the alert names no place, so it concerns its sender's whole jurisdiction"
+    for area in sorted(filter.areas & facts.reach):
+        yield f"area {area}: the alert concerns {_some(facts.codes) if area not in facts.codes else 'it'}"
+    if voice.ground is None:
+        return
+    for lon, lat in filter.points:
+        if shapely.intersects_xy(voice.ground, lon, lat):
+            yield f"point {lat:g},{lon:g} lies in the alert's area"
+    for name, shape in zip(_surfaces(filter), shapes[1 if filter.points else 0 :], strict=True):
+        if shapely.intersects(voice.ground, shape):
+            yield f"the {name} meets the alert's area"
+
+
+def _surfaces(filter: Filter) -> list[str]:
+    return [name for name, surface in (("polygon", filter.polygon), ("bbox", filter.bbox)) if surface]
+
+
+def _some(codes: Iterable[str]) -> str:
+    first, *more = sorted(codes)
+    return f"{first} and {len(more)} more" if more else first

@@ -1,0 +1,153 @@
+"""What a person reads of an alert: a title and a body, from its own words in one language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from lalert.model import SEVERITY_RANK, Alert, Info, MsgType
+from lalert.plugin import Text
+from lalert.texts.languages import DEFAULT, one_text, primary
+from lalert.texts.marks import is_japanese, mark, unmarked
+from lalert.texts.plain import readable
+
+MAX_AREA_NAMES: Final = 30
+_JAPANS_OFFSET: Final = timedelta(hours=9)
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """The few words that the hub itself adds."""
+
+    announces: Mapping[MsgType, str]
+    nothing_said: Mapping[MsgType, str]
+    areas: str
+    issued: str
+    until: str
+    concerns: str
+    comma: str
+    more: str
+
+
+_JAPANESE: Final = _Words(
+    announces={
+        MsgType.UPDATE: "【更新】",
+        MsgType.CANCEL: "【取消】",
+        MsgType.ERROR: "【誤り】",
+        MsgType.ACK: "【受信確認】",
+    },
+    nothing_said={
+        MsgType.ALERT: "お知らせ",
+        MsgType.UPDATE: "先に発表した情報を更新しました",
+        MsgType.CANCEL: "先に発表した情報を取り消しました",
+        MsgType.ERROR: "先に発表した情報に誤りがありました",
+        MsgType.ACK: "情報を受信しました",
+    },
+    areas="対象地域：",
+    issued="発表：",
+    until="有効期限：",
+    concerns="対象の情報：",
+    comma="、",
+    more="ほか{count}か所",
+)
+_ENGLISH: Final = _Words(
+    announces={
+        MsgType.UPDATE: "Update: ",
+        MsgType.CANCEL: "Cancelled: ",
+        MsgType.ERROR: "Error: ",
+        MsgType.ACK: "Received: ",
+    },
+    nothing_said={
+        MsgType.ALERT: "Notice",
+        MsgType.UPDATE: "an earlier alert was updated",
+        MsgType.CANCEL: "an earlier alert was cancelled",
+        MsgType.ERROR: "an earlier alert was wrong",
+        MsgType.ACK: "an alert was received",
+    },
+    areas="Areas: ",
+    issued="Issued: ",
+    until="Until: ",
+    concerns="Concerns: ",
+    comma=", ",
+    more="{count} more",
+)
+
+
+def alert_text(alert: Alert, lang: str | None = None) -> Text:
+    """Return the alert as a text in `lang`, in Japanese where none is asked for; what it has no info for comes in every language it has.
+
+    The title says whether it updates or cancels something; title and every part of the body begin with the drill mark where
+    one is due. Control codes and what would reorder the words are gone.
+    """
+    infos = one_text(alert.infos, lang)
+    if not infos:
+        return _without_infos(alert, lang)
+    gravest = max(infos, key=lambda info: SEVERITY_RANK[info.severity])
+    headline = _headline(gravest)
+    words = _words(headline, gravest.language)
+    announcement = words.announces.get(alert.msg_type, "")
+    # A headline that a writer had begun with the mark or the announcement would else show it twice.
+    plain = unmarked(headline, alert.status).removeprefix(announcement.strip())
+    blocks = [_block(alert, info, with_headline=info is not gravest) for info in infos]
+    return Text(
+        title=mark(announcement + plain.strip(), alert.status, gravest.language),
+        body="\n\n".join(block for block in blocks if block),
+        lang=gravest.language,
+    )
+
+
+def _without_infos(alert: Alert, lang: str | None) -> Text:
+    language = lang if lang and primary(lang) != DEFAULT else DEFAULT
+    words = _JAPANESE if primary(language) == DEFAULT else _ENGLISH
+    note = readable(alert.note or "")
+    lines = [note, _issued(words, alert, None)]
+    if alert.references:
+        lines.append(words.concerns + words.comma.join(readable(ref.identifier) for ref in alert.references))
+    said = words.nothing_said[alert.msg_type]
+    return Text(
+        title=mark(words.announces.get(alert.msg_type, "") + said, alert.status, language),
+        body=mark("\n".join(line for line in lines if line), alert.status, language),
+        lang=DEFAULT if words is _JAPANESE else "en",
+    )
+
+
+def _block(alert: Alert, info: Info, *, with_headline: bool) -> str:
+    said = [_headline(info)] if with_headline else []
+    said += [readable(text) for text in (info.description, info.instruction) if text]
+    words = _words("".join(said) or _headline(info), info.language)
+    paragraphs = [text for text in said if text]
+    paragraphs.append("\n".join(_particulars(words, alert, info)))
+    return mark("\n\n".join(paragraphs), alert.status, info.language)
+
+
+def _particulars(words: _Words, alert: Alert, info: Info) -> Iterator[str]:
+    names = list(dict.fromkeys(name for area in info.areas if (name := readable(area.area_desc))))
+    if names:
+        more = [words.more.format(count=len(names) - MAX_AREA_NAMES)] if len(names) > MAX_AREA_NAMES else []
+        yield words.areas + words.comma.join([*names[:MAX_AREA_NAMES], *more])
+    yield _issued(words, alert, info.sender_name)
+    if info.expires:
+        yield words.until + _time(info.expires, words)
+
+
+def _issued(words: _Words, alert: Alert, sender_name: str | None) -> str:
+    return f"{words.issued}{readable(sender_name or alert.sender)} {_time(alert.sent, words)}"
+
+
+def _headline(info: Info) -> str:
+    return readable(info.headline or "") or readable(info.event)
+
+
+def _words(text: str, language: str) -> _Words:
+    return _JAPANESE if is_japanese(text, language) else _ENGLISH
+
+
+def _time(when: datetime, words: _Words) -> str:
+    """Return a time in the sender's own offset, which is named where it is not Japan's."""
+    here = when.utcoffset() == _JAPANS_OFFSET
+    if words is _JAPANESE:
+        text = f"{when.year}年{when.month}月{when.day}日{when.hour}時{when.minute:02}分"
+        return text if here else f"{text}（{when.tzname()}）"
+    return f"{when:%Y-%m-%d %H:%M} {'JST' if here else when.tzname()}"

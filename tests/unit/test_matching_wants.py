@@ -1,0 +1,382 @@
+"""Who hears of an alert: places, conditions, follow-ups and drills."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from lalert import resources
+from lalert.errors import InvalidGeometry
+from lalert.geo import Gazetteer
+from lalert.matching import explain, facts_of, wants
+from lalert.model import (
+    Entry,
+    Facts,
+    Filter,
+    MsgType,
+    Origin,
+    OriginKind,
+    Ring,
+    Severity,
+    Status,
+)
+from lalert.testing import make_alert
+
+HITOYOSHI, NISHIKI, MINAMATA = "432032", "435015", "432059"
+FUKUOKA, HAKATA = "401307", "401323"
+IN_HITOYOSHI, IN_TOKYO = (130.76, 32.21), (139.75, 35.68)
+NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
+
+Enter = Callable[..., Entry]
+
+
+@pytest.fixture(scope="module")
+def gazetteer() -> Gazetteer:
+    return Gazetteer.from_csv(resources.gazetteer_csv())
+
+
+@pytest.fixture
+def enter(gazetteer: Gazetteer) -> Enter:
+    """Return what makes entries: of codes or a ring, in a jurisdiction, with whatever else `make_alert` takes; `bare` has no info."""
+
+    def make(
+        *codes: str,
+        ring: Ring | None = None,
+        home: frozenset[str] = frozenset({HITOYOSHI, MINAMATA}),
+        bare: bool = False,
+        **changes: Any,
+    ) -> Entry:
+        alert = make_alert(
+            codes=codes, polygon=ring, infos=() if bare else None, level=None, raw=b"", **changes
+        )
+        facts = facts_of(alert, gazetteer, home)
+        return Entry(alert.id, NOW, NOW, alert, Origin(OriginKind.HTTP), alert.id, facts)
+
+    return make
+
+
+def place(*areas: str, **more: object) -> Filter:
+    return Filter(areas=frozenset(areas), **more)  # type: ignore[arg-type]
+
+
+# Places
+
+
+@pytest.mark.parametrize(
+    ("declared", "followed", "told"),
+    [
+        (HITOYOSHI, HITOYOSHI, True),
+        (HITOYOSHI, "43", True),
+        ("43", HITOYOSHI, True),
+        (HITOYOSHI, NISHIKI, False),
+        (HITOYOSHI, "40", False),
+        (HAKATA, FUKUOKA, True),
+        (FUKUOKA, HAKATA, True),
+        (HAKATA, "401315", False),
+    ],
+)
+def test_a_code_reaches_up_and_down(declared: str, followed: str, *, told: bool, enter: Enter) -> None:
+    assert wants(place(followed), enter(declared)) is told
+
+
+def test_a_filter_without_a_place_is_for_everywhere(enter: Enter) -> None:
+    assert wants(Filter(), enter(HITOYOSHI))
+    assert wants(Filter(), enter(ring=square(*IN_TOKYO)))
+
+
+def test_an_alert_by_code_reaches_a_point_inside_and_none_outside(enter: Enter) -> None:
+    assert wants(Filter(points=(IN_TOKYO, IN_HITOYOSHI)), enter(HITOYOSHI))
+    assert not wants(Filter(points=(IN_TOKYO,)), enter(HITOYOSHI))
+
+
+def test_a_drawn_alert_reaches_the_followers_of_the_municipality_it_lies_in(enter: Enter) -> None:
+    drawn = enter(ring=square(*IN_HITOYOSHI))
+    assert wants(place(HITOYOSHI), drawn)
+    assert not wants(place(MINAMATA), drawn)
+
+
+def test_a_drawn_alert_reaches_a_point_inside_it_and_on_its_border_alone(enter: Enter) -> None:
+    lon, lat = IN_HITOYOSHI
+    drawn = enter(ring=square(lon, lat))
+    assert wants(Filter(points=((lon + 0.005, lat + 0.005),)), drawn)
+    assert wants(Filter(points=((lon + 0.01, lat + 0.01),)), drawn)
+    assert not wants(Filter(points=((lon + 0.02, lat),)), drawn)
+
+
+def test_a_declared_code_reaches_its_points_even_where_nothing_is_drawn(enter: Enter) -> None:
+    # CAP 1.2, 3.2.4: the union. The point's owner is told exactly like the follower of the code.
+    both = enter(HITOYOSHI, ring=square(130.70, 32.15))
+    assert wants(Filter(points=(IN_HITOYOSHI,)), both)
+
+
+def test_surfaces_meet_what_they_overlap(enter: Enter) -> None:
+    lon, lat = IN_HITOYOSHI
+    drawn = enter(ring=square(lon, lat))
+    assert wants(Filter(bbox=(lon - 1, lat - 1, lon + 1, lat + 1)), drawn)
+    assert wants(Filter(bbox=(lon + 0.004, lat + 0.004, lon + 0.005, lat + 0.005)), drawn)
+    assert wants(Filter(polygon=square(lon + 0.005, lat + 0.005)), drawn)
+    assert not wants(Filter(bbox=(lon + 0.02, lat, lon + 1, lat + 1)), drawn)
+    assert not wants(Filter(polygon=square(*IN_TOKYO)), drawn)
+
+
+def test_places_are_alternatives(enter: Enter) -> None:
+    assert wants(place(NISHIKI, points=(IN_HITOYOSHI,)), enter(HITOYOSHI))
+    assert wants(place(HITOYOSHI, points=(IN_TOKYO,), bbox=(0, 0, 1, 1)), enter(HITOYOSHI))
+
+
+def test_a_filter_that_crosses_itself_still_meets_what_it_encloses(enter: Enter) -> None:
+    lon, lat = IN_HITOYOSHI
+    bow_tie = ((lon, lat), (lon + 0.04, lat + 0.04), (lon + 0.04, lat), (lon, lat + 0.04), (lon, lat))
+    assert wants(Filter(polygon=bow_tie), enter(ring=square(lon + 0.03, lat + 0.01)))
+
+
+def test_a_box_without_width_is_a_line_or_a_point(enter: Enter) -> None:
+    lon, lat = IN_HITOYOSHI
+    drawn = enter(ring=square(lon, lat))
+    assert wants(Filter(bbox=(lon + 0.005, lat + 0.005, lon + 0.005, lat + 0.005)), drawn)
+    assert wants(Filter(bbox=(lon + 0.005, lat - 1, lon + 0.005, lat + 1)), drawn)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Filter(points=((math.nan, 32.0),)),
+        Filter(polygon=((math.nan, 32.0), (130.0, 33.0), (131.0, 33.0), (math.nan, 32.0))),
+        Filter(bbox=(math.nan, 32.0, 131.0, 33.0)),
+        Filter(bbox=(131.0, 32.0, 130.0, 33.0)),
+        Filter(bbox=(130.0, 32.0, math.inf, 33.0)),
+    ],
+)
+def test_a_filter_without_numbers_is_refused_rather_than_wanting_all_or_nothing(
+    broken: Filter, enter: Enter
+) -> None:
+    with pytest.raises(InvalidGeometry):
+        wants(broken, enter(HITOYOSHI))
+
+
+def test_without_any_place_the_whole_jurisdiction_is_told(enter: Enter) -> None:
+    placeless = enter()
+    assert wants(place(HITOYOSHI), placeless)
+    assert wants(place(MINAMATA), placeless)
+    assert wants(Filter(points=(IN_HITOYOSHI,)), placeless)
+    assert not wants(place(NISHIKI), placeless)
+    assert not wants(Filter(points=(IN_TOKYO,)), placeless)
+
+
+def test_without_place_and_jurisdiction_everybody_is_told(enter: Enter) -> None:
+    placeless = enter(home=frozenset())
+    for filter in (place(NISHIKI), Filter(points=(IN_TOKYO,)), Filter(bbox=(0, 0, 1, 1)), Filter()):
+        assert wants(filter, placeless)
+
+
+def test_a_jurisdiction_that_cannot_be_drawn_leaves_no_position_out(enter: Enter) -> None:
+    unknown = enter(home=frozenset({"439991"}))
+    assert wants(Filter(points=(IN_TOKYO,)), unknown)
+    assert wants(place("439991"), unknown)
+    assert not wants(place(MINAMATA), unknown)
+
+
+def test_the_gazetteer_draws_codes_that_came_without_geometry(enter: Enter, gazetteer: Gazetteer) -> None:
+    entry = replace(
+        enter(HITOYOSHI), facts=Facts(codes=frozenset({HITOYOSHI}), reach=frozenset({HITOYOSHI, "43"}))
+    )
+    assert wants(Filter(points=(IN_HITOYOSHI,)), entry, (), gazetteer)
+    assert not wants(Filter(points=(IN_TOKYO,)), entry, (), gazetteer)
+    assert not wants(Filter(points=(IN_HITOYOSHI,)), entry)
+
+
+# Conditions
+
+
+@pytest.mark.parametrize(
+    ("severity", "told"),
+    [
+        (Severity.EXTREME, True),
+        (Severity.SEVERE, True),
+        (Severity.MODERATE, False),
+        (Severity.MINOR, False),
+        (Severity.UNKNOWN, True),
+    ],
+)
+def test_unknown_severity_passes_every_minimum(severity: Severity, *, told: bool, enter: Enter) -> None:
+    assert wants(Filter(min_severity=Severity.SEVERE), enter(HITOYOSHI, severity=severity)) is told
+
+
+def test_an_unknown_severity_is_not_hidden_by_a_lesser_known_one(enter: Enter) -> None:
+    entry = enter(HITOYOSHI, severity=Severity.MINOR)
+    unknown = replace(entry.alert.infos[0], severity=Severity.UNKNOWN)
+    entry = replace(entry, alert=replace(entry.alert, infos=(*entry.alert.infos, unknown)))
+    assert wants(Filter(min_severity=Severity.SEVERE), entry)
+
+
+@pytest.mark.parametrize(("level", "told"), [(5, True), (4, True), (3, False), (None, True)])
+def test_no_level_passes_a_minimum(level: int | None, *, told: bool, enter: Enter) -> None:
+    entry = enter(HITOYOSHI)
+    entry = replace(entry, facts=replace(entry.facts, level=level))
+    assert wants(Filter(min_level=4), entry) is told
+
+
+def test_no_level_passes_no_filter_that_requires_one(enter: Enter) -> None:
+    entry = enter(HITOYOSHI)
+    without, with_level = (replace(entry, facts=replace(entry.facts, level=level)) for level in (None, 2))
+    assert not wants(Filter(min_level=2, level_required=True), without)
+    assert not wants(Filter(level_required=True), without)
+    assert wants(Filter(min_level=2, level_required=True), with_level)
+    assert not wants(Filter(min_level=3, level_required=True), with_level)
+
+
+def test_category_event_and_sender_are_compared_exactly(enter: Enter) -> None:
+    entry = enter(HITOYOSHI, category=("Met", "Safety"), event="避難指示", sender="a@b.example")
+    for wanted in (
+        Filter(categories=frozenset({"Fire", "Safety"})),
+        Filter(events=frozenset({"避難指示"})),
+        Filter(senders=frozenset({"a@b.example"})),
+    ):
+        assert wants(wanted, entry)
+    for unwanted in (
+        Filter(categories=frozenset({"Fire"})),
+        Filter(events=frozenset({"避難"})),
+        Filter(senders=frozenset({"A@b.example"})),
+    ):
+        assert not wants(unwanted, entry)
+
+
+def test_conditions_and_place_must_both_hold(enter: Enter) -> None:
+    entry = enter(HITOYOSHI, event="避難指示")
+    assert not wants(place(NISHIKI, events=frozenset({"避難指示"})), entry)
+    assert not wants(place(HITOYOSHI, events=frozenset({"大雨"})), entry)
+
+
+# Drills
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.ACTUAL])
+def test_what_is_not_real_reaches_only_those_who_asked(status: Status, enter: Enter) -> None:
+    entry = enter(HITOYOSHI, status=status)
+    assert not wants(Filter(), entry)
+    assert wants(Filter(statuses=frozenset(Status)), entry) is (status is not Status.DRAFT)
+    assert wants(Filter(statuses=frozenset({status})), entry) is (status is not Status.DRAFT)
+
+
+def test_whoever_asked_for_drills_alone_hears_nothing_real(enter: Enter) -> None:
+    assert not wants(Filter(statuses=frozenset({Status.EXERCISE})), enter(HITOYOSHI))
+
+
+def test_no_lineage_carries_a_drill_to_somebody_who_did_not_ask(enter: Enter) -> None:
+    real = enter(HITOYOSHI)
+    drill = enter(HITOYOSHI, msg_type=MsgType.UPDATE, status=Status.EXERCISE, references=(real,))
+    assert not wants(Filter(), drill, [real])
+
+
+def test_having_asked_for_drills_is_not_having_been_told_of_the_real_thing(enter: Enter) -> None:
+    drill = enter(HITOYOSHI, status=Status.EXERCISE)
+    update = enter(MINAMATA, msg_type=MsgType.UPDATE, references=(drill,))
+    assert not wants(place(HITOYOSHI), update, [drill])
+
+
+# Follow-ups
+
+
+@pytest.mark.parametrize("kind", [MsgType.UPDATE, MsgType.CANCEL, MsgType.ERROR])
+def test_a_follow_up_reaches_who_was_told_though_its_area_shrank(kind: MsgType, enter: Enter) -> None:
+    first = enter(HITOYOSHI, MINAMATA)
+    then = enter(MINAMATA, msg_type=kind, references=(first,))
+    assert wants(place(HITOYOSHI), then, [first])
+    assert wants(Filter(points=(IN_HITOYOSHI,)), then, [first])
+    assert not wants(place(NISHIKI), then, [first])
+    assert not wants(place(HITOYOSHI), then)
+
+
+def test_a_follow_up_reaches_who_was_told_though_it_became_harmless(enter: Enter) -> None:
+    first = enter(HITOYOSHI, severity=Severity.EXTREME)
+    then = enter(HITOYOSHI, msg_type=MsgType.UPDATE, severity=Severity.MINOR, references=(first,))
+    assert wants(place(HITOYOSHI, min_severity=Severity.SEVERE), then, [first])
+
+
+def test_a_new_alert_does_not_inherit_an_audience(enter: Enter) -> None:
+    first = enter(HITOYOSHI)
+    assert not wants(place(HITOYOSHI), enter(MINAMATA, references=(first,)), [first])
+
+
+def test_everything_along_a_chain_counts(enter: Enter) -> None:
+    first = enter(HITOYOSHI)
+    second = enter(MINAMATA, msg_type=MsgType.UPDATE, references=(first,))
+    third = enter(bare=True, msg_type=MsgType.CANCEL, references=(second,))
+    for told in (HITOYOSHI, MINAMATA):
+        assert wants(place(told), third, [first, second])
+
+
+def test_a_cancel_without_infos_goes_to_those_who_were_told_and_nobody_else(enter: Enter) -> None:
+    first = enter(HITOYOSHI, severity=Severity.SEVERE, event="避難指示")
+    cancel = enter(bare=True, msg_type=MsgType.CANCEL, references=(first,))
+    assert wants(
+        place(HITOYOSHI, events=frozenset({"避難指示"}), min_severity=Severity.SEVERE), cancel, [first]
+    )
+    assert wants(Filter(), cancel, [first])
+    assert not wants(place(MINAMATA), cancel, [first])
+    assert not wants(place(HITOYOSHI, events=frozenset({"大雨"})), cancel, [first])
+
+
+def test_a_cancel_of_something_unknown_goes_to_the_whole_jurisdiction(enter: Enter) -> None:
+    lost, known = enter(MINAMATA), enter(HITOYOSHI)
+    for lineage, references in (([], (lost,)), ([known], (known, lost))):
+        cancel = enter(bare=True, msg_type=MsgType.CANCEL, references=references)
+        picky = place(MINAMATA, min_severity=Severity.EXTREME, min_level=5, level_required=True)
+        assert wants(picky, cancel, lineage)
+        assert not wants(place(NISHIKI), cancel, lineage)
+        assert not wants(place(MINAMATA, senders=frozenset({"another@x.example"})), cancel, lineage)
+
+
+def test_who_heard_of_a_bare_cancel_hears_of_what_follows_it(enter: Enter) -> None:
+    cancel = enter(bare=True, msg_type=MsgType.CANCEL, references=(enter(HITOYOSHI),))
+    update = enter(HITOYOSHI, msg_type=MsgType.UPDATE, references=(cancel,))
+    assert wants(place(MINAMATA), cancel, [])
+    assert wants(place(MINAMATA), update, [cancel])
+
+
+# Explanations
+
+
+def test_an_explanation_names_each_rule_that_matched(enter: Enter) -> None:
+    lon, lat = IN_HITOYOSHI
+    reasons = explain(
+        place(HITOYOSHI, "43", points=(IN_HITOYOSHI, IN_TOKYO), bbox=(lon, lat, lon + 1, lat + 1)),
+        enter(HITOYOSHI),
+    )
+    assert reasons == [
+        f"area 43: the alert concerns {HITOYOSHI}",
+        f"area {HITOYOSHI}: the alert concerns it",
+        "point 32.21,130.76 lies in the alert's area",
+        "the bbox meets the alert's area",
+    ]
+
+
+def test_an_explanation_says_by_what_somebody_was_told_before(enter: Enter) -> None:
+    first = enter(HITOYOSHI)
+    cancel = enter(bare=True, msg_type=MsgType.CANCEL, references=(first,))
+    assert explain(place(HITOYOSHI), cancel, [first]) == [
+        f"was told of {first.alert.identifier}, which this one continues: area {HITOYOSHI}: the alert concerns it"
+    ]
+    assert explain(place(NISHIKI), cancel, [first]) == []
+
+
+def test_an_explanation_says_that_a_whole_jurisdiction_is_concerned(enter: Enter) -> None:
+    assert "the alert names no place, so it concerns its sender's whole jurisdiction" in explain(
+        place(HITOYOSHI), enter()
+    )
+
+
+def square(west: float, south: float) -> Ring:
+    """Return a square of about a kilometre."""
+    return (
+        (west, south),
+        (west + 0.01, south),
+        (west + 0.01, south + 0.01),
+        (west, south + 0.01),
+        (west, south),
+    )

@@ -1,0 +1,354 @@
+"""The JSON and GeoJSON of an entry, and the bytes that are made of them once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lalert import cap, resources
+from lalert.errors import BadRequest, Problem, ProblemSeverity
+from lalert.geo import Gazetteer
+from lalert.matching import facts_of
+from lalert.model import Alert, Area, Circle, Entry, NamedValue, Origin, OriginKind, Resource, Status
+from lalert.testing import make_alert
+from lalert.texts import Bodies, alert_geojson, alert_json, body
+
+JST = timezone(timedelta(hours=9))
+SENT = datetime(2026, 11, 23, 9, 5, tzinfo=JST)
+RECEIVED = datetime(2026, 11, 23, 0, 5, 1, 234_567, tzinfo=UTC)
+STORED = datetime(2026, 11, 23, 9, 5, 2, tzinfo=JST)
+ORIGIN = Origin(OriginKind.HTTP, "hitoyoshi", "key-1", "192.0.2.1")
+
+
+@pytest.fixture(scope="module")
+def gazetteer() -> Gazetteer:
+    return Gazetteer.from_csv(resources.gazetteer_csv())
+
+
+def entry_of(alert: Alert, gazetteer: Gazetteer, home: frozenset[str] = frozenset()) -> Entry:
+    return Entry("e-7", RECEIVED, STORED, alert, ORIGIN, "the-first", facts_of(alert, gazetteer, home))
+
+
+def test_the_members_are_those_of_the_contract(gazetteer: Gazetteer) -> None:
+    first = make_alert(identifier="first", sent=SENT - timedelta(hours=1))
+    alert = make_alert(
+        identifier="second",
+        sent=SENT,
+        msg_type="Update",
+        references=[first],
+        onset=SENT,
+        web="https://hitoyoshi.example/1",
+        circle=Circle(130.76, 32.21, 1500.0),
+        resources=[
+            Resource(
+                "地図", "image/png", 3, "https://hitoyoshi.example/map.png", deref_uri="AAAA", digest="0" * 40
+            )
+        ],
+        raw=b"",
+    )
+    entry = entry_of(alert, gazetteer)
+    assert alert_json(entry) == {
+        "position": "e-7",
+        "id": alert.id,
+        "received": "2026-11-23T00:05:01.234Z",
+        "stored": "2026-11-23T00:05:02.000Z",
+        "sender": "bousai@hitoyoshi.example",
+        "identifier": "second",
+        "sent": "2026-11-23T09:05:00+09:00",
+        "status": "Actual",
+        "msgType": "Update",
+        "scope": "Public",
+        "note": None,
+        "references": [
+            {
+                "sender": first.sender,
+                "identifier": "first",
+                "sent": "2026-11-23T08:05:00+09:00",
+                "id": first.id,
+            }
+        ],
+        "info": [
+            {
+                "language": "ja-JP",
+                "category": ["Safety"],
+                "event": "避難指示",
+                "responseType": ["Evacuate"],
+                "urgency": "Immediate",
+                "severity": "Severe",
+                "certainty": "Likely",
+                "audience": None,
+                "effective": None,
+                "onset": "2026-11-23T09:05:00+09:00",
+                "expires": "2026-11-23T15:05:00+09:00",
+                "senderName": "人吉市",
+                "headline": "人吉市に避難指示を発令しました",
+                "description": "球磨川の水位が上がっています。",
+                "instruction": "危険な場所から全員避難してください。",
+                "web": "https://hitoyoshi.example/1",
+                "contact": None,
+                "parameters": [{"valueName": "警戒レベル", "value": "4"}],
+                "resources": [
+                    {
+                        "resourceDesc": "地図",
+                        "mimeType": "image/png",
+                        "size": 3,
+                        "uri": "https://hitoyoshi.example/map.png",
+                        "digest": "0" * 40,
+                    }
+                ],
+                "areas": [
+                    {
+                        "areaDesc": "人吉市",
+                        "polygons": [
+                            [
+                                [130.74, 32.19],
+                                [130.78, 32.19],
+                                [130.78, 32.23],
+                                [130.74, 32.23],
+                                [130.74, 32.19],
+                            ]
+                        ],
+                        "circles": [{"lon": 130.76, "lat": 32.21, "radius_m": 1500.0}],
+                        "geocodes": [{"valueName": "JISX0402", "value": "432032"}],
+                    }
+                ],
+            }
+        ],
+        "level": 4,
+        "kind": "evacuation",
+        "codes": ["432032"],
+        "bbox": list(entry.facts.bbox or ()),
+        "nowhere": False,
+        "mark": None,
+        "incident": "the-first",
+        "url": f"/alerts/{alert.id}",
+        "defects": [],
+        "changes": None,
+    }
+
+
+def test_nothing_that_is_not_public_is_in_it(gazetteer: Gazetteer) -> None:
+    alert = make_alert(resources=[Resource("x", "image/png", deref_uri="c2VjcmV0")])
+    for format in ("json", "geojson"):
+        made = body(entry_of(alert, gazetteer), format).decode()
+        for secret in ("c2VjcmV0", "deref", "key-1", "192.0.2.1", "raw"):
+            assert secret not in made
+
+
+def test_every_text_of_a_drill_is_marked_and_its_codes_are_not(gazetteer: Gazetteer) -> None:
+    drill = alert_json(entry_of(make_alert(status="Exercise", headline="[訓練] 避難指示"), gazetteer))
+    assert drill["mark"] == "訓練"
+    (info,) = drill["info"]
+    assert info["headline"] == "【訓練】避難指示"
+    assert info["description"] == "【訓練】球磨川の水位が上がっています。"
+    assert info["instruction"] == "【訓練】危険な場所から全員避難してください。"
+    assert info["event"] == "避難指示"
+
+
+@pytest.mark.parametrize("missing", [None, " "])
+def test_a_drill_without_a_headline_gets_its_marked_event(missing: str | None, gazetteer: Gazetteer) -> None:
+    def headline(status: str) -> object:
+        alert = make_alert(status=status, headline=missing, description=None, instruction=None, raw=b"")
+        (info,) = alert_json(entry_of(alert, gazetteer))["info"]
+        assert info["description"] is None
+        return info["headline"]
+
+    assert headline("Exercise") == "【訓練】避難指示"
+    assert headline("Actual") == missing
+
+
+def test_a_language_chooses_infos_and_hides_no_alert(gazetteer: Gazetteer) -> None:
+    alert = make_alert(raw=b"")
+    alert = replace(alert, infos=(alert.infos[0], replace(alert.infos[0], language="en")))
+    entry = entry_of(alert, gazetteer)
+
+    def shown(lang: str | None) -> list[str]:
+        return [info["language"] for info in alert_json(entry, lang=lang)["info"]]
+
+    assert shown("en-US") == ["en"]
+    assert shown("ja") == ["ja-JP"]
+    assert shown("vi") == shown(None) == ["ja-JP", "en"]
+
+
+def test_a_prefecture_is_given_as_its_municipalities(gazetteer: Gazetteer) -> None:
+    codes = alert_json(entry_of(make_alert(codes=["43"]), gazetteer))["codes"]
+    assert {"432032", "435015"} <= set(codes)
+    assert all(len(code) == 6 and code.startswith("43") for code in codes)
+    assert codes == sorted(codes)
+
+
+def test_a_prefecture_that_a_municipality_lies_in_is_not_given(gazetteer: Gazetteer) -> None:
+    assert alert_json(entry_of(make_alert(), gazetteer))["codes"] == ["432032"]
+
+
+def test_the_document_is_put_in_as_it_came(gazetteer: Gazetteer) -> None:
+    alert = make_alert()
+    with_bom = replace(alert, raw=b"\xef\xbb\xbf" + alert.raw)
+    for each in (alert, with_bom):
+        assert alert_json(entry_of(each, gazetteer), with_cap=True)["cap"] == alert.raw.decode()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "shift_jis", "iso-2022-jp"])
+def test_a_document_in_another_encoding_is_put_in_as_it_reads(encoding: str, gazetteer: Gazetteer) -> None:
+    text = make_alert().raw.decode().partition("?>")[2]
+    foreign = cap.parse(f'<?xml version="1.0" encoding="{encoding}"?>{text}'.encode(encoding))
+    put_in = alert_json(entry_of(foreign, gazetteer), with_cap=True)["cap"]
+    assert cap.parse(put_in.encode()) == foreign
+
+
+def test_defects_are_told(gazetteer: Gazetteer) -> None:
+    problem = Problem("CAP-X", ProblemSeverity.WARNING, "/alert/note", 7, "odd", "変です", "mend it")
+    assert alert_json(entry_of(replace(make_alert(), defects=(problem,)), gazetteer))["defects"] == [
+        {
+            "rule": "CAP-X",
+            "severity": "warning",
+            "path": "/alert/note",
+            "line": 7,
+            "message": "odd",
+            "message_ja": "変です",
+            "help": "mend it",
+        }
+    ]
+
+
+def test_changes_are_put_in_as_they_are(gazetteer: Gazetteer) -> None:
+    changes = {"issued": ["432032"], "raised": [], "lowered": [], "lifted": ["435015"]}
+    assert alert_json(entry_of(make_alert(), gazetteer), changes=changes)["changes"] == changes
+
+
+@given(st.text(st.characters(codec=None), max_size=30), st.sampled_from(Status))
+@settings(deadline=None)
+def test_any_text_can_be_encoded(text: str, status: Status) -> None:
+    alert = make_alert(
+        status=status,
+        headline=text,
+        description=text,
+        event=text,
+        area_desc=text,
+        parameters=[(text, text)],
+        raw=b"x",
+    )
+    entry = Entry("e-1", RECEIVED, STORED, alert, ORIGIN, "i")
+    for format in ("json", "geojson"):
+        made = json.loads(Bodies()(entry, format))
+        assert made
+
+
+def test_control_codes_are_gone_and_direction_marks_stay(gazetteer: Gazetteer) -> None:
+    alert = make_alert(headline="a\x00b\x1b\x9bc\u200fd\u202ee\tf", raw=b"")
+    assert alert_json(entry_of(alert, gazetteer))["info"][0]["headline"] == "abc\u200fd\u202ee\tf"
+
+
+# GeoJSON
+
+
+def test_a_feature_has_what_the_sender_drew(gazetteer: Gazetteer) -> None:
+    alert = make_alert()
+    feature = alert_geojson(entry_of(alert, gazetteer))
+    assert (feature["type"], feature["id"]) == ("Feature", alert.id)
+    assert feature["geometry"] == {
+        "type": "Polygon",
+        "coordinates": [
+            [[130.74, 32.19], [130.78, 32.19], [130.78, 32.23], [130.74, 32.23], [130.74, 32.19]]
+        ],
+    }
+    west, south, east, north = feature["bbox"]
+    assert west < 130.74 < 130.78 < east
+    assert south < 32.19 < 32.23 < north
+    assert feature["properties"]["headline"] == "人吉市に避難指示を発令しました"
+    assert feature["properties"]["level"] == 4
+
+
+def test_what_is_named_only_by_code_is_drawn_as_its_territory(gazetteer: Gazetteer) -> None:
+    drawn = Area("川沿い", polygons=(((131.0, 31.0), (131.1, 31.0), (131.1, 31.1), (131.0, 31.0)),))
+    by_code = Area("人吉市", geocodes=(NamedValue("JISX0402", "432032"),))
+    feature = alert_geojson(entry_of(make_alert(areas=[drawn, by_code]), gazetteer))
+    assert feature["geometry"]["type"] == "MultiPolygon"
+    assert len(feature["geometry"]["coordinates"]) == 2
+
+
+def test_an_alert_without_a_place_has_no_geometry_of_its_own(gazetteer: Gazetteer) -> None:
+    feature = alert_geojson(entry_of(make_alert(areas=[Area("どこか")]), gazetteer, frozenset({"43"})))
+    assert feature["geometry"] is None
+    assert "bbox" not in feature
+    assert "432032" in feature["properties"]["codes"]
+
+
+def test_a_drill_is_marked_on_the_map_too(gazetteer: Gazetteer) -> None:
+    properties = alert_geojson(entry_of(make_alert(status="Test", headline=None), gazetteer))["properties"]
+    assert (properties["mark"], properties["headline"]) == ("試験", "【試験】避難指示")
+
+
+def test_an_alert_without_infos_is_still_a_feature(gazetteer: Gazetteer) -> None:
+    properties = alert_geojson(entry_of(make_alert(infos=(), msg_type="Cancel"), gazetteer))["properties"]
+    assert (properties["headline"], properties["event"], properties["severity"]) == (None, None, "Unknown")
+
+
+# Bodies
+
+
+def test_a_body_is_the_json_the_document_or_the_feature(gazetteer: Gazetteer) -> None:
+    entry = entry_of(make_alert(), gazetteer)
+    assert orjson.loads(body(entry)) == alert_json(entry)
+    assert orjson.loads(body(entry, "json", "ja")) == alert_json(entry, lang="ja")
+    assert orjson.loads(body(entry, "json+cap")) == alert_json(entry, with_cap=True)
+    assert orjson.loads(body(entry, "geojson")) == json.loads(json.dumps(alert_geojson(entry)))
+    assert body(entry, "cap") is entry.alert.raw
+
+
+def test_an_unknown_format_is_refused(gazetteer: Gazetteer) -> None:
+    with pytest.raises(BadRequest, match="format: 'xml' must be one of json"):
+        body(entry_of(make_alert(), gazetteer), "xml")
+
+
+def test_a_body_is_made_once_for_all_who_see_the_same(gazetteer: Gazetteer) -> None:
+    bodies, entry = Bodies(), entry_of(make_alert(), gazetteer)
+    made = bodies(entry)
+    assert bodies(entry, lang="ja") is made
+    assert bodies(entry, lang="xx-invented") is made
+    assert bodies(entry, "json+cap") != made
+    assert bodies(entry, changes={"issued": ["432032"]}) != made
+
+
+def test_another_entry_at_the_same_position_is_another_body(gazetteer: Gazetteer) -> None:
+    bodies = Bodies()
+    first, second = (bodies(entry_of(make_alert(identifier=name), gazetteer)) for name in ("one", "two"))
+    assert first != second
+
+
+def test_kept_bodies_stay_within_their_bounds(gazetteer: Gazetteer) -> None:
+    entries = [replace(entry_of(make_alert(), gazetteer), position=f"e-{n}") for n in range(6)]
+    size = len(body(entries[0])) + len(entries[0].alert.raw)
+    by_number, by_bytes, none = (
+        Bodies(max_entries=3),
+        Bodies(max_bytes=3 * size + 100),
+        Bodies(max_bytes=size - 1),
+    )
+    for entry in entries:
+        for bodies in (by_number, by_bytes, none):
+            bodies(entry)
+    assert kept(by_number, entries) == kept(by_bytes, entries) == ["e-3", "e-4", "e-5"]
+    assert kept(none, entries) == []
+    assert none._bytes == 0
+    assert by_number._bytes == sum(held.size for held in by_number._kept.values())
+
+
+def test_what_was_asked_for_lately_is_kept(gazetteer: Gazetteer) -> None:
+    entries = [replace(entry_of(make_alert(), gazetteer), position=f"e-{n}") for n in range(3)]
+    bodies = Bodies(max_entries=2)
+    for n in (0, 1, 0, 2):
+        bodies(entries[n])
+    assert kept(bodies, entries) == ["e-0", "e-2"]
+
+
+def kept(bodies: Bodies, entries: list[Entry]) -> list[Any]:
+    return sorted(
+        position for position, _, _ in bodies._kept if position in {entry.position for entry in entries}
+    )
