@@ -1,0 +1,137 @@
+"""Who gets an entry, and the bytes of it: what the fan-out and the resume must decide alike."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+
+from lalert.clock import Clock
+from lalert.errors import LalertError
+from lalert.live import frames
+from lalert.live.frames import Kind, Wire
+from lalert.model import Entry, Filter, Scope
+
+log = logging.getLogger(__name__)
+
+Wants = Callable[[Filter, Entry, Sequence[Entry]], bool]
+"""Whether a filter wants an entry, given the earlier entries of its incidents (`matching.wants`)."""
+
+MaySee = Callable[[Hashable, Entry], bool]
+"""Whether an audience may see an entry whose scope is not Public."""
+
+Body = Callable[[Entry, str, str | None], bytes]
+"""An entry as one JSON object on one line, in a format and language."""
+
+Lineage = Callable[[Entry], Awaitable[Sequence[Entry]]]
+"""The earlier entries of every incident that an entry continues (`AlertLog.lineage`)."""
+
+LINEAGE_PAUSES = (0.05, 0.2, 1.0)
+"""Seconds between tries while the store does not answer; the last goes on."""
+
+
+def nobody(_audience: Hashable, _entry: Entry) -> bool:
+    """Say no: what holds while nobody was named to decide who sees alerts that are not public."""
+    return False
+
+
+class Audience:
+    """Decides for one filter at a time; for all at once there is the lane's index."""
+
+    def __init__(self, wants: Wants, may_see: MaySee, lineage: Lineage, clock: Clock) -> None:
+        self._wants = wants
+        self._may_see = may_see
+        self._lineage = lineage
+        self._clock = clock
+        self._last: tuple[str, Sequence[Entry]] = ("", ())
+
+    def may_see(self, audience: Hashable, entry: Entry) -> bool:
+        """Say whether an audience may see an entry at all; whoever cannot be asked about may not."""
+        if entry.alert.scope is Scope.PUBLIC:
+            return True
+        try:
+            return self._may_see(audience, entry)
+        except Exception:
+            log.exception("it cannot be decided who may see entry %s", entry.position)
+            return False
+
+    async def concerns(self, filter: Filter, audience: Hashable, entry: Entry) -> bool:
+        """Say whether an entry goes to a filter of an audience."""
+        if entry.alert.status not in filter.statuses or not self.may_see(audience, entry):
+            return False
+        lineage = await self.lineage(entry)
+        try:
+            return self._wants(filter, entry, lineage)
+        except Exception:
+            # As in the fan-out: told too much is better than told nothing.
+            log.exception(
+                "entry %s cannot be matched; it goes to whoever may hear of its status", entry.position
+            )
+            return True
+
+    async def lineage(self, entry: Entry) -> Sequence[Entry]:
+        """Return the earlier entries of the incidents; asks again while the store does not answer, because who was told before must hear of this."""
+        if not entry.alert.references:
+            return ()
+        if self._last[0] == entry.position:
+            return self._last[1]
+        tries = 0
+        while True:
+            try:
+                found = await self._lineage(entry)
+            except LalertError:
+                if tries == 0:
+                    log.exception(
+                        "the lineage of %s cannot be read; live delivery waits for it", entry.position
+                    )
+                await self._clock.sleep(LINEAGE_PAUSES[min(tries, len(LINEAGE_PAUSES) - 1)])
+                tries += 1
+            else:
+                self._last = (entry.position, found)
+                return found
+
+
+class Bodies:
+    """Makes each body once for all who ask the same, and keeps the last ones for those who resume."""
+
+    def __init__(self, body: Body, clock: Clock, max_bytes: int) -> None:
+        self._body = body
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[tuple[str, str, str | None], bytes] = OrderedDict()
+
+    def get(self, entry: Entry, format: str, lang: str | None) -> bytes:
+        """Return an entry as one JSON object; raises what the writer of bodies raises."""
+        key = (entry.position, format, lang)
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+            return kept
+        body = self._body(entry, format, lang)
+        if not body.startswith(b'{"') or b"\n" in body or b"\r" in body:
+            # It would tear the envelope of SSE apart.
+            raise ValueError("a body must be a JSON object with members, on one line")
+        self._kept[key] = body
+        self._bytes += len(body)
+        while self._bytes > self._max_bytes:
+            self._bytes -= len(self._kept.popitem(last=False)[1])
+        return body
+
+    def frame(self, entry: Entry, format: str, lang: str | None, wire: Wire) -> bytes:
+        """Return the event that tells of an entry: `alert`, or `expired` if it is no longer in force.
+
+        An entry that cannot be written down becomes a gap that names it: its receivers must know that there is something.
+        """
+        try:
+            kind = Kind.EXPIRED if self.expired(entry) else Kind.ALERT
+            return frames.event(wire, kind, self.get(entry, format, lang), entry.position)
+        except Exception:
+            log.exception("entry %s cannot be written as %s for the live streams", entry.position, format)
+            detail = f"an alert could not be shown in this format: fetch /v1/alerts/{entry.position}"
+            return frames.gap(wire, "unreadable", entry.position, entry.position, detail)
+
+    def expired(self, entry: Entry) -> bool:
+        """Say whether an alert is over: it is then never told as a new one."""
+        expires = entry.alert.expires
+        return expires is not None and expires <= self._clock.now()

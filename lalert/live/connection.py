@@ -1,0 +1,288 @@
+"""One live connection, and `Lines`: all of them, what may still be written to each, and who is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from datetime import datetime
+from typing import Final
+
+from lalert.clock import Clock
+from lalert.live import frames
+from lalert.live.frames import Bye, Close, Wire
+from lalert.live.lanes import Group, Lane
+from lalert.live.settings import LiveSettings
+from lalert.live.window import Mark
+from lalert.model import Filter
+
+log = logging.getLogger(__name__)
+
+NOWHERE: Final = Mark((), "")
+"""Where a connection is that was offered nothing yet and gave no position that could be resumed from."""
+
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+class Connection:
+    """A subscriber's connection. `at` is how far it has been offered everything; while it is in a group, its lane knows that for all."""
+
+    __slots__ = (
+        "acked",
+        "acked_at",
+        "address",
+        "at",
+        "audience",
+        "beat_at",
+        "filter",
+        "flushed",
+        "format",
+        "group",
+        "key_id",
+        "lagging",
+        "lane",
+        "lang",
+        "mid_event",
+        "offered",
+        "open",
+        "over",
+        "progress_at",
+        "slot",
+        "transport",
+        "wire",
+    )
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        wire: Wire,
+        filter: Filter,
+        format: str,
+        lang: str | None,
+        *,
+        lane: Lane,
+        key_id: str | None,
+        address: str | None,
+        audience: Hashable,
+    ) -> None:
+        self.transport = transport
+        self.wire = wire
+        self.filter = filter
+        self.format = format
+        self.lang = lang
+        self.lane = lane
+        self.key_id = key_id
+        self.address = address
+        self.audience = audience
+        self.group: Group | None = None
+        self.acked: str | None = None
+        self.acked_at: datetime | None = None
+        self.slot = 0
+        self.at = NOWHERE
+        self.beat_at = 0.0
+        self.open = True
+        """False from the moment of the cut: nothing more is ever offered, so that what comes later cannot hide a hole."""
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.mid_event = False
+        self.lagging = False
+        self.offered = 0
+        self.flushed = 0
+        self.progress_at = 0.0
+
+    @property
+    def settled(self) -> str:
+        """Return the position up to which everything was offered: where to resume."""
+        if self.group is None or self.at.order > self.lane.settled.order:
+            return self.at.position
+        return self.lane.settled.position
+
+
+class Lines:
+    """Every open connection: the only place that writes to a socket, watches that it drains, and cuts it off."""
+
+    def __init__(self, settings: LiveSettings, clock: Clock) -> None:
+        self.all: dict[Connection, None] = {}
+        self.cut_offs: Counter[str] = Counter()
+        self.frames = 0
+        self._settings = settings
+        self._clock = clock
+        self._lagging: dict[Connection, None] = {}
+        self._going: dict[asyncio.Transport, float] = {}
+
+    def add(self, conn: Connection) -> None:
+        """Take on a connection and bound what the kernel holds for it."""
+        self.all[conn] = None
+        conn.transport.set_write_buffer_limits(high=self._settings.drain_bytes)
+        _tune(conn.transport, self._settings)
+
+    def drop(self, conn: Connection) -> None:
+        """Forget a connection whose handler ends."""
+        self.detach(conn)
+        self.all.pop(conn, None)
+
+    def detach(self, conn: Connection) -> None:
+        """Offer nothing more to a connection, which then has `flush_s` to take what is queued; harmless when repeated."""
+        conn.open = False
+        self._going.setdefault(conn.transport, self._clock.monotonic() + self._settings.flush_s)
+        if not conn.over.done():
+            conn.over.set_result(None)
+        if conn.group is not None:
+            conn.lane.leave(conn)
+        if conn.lagging:
+            conn.lagging = False
+            del self._lagging[conn]
+
+    def offer(self, conn: Connection, frame: bytes) -> None:
+        """Write one whole frame, or find out that the connection is gone or too slow. Never waits, never raises."""
+        if not conn.open:
+            return
+        transport = conn.transport
+        if conn.lagging and not self._keeps_up(conn):
+            return
+        if transport.is_closing():
+            self.detach(conn)
+            return
+        try:
+            transport.write(frame)
+        except Exception:
+            # One broken transport must not end the fan-out to all others.
+            log.exception("a live connection could not be written to")
+            self.detach(conn)
+            self._reset(conn.transport)
+            return
+        self.frames += 1
+        if conn.lagging:
+            conn.offered += len(frame)
+        elif transport.get_write_buffer_size():
+            self.note_lag(conn)
+
+    def note_lag(self, conn: Connection) -> None:
+        """Watch a connection of which not everything written has gone to the kernel."""
+        conn.lagging = True
+        conn.offered = conn.transport.get_write_buffer_size()
+        conn.flushed = 0
+        conn.progress_at = self._clock.monotonic()
+        self._lagging[conn] = None
+
+    def cut(self, conn: Connection, code: Close, detail: str) -> None:
+        """End a connection for a reason: say farewell behind what is queued, and reset it when that does not go out.
+
+        A stalled one is reset at once: it takes nothing, and only the reset frees what the kernel holds (an aborted socket alone
+        keeps its send queue as an orphan).
+        """
+        if not conn.open:
+            return
+        self.cut_offs[code.reason] += 1
+        end = Bye(code, detail, conn.settled or None, self._reconnect(code))
+        self.detach(conn)
+        if code is Close.STALLED:
+            self._reset(conn.transport)
+            return
+        if not conn.transport.is_closing():
+            # Between the fragments of a message only control frames may stand (RFC 6455, 5.4); half an SSE event takes nothing at all.
+            if not conn.mid_event:
+                conn.transport.write(frames.bye(conn.wire, end))
+            elif conn.wire is Wire.WS:
+                conn.transport.write(frames.close(code))
+
+    def tick(self, key_valid: Callable[[str], bool]) -> None:
+        """Do what time asks for: cut off the stalled and those whose key was revoked, reset those who do not go."""
+        now = self._clock.monotonic()
+        for conn in list(self._lagging):
+            if conn.lagging and not self._progresses(conn, now):
+                self.cut(conn, Close.STALLED, f"nothing was taken for {self._settings.stall_s:g} s")
+        for key_id, conns in self._by_key().items():
+            if not key_valid(key_id):
+                for conn in conns:
+                    self.cut(conn, Close.KEY_REVOKED, "the key was revoked or has expired")
+        self._reap(now)
+
+    def reset_all(self) -> None:
+        """Reset whatever is still there: the end of a graceful stop."""
+        for conn in list(self.all):
+            self.detach(conn)
+            self._reset(conn.transport)
+        for transport in list(self._going):
+            self._reset(transport)
+        self._going.clear()
+
+    @property
+    def gone(self) -> bool:
+        """Say whether every connection has ended and everything queued has gone out."""
+        self._reap(self._clock.monotonic())
+        return not self.all and not self._going
+
+    @property
+    def lagging(self) -> int:
+        """Return how many have bytes waiting in this process."""
+        return len(self._lagging)
+
+    def _keeps_up(self, conn: Connection) -> bool:
+        waiting = conn.transport.get_write_buffer_size()
+        if waiting == 0:
+            conn.lagging = False
+            del self._lagging[conn]
+            return True
+        # Compared before the write: an alert larger than the bound still goes to whoever has taken all before it.
+        if waiting > self._settings.buffer_bytes:
+            self.cut(conn, Close.TOO_SLOW, f"{waiting} bytes were still waiting when the next event came")
+            return False
+        return True
+
+    def _progresses(self, conn: Connection, now: float) -> bool:
+        waiting = conn.transport.get_write_buffer_size()
+        flushed = conn.offered - waiting
+        if waiting == 0:
+            conn.lagging = False
+            del self._lagging[conn]
+        elif flushed > conn.flushed:
+            conn.flushed = flushed
+            conn.progress_at = now
+        return now - conn.progress_at < self._settings.stall_s or waiting == 0
+
+    def _reconnect(self, code: Close) -> float | None:
+        if not code.again:
+            return None
+        low, high = self._settings.retry_s
+        return round(random.uniform(low, high), 2) if code is not Close.TOO_SLOW else 0.0  # noqa: S311  # spreads a load, guards nothing
+
+    def _by_key(self) -> dict[str, list[Connection]]:
+        by_key: dict[str, list[Connection]] = {}
+        for conn in self.all:
+            if conn.key_id is not None and conn.open:
+                by_key.setdefault(conn.key_id, []).append(conn)
+        return by_key
+
+    def _reap(self, now: float) -> None:
+        for transport, deadline in list(self._going.items()):
+            if transport.is_closing() and not transport.get_write_buffer_size():
+                del self._going[transport]
+            elif now >= deadline:
+                self._reset(transport)
+                del self._going[transport]
+
+    def _reset(self, transport: asyncio.Transport) -> None:
+        # SO_LINGER(1, 0) makes the close a reset, which frees the send queue now instead of after minutes of retries.
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
+
+
+def _tune(transport: asyncio.Transport, settings: LiveSettings) -> None:
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    options: Iterable[tuple[int, int, int]] = [(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.kernel_bytes)]
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # A peer that vanished without a FIN acknowledges nothing: the kernel gives it up instead of retrying for a quarter of an hour.
+        options = [*options, (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.vanished_s * 1000))]
+    for option in options:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(*option)

@@ -1,0 +1,289 @@
+"""`Live`: the streams as the rest of the hub sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Final, Self
+
+from aiohttp import hdrs, web
+
+from lalert.bus import Bus
+from lalert.clock import Clock, SystemClock
+from lalert.errors import BadRequest
+from lalert.live import frames, resume
+from lalert.live.audience import Audience, Bodies, Body, Lineage, MaySee, Wants, nobody
+from lalert.live.connection import Connection, Lines
+from lalert.live.fanout import FanOut
+from lalert.live.follow import Follower
+from lalert.live.frames import Close, Wire
+from lalert.live.lanes import NewIndex
+from lalert.live.limits import Limits
+from lalert.live.resume import Resume
+from lalert.live.settings import LiveSettings
+from lalert.live.websocket import Ack, Listener, LiveSocket, OnAck
+from lalert.model import Entry, Filter
+
+log = logging.getLogger(__name__)
+
+MAX_POSITION: Final = 200
+"""Characters of a position that is looked at at all; ours have under 50."""
+
+POLL_SECONDS: Final = 0.02
+
+
+def _always(_key_id: str) -> bool:
+    return True
+
+
+def _unheard(_ack: Ack) -> None:
+    pass
+
+
+class Live:
+    """Everybody who listens now: SSE, WebSocket and followers inside the process. An async context manager that owns its two tasks.
+
+    Handed in: `index` makes an empty filter index, `wants` decides for one filter, `body` writes an entry as one JSON object on one line,
+    `key_valid` says whether a key still holds (asked twice a second), `may_see` whether an audience may see an entry that is not Public,
+    `lineage` finds the earlier entries of an entry's incidents (the log's own by default), `on_ack` hears of acknowledgements.
+    """
+
+    def __init__(
+        self,
+        log: resume.Log,
+        bus: Bus,
+        *,
+        index: NewIndex,
+        wants: Wants,
+        body: Body,
+        key_valid: Callable[[str], bool] = _always,
+        may_see: MaySee = nobody,
+        lineage: Lineage | None = None,
+        on_ack: OnAck = _unheard,
+        clock: Clock | None = None,
+        settings: LiveSettings | None = None,
+    ) -> None:
+        self._log = log
+        self._bus = bus
+        self._index = index
+        self._key_valid = key_valid
+        self._on_ack = on_ack
+        self._clock = clock or SystemClock()
+        self._settings = settings or LiveSettings()
+        self._audience = Audience(wants, may_see, lineage or log.lineage, self._clock)
+        self._bodies = Bodies(body, self._clock, self._settings.body_cache_bytes)
+        self._lines = Lines(self._settings, self._clock)
+        self._limits = Limits(self._settings)
+        self._acks = 0
+
+    async def __aenter__(self) -> Self:
+        """Begin to hear of entries; the log must be open."""
+        parts = (self._bodies, self._lines, self._settings, self._clock)
+        self._fan_out = FanOut(self._log, self._index, self._audience, *parts)
+        self._resume = Resume(self._log, self._fan_out, self._audience, *parts)
+        self._listener = Listener(
+            self._log, self._lines, self._clock, self._settings.messages_per_s, self._heard
+        )
+        self._detach = self._bus.attach(self._fan_out.hear)
+        self._tasks = (
+            asyncio.create_task(self._fan_out.run(), name="live fan-out"),
+            asyncio.create_task(self._watch(), name="live watch"),
+        )
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.drain()
+        self._detach()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def drain(self, seconds: float | None = None) -> None:
+        """Take no more streams, offer what was heard of, say farewell with 1001 and a position, and reset who is not gone in `seconds`. May be repeated."""
+        deadline = self._clock.monotonic() + (self._settings.stop_s if seconds is None else seconds)
+        self._limits.stopping = True
+        while not self._fan_out.idle and self._clock.monotonic() < deadline:
+            await self._clock.sleep(POLL_SECONDS)
+        self._fan_out.stop()
+        for conn in list(self._lines.all):
+            self._say_farewell(conn)
+        while not self._lines.gone and self._clock.monotonic() < deadline:
+            await self._clock.sleep(POLL_SECONDS)
+        self._lines.reset_all()
+
+    async def sse(
+        self,
+        request: web.Request,
+        filter: Filter,
+        *,
+        after: str | None = None,
+        lang: str | None = None,
+        format: str = "json",
+        key_id: str | None = None,
+        audience: Hashable = None,
+        address: str | None = None,
+        snapshot: bool = False,
+    ) -> web.StreamResponse:
+        """Serve one SSE stream until it ends.
+
+        Resumes from the header `Last-Event-ID`, else from `after`; None of both means from now on (with `snapshot`, after what is in force). Raises,
+        before anything was sent, `BadRequest` for what cannot be a position, `Unavailable` and `TooManyRequests` at the limits.
+        """
+        after = _position(request.headers.get("Last-Event-ID") or after)
+        response = web.StreamResponse(headers=_sse_headers(public=key_id is None))
+        response.force_close()
+        if request.method == hdrs.METH_HEAD:
+            await response.prepare(request)
+            return response
+        wire = Wire.SSE if request.version >= (1, 1) else Wire.SSE_PLAIN
+        with self._limits.admit(key_id, address or request.remote), self._limits.language(lang) as lang:
+            drain = await response.prepare(request)
+            if drain is None or request.transport is None:
+                raise ConnectionResetError("the client left before the stream began")
+            conn = Connection(
+                request.transport,
+                wire,
+                filter,
+                format,
+                lang,
+                lane=self._fan_out.lane(filter),
+                key_id=key_id,
+                address=address or request.remote,
+                audience=audience,
+            )
+            with self._held(conn):
+                self._lines.offer(conn, frames.hello(wire, random.uniform(*self._settings.retry_s)))  # noqa: S311  # spreads a load
+                await self._resume.go_live(conn, after, drain, snapshot=snapshot)
+                await conn.over
+        return response
+
+    async def websocket(
+        self,
+        request: web.Request,
+        filter: Filter,
+        *,
+        after: str | None = None,
+        lang: str | None = None,
+        format: str = "json",
+        key_id: str | None = None,
+        audience: Hashable = None,
+        address: str | None = None,
+        snapshot: bool = False,
+    ) -> web.StreamResponse:
+        """Serve one WebSocket until it ends; as `sse`. Whether its `Origin` may connect is judged before."""
+        after = _position(after)
+        socket = LiveSocket(self._lines)
+        if not socket.can_prepare(request):
+            raise BadRequest(
+                "this address speaks WebSocket (RFC 6455, version 13); /v1/stream has the same events over HTTP"
+            )
+        with self._limits.admit(key_id, address or request.remote), self._limits.language(lang) as lang:
+            drain = await socket.prepare(request)
+            if request.transport is None:
+                raise ConnectionResetError("the client left before the stream began")
+            conn = Connection(
+                request.transport,
+                Wire.WS,
+                filter,
+                format,
+                lang,
+                lane=self._fan_out.lane(filter),
+                key_id=key_id,
+                address=address or request.remote,
+                audience=audience,
+            )
+            socket.conn = conn
+            with self._held(conn):
+                await self._resume.go_live(conn, after, drain, snapshot=snapshot)
+                await self._listener.listen(socket, conn)
+        return socket
+
+    def follow(
+        self, filter: Filter, after: str | None = None, *, audience: Hashable = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Entry]]:
+        """Follow what `filter` wants inside this process, in position order without a gap; from now on, or from after a position.
+
+        Entering raises `UnknownPosition` or `BadRequest` for a position that cannot be resumed from. The iterator raises `Unavailable` when the follower
+        fell more than a window (1,000 entries or 16 MB) behind, or when the hub stops: it then follows again from its last position.
+        """
+        page_entries = self._settings.page_entries
+        return Follower(
+            self._log, self._fan_out, self._audience, filter, after, who=audience, page_entries=page_entries
+        )
+
+    @property
+    def position(self) -> str:
+        """Return the newest position that was offered to everybody who hears no drills."""
+        return self._fan_out.real.settled.position
+
+    def stats(self) -> dict[str, float]:
+        """Return counts for metrics, by name; none of them names a subscriber."""
+        wires = dict.fromkeys(Wire, 0)
+        for conn in self._lines.all:
+            wires[conn.wire] += 1
+        fan_out, lines = self._fan_out, self._lines
+        return {
+            "sse": wires[Wire.SSE] + wires[Wire.SSE_PLAIN],
+            "websockets": wires[Wire.WS],
+            "groups": fan_out.real.count() + fan_out.drill.count(),
+            "catching_up": self._resume.under_way,
+            "lagging": lines.lagging,
+            "window_entries": len(fan_out.window),
+            "entries": fan_out.entries,
+            "frames": lines.frames,
+            "fan_out_seconds": fan_out.seconds,
+            "failures": fan_out.failures,
+            "gaps": self._resume.gaps,
+            "refused": self._limits.refused,
+            "acks": self._acks,
+            **{f"cut_{code.reason.replace('-', '_')}": lines.cut_offs[code.reason] for code in Close},
+        }
+
+    @contextmanager
+    def _held(self, conn: Connection) -> Iterator[None]:
+        self._lines.add(conn)
+        try:
+            if self._limits.stopping:
+                self._say_farewell(conn)
+            yield
+        finally:
+            self._fan_out.drop(conn)
+            self._lines.drop(conn)
+
+    def _say_farewell(self, conn: Connection) -> None:
+        self._lines.cut(conn, Close.GOING_AWAY, "this node is stopping; connect again")
+
+    def _heard(self, ack: Ack) -> None:
+        self._acks += 1
+        self._on_ack(ack)
+
+    async def _watch(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.tick_s)
+            try:
+                self._lines.tick(self._key_valid)
+                self._fan_out.tick()
+                self._resume.tick()
+            except Exception:
+                log.exception("the watch over the live streams failed and goes on")
+
+
+def _position(text: str | None) -> str | None:
+    if text is not None and len(text) > MAX_POSITION:
+        raise BadRequest(f"a position has at most {MAX_POSITION} characters; give it back as it came")
+    return text
+
+
+def _sse_headers(*, public: bool) -> dict[str, str]:
+    headers = {
+        hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
+        hdrs.CACHE_CONTROL: "no-store",
+        # nginx would else collect events until its buffer is full.
+        "X-Accel-Buffering": "no",
+    }
+    if public:
+        headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
+    return headers

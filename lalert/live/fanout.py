@@ -1,0 +1,269 @@
+"""The fan-out: one task that takes each entry, in the order of positions, to every group that wants it.
+
+An entry is matched once per lane, encoded once per format and language, framed once per wire; then the same bytes object is written to each socket. There is
+no task, queue or copy per subscriber. A long fan-out lets the loop breathe every few milliseconds, but the next entry of a
+lane never starts before the last one is done: interleaved fan-outs make everybody late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from lalert.clock import Clock
+from lalert.errors import LalertError, UnknownPosition
+from lalert.live import frames
+from lalert.live.audience import Audience, Bodies
+from lalert.live.connection import Connection, Lines
+from lalert.live.frames import Close, Wire
+from lalert.live.lanes import Lane, NewIndex, hears_drills
+from lalert.live.settings import LiveSettings
+from lalert.live.window import Heard, Mark, Window
+from lalert.model import Entry, Filter
+
+log = logging.getLogger(__name__)
+
+SLICE_SECONDS: Final = 0.004
+"""How long a fan-out may keep the loop before other work gets a turn."""
+
+LOOK_EVERY: Final = 16
+"""Writes between two looks at the time: about 0.15 ms."""
+
+BEATS_AT_ONCE: Final = 64
+"""Heartbeats written before the fan-out looks again whether an alert has come: under a millisecond."""
+
+RESTART_SECONDS: Final = 0.1
+"""Between a failure of the fan-out and its next start."""
+
+
+class Log(Protocol):
+    """What live needs of the store (`store.AlertLog`)."""
+
+    @property
+    def newest(self) -> str: ...
+
+    def order(self, position: str) -> tuple[int, ...]: ...
+
+    async def read(self, after: str | None, limit: int) -> list[Entry]: ...
+
+    async def lineage(self, entry: Entry) -> list[Entry]: ...
+
+
+class Job(NamedTuple):
+    """One frame and who gets it. The list is taken at one moment, so that nobody who joins later is in it."""
+
+    frame: bytes
+    conns: list[Connection]
+
+
+class FanOut:
+    """Hears of entries and serves the two lanes."""
+
+    def __init__(
+        self,
+        log: Log,
+        index: NewIndex,
+        audience: Audience,
+        bodies: Bodies,
+        lines: Lines,
+        settings: LiveSettings,
+        clock: Clock,
+    ) -> None:
+        self._log = log
+        self._audience = audience
+        self._bodies = bodies
+        self._lines = lines
+        self._clock = clock
+        self._page = settings.page_entries
+        start = Mark(log.order(log.newest), log.newest)
+        self.window = Window(start, settings.window_entries, settings.window_bytes)
+        self.real = Lane(start, index())
+        self.drill = Lane(start, index())
+        self.entries = 0
+        self.failures = 0
+        self.stopped = False
+        self.seconds = 0.0
+        """How long the last entry took in the lane without drills."""
+        self._wake = asyncio.Event()
+        self._listeners: dict[Callable[[], None], None] = {}
+        self._slots: list[dict[Connection, None]] = [
+            {} for _ in range(max(1, round(settings.heartbeat_s / settings.tick_s)))
+        ]
+        self._slot = 0
+        self._due: deque[Connection] = deque()
+        self._slice_end = 0.0
+
+    def lane(self, filter: Filter) -> Lane:
+        """Return the lane that serves a filter."""
+        return self.drill if hears_drills(filter) else self.real
+
+    def join(self, conn: Connection) -> None:
+        """Go live with a connection that was offered everything up to where its lane is; its first event is a heartbeat, from which it can resume."""
+        if not conn.open:
+            return
+        conn.lane.join(conn)
+        conn.slot = self._slot
+        self._slots[conn.slot][conn] = None
+        self._lines.offer(conn, frames.heartbeat(conn.wire, conn.lane.at.position, self._clock.now()))
+
+    def drop(self, conn: Connection) -> None:
+        """Forget a connection."""
+        self._slots[conn.slot].pop(conn, None)
+
+    def on_entry(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Have `call` called whenever the window grew; returns what ends it."""
+        self._listeners[call] = None
+        return lambda: self._listeners.pop(call, None)
+
+    def stop(self) -> None:
+        """Let every follower know that nothing more comes."""
+        self.stopped = True
+        for call in list(self._listeners):
+            call()
+
+    def tick(self) -> None:
+        """Make the next slot's heartbeats due; called every `tick_s`, so that each connection has one every `heartbeat_s`."""
+        self._slot = (self._slot + 1) % len(self._slots)
+        if len(self._due) < len(self._lines.all):
+            self._due.extend(self._slots[self._slot])
+        self._wake.set()
+
+    @property
+    def idle(self) -> bool:
+        """Say whether everything heard of was offered to everybody in both lanes."""
+        newest = self.window.newest.order
+        return self.real.settled.order >= newest and self.drill.settled.order >= newest
+
+    async def run(self) -> None:
+        """Fan out until cancelled."""
+        while True:
+            try:
+                await self._pump()
+            except Exception:
+                # Nobody knows who was offered the entry under way, so everybody in its lane resumes from before it.
+                self.failures += 1
+                log.exception("the live fan-out failed and starts again")
+                for lane in (self.real, self.drill):
+                    if lane.settled != lane.at:
+                        self._start_anew(lane, lane.at)
+                await self._clock.sleep(RESTART_SECONDS)
+
+    def hear(self, entry: Entry) -> None:
+        """Take note of an entry just published; it is fanned out soon. Entries heard of before are passed over."""
+        if self.window.add(Mark(self._log.order(entry.position), entry.position), entry):
+            self._wake.set()
+            for call in list(self._listeners):
+                call()
+
+    async def _pump(self) -> None:
+        while True:
+            self._wake.clear()
+            self._slice_end = asyncio.get_running_loop().time() + SLICE_SECONDS
+            while await self._work():
+                await self._breathe()
+            await self._wake.wait()
+
+    async def _work(self) -> bool:
+        """Do what is most urgent; returns whether there was anything to do."""
+        beaten = self._beat()
+        return await self._step(self.real) or await self._step(self.drill) or beaten
+
+    async def _step(self, lane: Lane) -> bool:
+        """Serve a lane's next entry; returns whether there was one."""
+        if lane.at.order >= self.window.newest.order:
+            return False
+        for heard in self.window.after(lane.at.order, 1) or await self._fetch(lane):
+            await self._serve(lane, heard)
+        return True
+
+    async def _fetch(self, lane: Lane) -> Sequence[Heard]:
+        """Return the next entries of a lane that fell out of the window: nothing is lost, it only takes a look into the store."""
+        try:
+            page = await self._log.read(lane.at.position, self._page)
+        except UnknownPosition:
+            page = []
+        except LalertError:
+            log.exception("the store cannot be read; live delivery waits for it")
+            await self._clock.sleep(1.0)
+            return ()
+        if not page:
+            # What the lane still had to tell is in no store any more: its receivers come back, and a gap tells them so.
+            self._start_anew(lane, self.window.newest)
+        return [Heard(Mark(self._log.order(entry.position), entry.position), entry) for entry in page]
+
+    def _start_anew(self, lane: Lane, mark: Mark) -> None:
+        for conn in [conn for group in lane.groups(list(lane.filters())) for conn in group.members]:
+            self._lines.cut(conn, Close.RESYNC, "the hub lost its place in the log")
+        lane.at = lane.settled = mark
+
+    async def _serve(self, lane: Lane, heard: Heard) -> None:
+        lineage = await self._audience.lineage(heard.entry)
+        started = asyncio.get_running_loop().time()
+        # Nothing waits between these two: whoever joined before is in a job, and whoever joins after has been offered the entry.
+        lane.at = heard.mark
+        jobs = self._plan(lane, heard.entry, lineage)
+        await self._write(lane, jobs)
+        lane.settled = heard.mark
+        if lane is self.real:
+            self.entries += 1
+            self.seconds = asyncio.get_running_loop().time() - started
+
+    def _plan(self, lane: Lane, entry: Entry, lineage: Sequence[Entry]) -> list[Job]:
+        jobs: list[Job] = []
+        made: dict[tuple[str, str | None, Wire], bytes] = {}
+        for group in lane.groups(self._match(lane, entry, lineage)):
+            key = group.key
+            if not self._audience.may_see(key.audience, entry):
+                continue
+            frame = made.get((key.format, key.lang, key.wire))
+            if frame is None:
+                frame = self._bodies.frame(entry, key.format, key.lang, key.wire)
+                made[key.format, key.lang, key.wire] = frame
+            jobs.append(Job(frame, list(group.members)))
+        return jobs
+
+    def _match(self, lane: Lane, entry: Entry, lineage: Sequence[Entry]) -> Collection[Filter]:
+        try:
+            return lane.index.match(entry, lineage)
+        except Exception:
+            # Told too much is better than told nothing; only the gate between drills and the real thing stays shut.
+            log.exception(
+                "entry %s cannot be matched; it goes to everybody who may hear of its status", entry.position
+            )
+            return [one for one in lane.filters() if entry.alert.status in one.statuses]
+
+    async def _write(self, lane: Lane, jobs: Sequence[Job]) -> None:
+        now = asyncio.get_running_loop().time
+        offer = self._lines.offer
+        written = 0
+        for frame, conns in jobs:
+            for conn in conns:
+                offer(conn, frame)
+                written += 1
+                if written % LOOK_EVERY == 0 and now() >= self._slice_end:
+                    await self._breathe()
+                    while lane is self.drill and await self._step(self.real):
+                        pass
+
+    async def _breathe(self) -> None:
+        """Give other work a turn, if this one has lasted long enough."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._slice_end:
+            await asyncio.sleep(0)
+            self._slice_end = loop.time() + SLICE_SECONDS
+
+    def _beat(self) -> bool:
+        """Write some of the heartbeats that are due. Only between entries: a heartbeat says that everything before it was offered."""
+        if not self._due:
+            return False
+        made: dict[tuple[Lane, Wire], bytes] = {}
+        for _ in range(min(BEATS_AT_ONCE, len(self._due))):
+            conn = self._due.popleft()
+            key = (conn.lane, conn.wire)
+            if key not in made:
+                made[key] = frames.heartbeat(conn.wire, conn.lane.at.position, self._clock.now())
+            self._lines.offer(conn, made[key])
+        return True

@@ -1,0 +1,107 @@
+"""Groups of connections that get the same bytes, in two lanes: those who hear no drills, and those who asked for them.
+
+Each lane is served strictly in the order of positions and knows how far it is. The lane without drills is served first, and is
+never behind an exercise: that is why there are two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from lalert.live.frames import Wire
+from lalert.live.window import Mark
+from lalert.model import Entry, Filter, Status
+
+if TYPE_CHECKING:
+    from lalert.live.connection import Connection
+
+DRILLS: Final = frozenset({Status.EXERCISE, Status.TEST})
+
+
+class Index(Protocol):
+    """Finds the filters that want an entry (`matching.FilterIndex`)."""
+
+    def add(self, filter: Filter) -> object: ...
+
+    def discard(self, filter: Filter) -> object: ...
+
+    def match(self, entry: Entry, lineage: Sequence[Entry]) -> Collection[Filter]: ...
+
+
+class GroupKey(NamedTuple):
+    """What decides which bytes a connection gets. `audience` is whose non-public alerts it may see: opaque here."""
+
+    filter: Filter
+    format: str
+    lang: str | None
+    wire: Wire
+    audience: Hashable
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Connections with equal keys, in the order in which they came."""
+
+    key: GroupKey
+    members: dict[Connection, None] = field(default_factory=dict)
+
+
+class Lane:
+    """The groups of one kind. `at` is the entry that is being served or was last; `settled` the last that everybody in here was offered."""
+
+    def __init__(self, start: Mark, index: Index) -> None:
+        self.at = start
+        self.settled = start
+        self.index = index
+        self._groups: dict[Filter, dict[GroupKey, Group]] = {}
+
+    def join(self, conn: Connection) -> None:
+        """Put a connection that has been offered everything up to `at` into its group."""
+        key = GroupKey(conn.filter, conn.format, conn.lang, conn.wire, conn.audience)
+        groups = self._groups.get(conn.filter)
+        if groups is None:
+            self.index.add(conn.filter)
+            groups = self._groups[conn.filter] = {}
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = Group(key)
+        group.members[conn] = None
+        conn.group = group
+
+    def leave(self, conn: Connection) -> None:
+        """Take a connection out; an empty group goes, and with the last of its groups the filter."""
+        group = conn.group
+        if group is None:
+            return
+        conn.group = None
+        del group.members[conn]
+        if not group.members:
+            groups = self._groups[conn.filter]
+            del groups[group.key]
+            if not groups:
+                del self._groups[conn.filter]
+                self.index.discard(conn.filter)
+
+    def groups(self, filters: Collection[Filter]) -> Iterator[Group]:
+        """Return the groups of some filters."""
+        for wanted in filters:
+            yield from self._groups.get(wanted, {}).values()
+
+    def filters(self) -> Collection[Filter]:
+        """Return every filter that somebody in here has."""
+        return self._groups.keys()
+
+    def count(self) -> int:
+        """Return how many groups there are."""
+        return sum(map(len, self._groups.values()))
+
+
+def hears_drills(filter: Filter) -> bool:
+    """Say in which lane a filter belongs."""
+    return not DRILLS.isdisjoint(filter.statuses)
+
+
+NewIndex = Callable[[], Index]
+"""Makes an empty index: each lane has its own, because each is at another entry."""

@@ -1,0 +1,80 @@
+"""How many streams there may be, in all and for each caller."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from lalert.errors import TooManyRequests, Unavailable
+from lalert.live.settings import LiveSettings
+
+RETRY_SECONDS: Final = 10.0
+
+T = TypeVar("T")
+
+
+class Limits:
+    """Counts streams: those with a key by the key, the others by their address."""
+
+    def __init__(self, settings: LiveSettings) -> None:
+        self._settings = settings
+        self._callers: Counter[tuple[str, str]] = Counter()
+        self._languages: Counter[str] = Counter()
+        self.open = 0
+        self.refused = 0
+        self.stopping = False
+
+    @contextmanager
+    def admit(self, key_id: str | None, address: str | None) -> Iterator[None]:
+        """Count one stream in, and out again; raises `Unavailable` when the node is full or stopping, `TooManyRequests` when the caller is over the limit."""
+        caller, limit = self._caller(key_id, address)
+        try:
+            if self.stopping:
+                raise Unavailable(
+                    "the hub is stopping", retry_after=self._settings.retry_s[1], code="stopping"
+                )
+            if self.open >= self._settings.max_connections:
+                raise Unavailable(
+                    "this node has as many streams as it can serve", retry_after=RETRY_SECONDS, code="full"
+                )
+            if self._callers[caller] >= limit:
+                raise TooManyRequests(
+                    f"no more than {limit} streams at once from one {caller[0]}", retry_after=RETRY_SECONDS
+                )
+        except Unavailable:
+            self.refused += 1
+            raise
+        self.open += 1
+        self._callers[caller] += 1
+        try:
+            yield
+        finally:
+            self.open -= 1
+            _count_down(self._callers, caller)
+
+    @contextmanager
+    def language(self, lang: str | None) -> Iterator[str | None]:
+        """Return the language to encode for: every one costs each alert another encoding, so that there is a bound to how many."""
+        if lang is None or (
+            lang not in self._languages and len(self._languages) >= self._settings.max_languages
+        ):
+            yield None
+            return
+        self._languages[lang] += 1
+        try:
+            yield lang
+        finally:
+            _count_down(self._languages, lang)
+
+    def _caller(self, key_id: str | None, address: str | None) -> tuple[tuple[str, str], int]:
+        if key_id is not None:
+            return ("key", key_id), self._settings.max_per_key
+        return ("address", address or ""), self._settings.max_per_address
+
+
+def _count_down(counter: Counter[T], key: T) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
