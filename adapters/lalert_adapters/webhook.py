@@ -1,0 +1,228 @@
+"""Webhooks: one signed HTTP POST per alert, as in Standard Webhooks 1.0.0 (docs/adapters/webhook.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from lalert.errors import BadRequest, DeliveryError, Gone, PermanentFailure, TemporaryFailure
+from lalert.model import Delivery, Entry, Outcome, Subscription
+from lalert.plugin import Channel, HubApi, Limits
+
+MAX_URL: Final = 2_048
+MAX_SECRETS: Final = 4
+KEY_BYTES: Final = range(24, 65)
+SECRET_BYTES: Final = 32
+MAX_DRAIN: Final = 4_096
+DRAIN_S: Final = 1.0
+MAX_RETRY_AFTER: Final = 86_400.0
+FORMATS: Final = {"json": "application/json", "cap": "application/cap+xml"}
+OPTIONS: Final = frozenset({"secret"})
+
+PASSING: Final = frozenset({302, 303, 307, 404, 408, 421, 425, 429})
+"""Answers below 500 after which another try is worth it.
+
+A temporary redirect says that this address stays the right one (RFC 9110, 15.4.3, 15.4.8); a 404 says nothing about for how long (15.5.5), and is what
+gateways answer while the application behind them restarts. An alert that was given up is worse than a request a minute until it expires.
+"""
+
+
+class WebhookConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[adapters.NAME] of type webhook."""
+
+    timeout_s: Annotated[float, msgspec.Meta(ge=1, le=20)] = 15.0
+    """Seconds that one call may take, connecting included."""
+    user_agent: Annotated[str, msgspec.Meta(pattern="^[!-~]([ -~]{0,198}[!-~])?$")] = "lalert-webhook/1"
+    allow_http: bool = False
+    """Take `http:` targets too: everybody on the way can then read the alert. The signature still shows a change."""
+
+
+class Webhook:
+    """Posts JSON or CAP to the subscription's target, signed with the secrets in its option `secret` (several, parted by spaces, while one is replaced)."""
+
+    Config: ClassVar[type[WebhookConfig]] = WebhookConfig
+    drill_safe: ClassVar[bool] = True
+    limits: ClassVar[Limits] = Limits(per_target=1, in_flight=64, timeout=20.0)
+
+    def __init__(self, name: str, config: WebhookConfig, hub: HubApi) -> None:
+        self.name = name
+        self._config = config
+        self._hub = hub
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Nothing to release: the session is the hub's."""
+
+    def check_subscription(self, subscription: Subscription) -> Subscription:
+        """Return the subscription, with a new secret where none was given; raises `BadRequest` if the address, the format or an option does not hold."""
+        _check_url(subscription.target, allow_http=self._config.allow_http)
+        if subscription.format not in FORMATS:
+            raise BadRequest(f"format: must be one of {', '.join(FORMATS)} for a webhook")
+        unknown = sorted(set(subscription.options) - OPTIONS)
+        if unknown:
+            raise BadRequest(
+                f"options.{unknown[0][:40]}: unknown for a webhook; known: {', '.join(sorted(OPTIONS))}"
+            )
+        if "secret" not in subscription.options:
+            secret = "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+            return replace(subscription, options={**subscription.options, "secret": secret})
+        _keys(subscription)
+        return subscription
+
+    async def deliver(self, delivery: Delivery) -> Outcome:
+        """Post one alert; only a 2xx is a success, whatever its body says. Redirects are not followed."""
+        body = self._body(delivery.entry, delivery.subscription)
+        try:
+            async with self._hub.http.post(
+                delivery.subscription.target,
+                data=body,
+                headers=self._headers(delivery, body),
+                allow_redirects=False,
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=self._config.timeout_s),
+            ) as response:
+                await _drain(response)
+                return _judge(response.status, response.headers.get("Retry-After"), self._hub.clock.now())
+        except DeliveryError:
+            raise
+        except TimeoutError:
+            raise TemporaryFailure(f"no answer within {self._config.timeout_s:g} s") from None
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+            raise PermanentFailure("the target is not an address that can be called") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise TemporaryFailure(_cause(error)) from None
+
+    def _body(self, entry: Entry, subscription: Subscription) -> bytes:
+        body = self._hub.body(entry, subscription.format, subscription.lang)
+        if subscription.format != "json":
+            return body
+        # Put around bytes that all targets share; `timestamp` is the event's, so that every attempt carries the same body.
+        when = entry.stored.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return b'{"type":"alert","timestamp":"' + when.encode() + b'","data":' + body + b"}"
+
+    def _headers(self, delivery: Delivery, body: bytes) -> dict[str, str]:
+        sent = str(int(self._hub.clock.now().timestamp()))
+        signed = b".".join((delivery.key.encode(), sent.encode(), body))
+        return {
+            "Content-Type": FORMATS[delivery.subscription.format],
+            "User-Agent": self._config.user_agent,
+            "Accept-Encoding": "identity",
+            "webhook-id": delivery.key,
+            "webhook-timestamp": sent,
+            "webhook-signature": " ".join(f"v1,{_sign(key, signed)}" for key in _keys(delivery.subscription)),
+        }
+
+
+if TYPE_CHECKING:
+    _: type[Channel] = Webhook
+
+
+def _check_url(target: str, *, allow_http: bool) -> None:
+    schemes = ("https", "http") if allow_http else ("https",)
+    if len(target) > MAX_URL or not target.isascii() or not target.isprintable() or " " in target:
+        raise BadRequest(
+            f"target: must be a URL of at most {MAX_URL} printable ASCII characters without spaces"
+        )
+    try:
+        url = urlsplit(target)
+        port = url.port
+    except ValueError:
+        raise BadRequest(
+            "target: is not a URL; write for instance https://receiver.example.jp/alerts"
+        ) from None
+    if url.scheme not in schemes:
+        hint = "" if allow_http else " (an operator may allow http with allow_http = true)"
+        raise BadRequest(f"target: must begin with {' or '.join(f'{s}://' for s in schemes)}{hint}")
+    if not url.hostname or port == 0:
+        raise BadRequest("target: names no host; write for instance https://receiver.example.jp/alerts")
+    if "@" in url.netloc:
+        raise BadRequest("target: must hold no user name or password; the signature says who calls")
+    if "#" in target:
+        raise BadRequest("target: must have no fragment (#...): it is never sent")
+
+
+def _keys(subscription: Subscription) -> list[bytes]:
+    given = subscription.options.get("secret", "").split()
+    if not 1 <= len(given) <= MAX_SECRETS:
+        raise BadRequest(
+            f"options.secret: 1 to {MAX_SECRETS} signing secrets are needed, parted by spaces, each whsec_ and then Base64"
+        )
+    return [_key(secret) for secret in given]
+
+
+def _key(secret: str) -> bytes:
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not secret.startswith("whsec_") or len(key) not in KEY_BYTES:
+        raise BadRequest(
+            f"options.secret: each must be whsec_ and then Base64 of {KEY_BYTES.start} to {KEY_BYTES.stop - 1} random bytes (Standard Webhooks 1.0.0)"
+        )
+    return key
+
+
+def _sign(key: bytes, signed: bytes) -> str:
+    return base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read a short body so that the connection can be used again, and close it on a long or slow one: the status has said everything."""
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            left = MAX_DRAIN
+            while left > 0 and (chunk := await response.content.read(left)):
+                left -= len(chunk)
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        left = 0
+    if left <= 0:
+        response.close()
+
+
+def _judge(status: int, retry_after: str | None, now: datetime) -> Outcome:
+    """Return or raise what an answer means (RFC 9110, 15; Standard Webhooks, "Delivery success and failure")."""
+    if 200 <= status <= 299:
+        return Outcome(f"HTTP {status}")
+    if status == 410:
+        raise Gone("HTTP 410")
+    if status in PASSING or status >= 500:
+        raise TemporaryFailure(f"HTTP {status}", retry_after=_seconds(retry_after, now))
+    raise PermanentFailure(f"HTTP {status}")
+
+
+def _seconds(retry_after: str | None, now: datetime) -> float | None:
+    """Return Retry-After in seconds: a number or an HTTP date (RFC 9110, 10.2.3), None for anything else."""
+    text = (retry_after or "").strip()
+    if text.isascii() and text.isdigit() and len(text) <= 9:
+        return min(float(text), MAX_RETRY_AFTER)
+    try:
+        when = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    wait = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - now).total_seconds()
+    return min(max(wait, 0.0), MAX_RETRY_AFTER)
+
+
+def _cause(error: Exception) -> str:
+    """Return why a call failed, without the address: it may carry a token."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return "TLS failed: the certificate or the protocol was not accepted"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect: {error.os_error.strerror or type(error.os_error).__name__}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was closed without an answer"
+    return f"the connection failed: {type(error).__name__}"

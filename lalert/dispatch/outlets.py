@@ -1,0 +1,130 @@
+"""The lanes of one channel: which of them is next, and how much may be under way at once. No I/O, no clock."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import heappop, heappush
+from typing import TypeVar
+
+from lalert.dispatch.lanes import Lane, Order, Planned
+from lalert.plugin import Channel
+from lalert.store import DeliveryState
+
+Urgency = tuple[bool, int, Order]
+K = TypeVar("K", Urgency, float)
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A delivery under way. `called_off` when it makes way for a real alert; `confirmed` when the far end was quicker than its own answer."""
+
+    lane: Lane
+    planned: Planned
+    key: str
+    doubtful: bool
+    task: asyncio.Task[None] | None = None
+    called_off: bool = False
+    confirmed: datetime | None = None
+
+    def call_off(self) -> None:
+        """End it without a result: it will be sent again with the same key."""
+        self.called_off = True
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Outlet:
+    """One channel with its lanes. Idle lanes cost nothing: only those with something to send stand in a heap.
+
+    Lanes whose last attempt failed have a quarter of the channel's room to themselves and never get more, so that a hundred dead
+    targets that each hold a connection until it times out cost the healthy ones nothing.
+    """
+
+    def __init__(self, name: str, channel: Channel) -> None:
+        self.name = name
+        self.channel = channel
+        self.lanes: dict[str, Lane] = {}
+        self.busy: dict[str, Lane] = {}
+        """Those with something to send."""
+        self.flights: dict[str, Flight] = {}
+        self.counts: Counter[DeliveryState] = Counter()
+        self.failures = 0
+        self._limit = channel.limits.in_flight
+        self._probes = max(1, self._limit // 4) if self._limit > 1 else 0
+        self._probing = 0
+        self._sound: list[tuple[Urgency, int, int, Lane]] = []
+        self._doubtful: list[tuple[Urgency, int, int, Lane]] = []
+        self._later: list[tuple[float, int, int, Lane]] = []
+        self._serial = itertools.count()
+
+    def place(self, lane: Lane, now: float) -> None:
+        """Look at a lane again: after anything that may change what it sends next, or when."""
+        lane.stamp += 1
+        if lane.closed or not lane.waiting:
+            self.busy.pop(lane.id, None)
+            return
+        self.busy[lane.id] = lane
+        planned = lane.choose(now)
+        if planned is not None:
+            heap = self._doubtful if lane.doubtful else self._sound
+            heappush(heap, (planned.urgency, next(self._serial), lane.stamp, lane))
+        elif (when := lane.wakes_at()) is not None:
+            heappush(self._later, (when, next(self._serial), lane.stamp, lane))
+
+    def take(self, now: float) -> tuple[Lane, Planned] | None:
+        """Return what to send next, or None while there is nothing or no room."""
+        while self._fresh(self._later) and self._later[0][0] <= now:
+            self.place(heappop(self._later)[3], now)
+        for heap, doubtful in ((self._sound, False), (self._doubtful, True)):
+            while self._fresh(heap) and self._room(doubtful):
+                lane = heappop(heap)[3]
+                planned = lane.choose(now)
+                if planned is not None:
+                    return lane, planned
+                self.place(lane, now)
+        return None
+
+    def launch(self, flight: Flight) -> int:
+        """Note that a delivery is under way; returns the number of its attempt, from 1."""
+        self.flights[flight.key] = flight
+        self._probing += flight.doubtful
+        return flight.lane.take_off(flight.planned)
+
+    def land(self, flight: Flight) -> None:
+        """Note that it is not any more."""
+        del self.flights[flight.key]
+        self._probing -= flight.doubtful
+
+    def wakes_at(self) -> float | None:
+        """Return when the next sleeping lane is due."""
+        return self._later[0][0] if self._fresh(self._later) else None
+
+    def drill_in_the_way(self) -> Flight | None:
+        """Return a drill under way whose room a real alert needs now; one at a time."""
+        if any(flight.called_off for flight in self.flights.values()):
+            return None
+        for heap, doubtful in ((self._sound, False), (self._doubtful, True)):
+            if self._fresh(heap) and not heap[0][0][0] and not self._room(doubtful):
+                drills = (f for f in self.flights.values() if f.doubtful == doubtful and not f.planned.actual)
+                if (drill := next(drills, None)) is not None:
+                    return drill
+        return None
+
+    def _room(self, doubtful: bool) -> bool:
+        if len(self.flights) >= self._limit:
+            return False
+        if doubtful:
+            return self._probing < max(1, self._probes)
+        return (
+            not self._fresh(self._doubtful) or len(self.flights) - self._probing < self._limit - self._probes
+        )
+
+    @staticmethod
+    def _fresh(heap: list[tuple[K, int, int, Lane]]) -> bool:
+        while heap and heap[0][2] != heap[0][3].stamp:
+            heappop(heap)
+        return bool(heap)
