@@ -411,4 +411,4 @@ def _json(
 
 
 def _geojson(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(body), content_type=GEOJSON, headers={**CORS, **(headers or {})})
+    return web.Response(body=orjson.dumps(body) + b"\n", content_type=GEOJSON, headers={**CORS, **(headers or {})})
