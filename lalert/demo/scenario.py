@@ -23,7 +23,7 @@ from lalert.model import (
     Urgency,
 )
 
-STEP_SECONDS: Final = 2.0
+STEP_SECONDS: Final = 4.0
 """Seconds between two steps at speed 1; a step stands for ten minutes of the storm."""
 
 HITOYOSHI, NISHIKI, SAGARA, KUMA, ASAGIRI, TARAGI = "432032", "435015", "435104", "435139", "435147", "435058"

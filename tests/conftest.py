@@ -1,0 +1,37 @@
+"""What concerns every test: those that need data outside the project, and the count of what did not run and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if SHARED.is_dir():
+        return
+    absent = pytest.mark.skip(reason="needs ../shared/data (not part of the project)")
+    for item in items:
+        if item.get_closest_marker("shared"):
+            item.add_marker(absent)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many tests passed and, for each reason, how many did not run: a green line alone hides what was left out."""
+    stats = terminalreporter.stats
+    reasons = Counter(skip_reason(report) for report in stats.get("skipped", ()))
+    if deselected := len(stats.get("deselected", ())):
+        reasons[f"not selected by: -m {config.option.markexpr!r} {config.option.keyword}".rstrip()] = deselected
+    terminalreporter.section("what ran")
+    passed, failed = (len(stats.get(name, ())) for name in ("passed", "failed"))
+    terminalreporter.line(f"{passed} passed, {failed} failed, {reasons.total()} did not run")
+    for reason, number in reasons.most_common():
+        terminalreporter.line(f"{number:6} x {reason}")
+
+
+def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Return the reason of a skip; pytest keeps (path, line, "Skipped: reason")."""
+    return report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else "?"

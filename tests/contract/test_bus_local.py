@@ -1,0 +1,16 @@
+"""The bus of one process keeps every promise of a bus."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from lalert.bus import Bus
+from lalert.bus.local import LocalBus
+from lalert.testing import BusContract
+
+
+class TestLocalBus(BusContract):
+    @asynccontextmanager
+    async def open_bus(self) -> AsyncIterator[Bus]:
+        yield LocalBus()
