@@ -388,15 +388,13 @@ def _categories(entry: Entry) -> list[dict[str, str]]:
 
 
 def _write_place(item: Any, entry: Entry) -> None:  # noqa: ANN401  # feedgen has no types
-    """Add GeoRSS, latitude first: the polygon if the alert is a single one of moderate size, else the box around everything."""
+    """Add GeoRSS, latitude first: the polygon if the sender drew a single one of moderate size, else the box around everything."""
     if entry.facts.nowhere or entry.facts.bbox is None:
         return
-    areas = {
-        (area.polygons, area.circles, area.geocodes) for info in entry.alert.infos for area in info.areas
-    }
-    if len(areas) == 1:
-        polygons, circles, geocodes = areas.pop()
-        if len(polygons) == 1 and not circles and not geocodes and len(polygons[0]) <= MAX_CORNERS:
+    drawn = {(area.polygons, area.circles) for info in entry.alert.infos for area in info.areas}
+    if len(drawn) == 1:
+        polygons, circles = drawn.pop()
+        if len(polygons) == 1 and not circles and len(polygons[0]) <= MAX_CORNERS:
             item.geo.polygon(" ".join(f"{lat:.6f} {lon:.6f}" for lon, lat in polygons[0]))
             return
     west, south, east, north = entry.facts.bbox

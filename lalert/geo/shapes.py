@@ -109,6 +109,8 @@ def circle_geometry(lon: float, lat: float, radius_m: float) -> BaseGeometry:
         )
     if radius_m == 0:
         return shapely.Point(lon, lat)
+    # Below a metre the corners of the polygon would no longer be told apart in degrees, and it would meet nothing.
+    radius_m = max(radius_m, 1.0)
     sides = _CIRCLE_SIDES if radius_m <= _BIG_CIRCLE_M else _BIG_CIRCLE_SIDES
     angle = radius_m / EARTH_RADIUS_M * _CIRCLE_MARGIN / math.cos(math.pi / sides)
     south, north = lat - math.degrees(angle), lat + math.degrees(angle)

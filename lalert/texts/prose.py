@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from lalert.model import SEVERITY_RANK, Alert, Info, MsgType
@@ -14,7 +14,7 @@ from lalert.texts.marks import is_japanese, mark, unmarked
 from lalert.texts.plain import readable
 
 MAX_AREA_NAMES: Final = 30
-_JAPANS_OFFSET: Final = timedelta(hours=9)
+JST: Final = timezone(timedelta(hours=9))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +145,8 @@ def _words(text: str, language: str) -> _Words:
 
 
 def _time(when: datetime, words: _Words) -> str:
-    """Return a time in the sender's own offset, which is named where it is not Japan's."""
-    here = when.utcoffset() == _JAPANS_OFFSET
+    """Return a time as clocks in Japan show it, in whatever offset the sender wrote it."""
+    local = when.astimezone(JST)
     if words is _JAPANESE:
-        text = f"{when.year}年{when.month}月{when.day}日{when.hour}時{when.minute:02}分"
-        return text if here else f"{text}（{when.tzname()}）"
-    return f"{when:%Y-%m-%d %H:%M} {'JST' if here else when.tzname()}"
+        return f"{local.year}年{local.month}月{local.day}日{local.hour}時{local.minute:02}分"
+    return f"{local:%Y-%m-%d %H:%M} JST"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import shapely
 
 from lalert import cap
-from lalert.errors import Problem
-from lalert.geo import to_geojson
+from lalert.errors import Problem, ProblemSeverity
+from lalert.geo import bbox, to_geojson
 from lalert.matching import drawn_geometry
 from lalert.model import SEVERITY_RANK, Alert, Area, Entry, Info, NamedValue, Reference, Resource, Status
 from lalert.texts.languages import chosen
@@ -20,6 +20,9 @@ from lalert.texts.plain import clean
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
+
+DEFECTS: Final = frozenset({ProblemSeverity.ERROR, ProblemSeverity.WARNING})
+"""What a receiver should know of. Advice on how the alert could be better is the sender's matter: `lalert validate` gives it."""
 
 TERRITORY_TOLERANCE: Final = 0.001
 """Degrees, about 100 m: how far the drawing of a whole municipality may be off on a map. What a sender drew is never simplified."""
@@ -66,7 +69,7 @@ def alert_json(
         "mark": marked_word(alert.status),
         "incident": entry.incident,
         "url": f"/alerts/{alert.id}",
-        "defects": [_defect(problem) for problem in alert.defects],
+        "defects": [_defect(problem) for problem in alert.defects if problem.severity in DEFECTS],
         "changes": {name: list(codes) for name, codes in changes.items()} if changes is not None else None,
     }
     return {**public, "cap": document_text(alert)} if with_cap else public
@@ -104,8 +107,8 @@ def alert_geojson(entry: Entry) -> dict[str, Any]:
         "url": f"/alerts/{alert.id}",
     }
     feature: dict[str, Any] = {"type": "Feature", "id": alert.id}
-    if geometry is not None and facts.bbox:
-        feature["bbox"] = list(facts.bbox)
+    if geometry is not None:
+        feature["bbox"] = list(bbox(geometry) or ())
     return {
         **feature,
         "geometry": to_geojson(geometry) if geometry is not None else None,

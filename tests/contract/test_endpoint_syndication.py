@@ -9,10 +9,10 @@ from typing import Self
 
 import pytest
 from aiohttp import web
-from lalert_adapters.syndication import Syndication, SyndicationConfig
 
 from lalert.plugin import Access, HubApi, Route
 from lalert.testing.endpoint import EndpointAdapter, EndpointContract
+from lalert_adapters.syndication import Syndication, SyndicationConfig
 
 
 class TestSyndication(EndpointContract):

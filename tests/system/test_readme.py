@@ -35,7 +35,7 @@ def test_the_tour_has_its_blocks() -> None:
 
 def test_the_five_minute_tour_does_what_it_says(place: Path) -> None:
     with serving(place / "data") as (_, url):
-        separator = "echo ----- $?"
+        separator = r"printf '\n----- %s\n' $?"
         script = "set -u\n" + f"\n{separator}\n".join(BLOCKS) + f"\n{separator}\n"
         done = subprocess.run(
             ["bash", "-c", script],
@@ -48,7 +48,7 @@ def test_the_five_minute_tour_does_what_it_says(place: Path) -> None:
     said, complaints = done.stdout.decode(), done.stderr.decode()
     assert complaints == ""
     parts = re.split(r"^----- (\d+)\n", said, flags=re.MULTILINE)
-    outputs, codes = parts[0::2], parts[1::2]
+    outputs, codes = [part.strip() for part in parts[0::2]], parts[1::2]
     assert codes == ["0"] * len(BLOCKS), said
     prepared, _, posted, shown, refused, subscribed, _ = outputs
     assert prepared.startswith("hitoyoshi: 人吉市")

@@ -14,7 +14,6 @@ import aiohttp
 import feedparser
 import msgspec
 import pytest
-from lalert_adapters.syndication import KINDS, MAX_SUMMARY, Syndication, SyndicationConfig
 from lxml import etree
 
 from lalert import cap, resources
@@ -26,6 +25,7 @@ from lalert.testing import FakeClock, make_alert
 from lalert.testing.clock import START
 from lalert.testing.endpoint import serving
 from lalert.testing.hub import FakeHub
+from lalert_adapters.syndication import KINDS, MAX_SUMMARY, Syndication, SyndicationConfig
 
 POLYGON = ((130.74, 32.19), (130.78, 32.19), (130.78, 32.23), (130.74, 32.19))
 
@@ -183,6 +183,7 @@ async def test_a_feed_has_its_address_its_language_and_no_promise_of_push(get: G
 
 async def test_what_is_drawn_once_is_a_polygon_and_the_rest_a_box(get: Get, log: Log) -> None:
     log.add(headline="drawn", areas=[Area("x", polygons=(POLYGON,))])
+    log.add(headline="drawn and coded", polygon=POLYGON, codes=["432032"])
     log.add(headline="by code", codes=["432032"])
     log.add(headline="twice", areas=[Area("x", polygons=(POLYGON, POLYGON))])
     log.add(headline="nowhere", areas=[Area("x")])
@@ -195,6 +196,7 @@ async def test_what_is_drawn_once_is_a_polygon_and_the_rest_a_box(get: Get, log:
         for entry in root.iterfind("{*}entry")
     }
     assert places["drawn"] == [("polygon", [32.19, 130.74, 32.19, 130.78, 32.23, 130.78, 32.19, 130.74])]
+    assert places["drawn and coded"] == places["drawn"]
     assert places["twice"] == [("box", [32.19, 130.74, 32.23, 130.78])]
     (kind, (south, west, north, east)) = places["by code"][0]
     assert kind == "box"

@@ -178,6 +178,16 @@ def test_an_unknown_code_is_carried_beside_known_ones(outlines: Gazetteer) -> No
     assert "439991" in facts.reach
 
 
+def test_an_unknown_code_alone_is_carried_to_its_followers_too(outlines: Gazetteer) -> None:
+    facts = facts_of(alert_of(Area("x", geocodes=codes("43999"))), outlines, frozenset({HITOYOSHI}))
+    assert facts.codes == {HITOYOSHI, "439991"}
+
+
+def test_an_unknown_code_takes_nobody_away_from_what_is_drawn(outlines: Gazetteer) -> None:
+    drawn = Area("x", polygons=(square(130.74, 32.2, 0.01),), geocodes=codes("43999"))
+    assert {HITOYOSHI, "439991"} <= facts_of(alert_of(drawn), outlines).codes
+
+
 def test_a_bow_tie_reaches_both_of_its_halves(outlines: Gazetteer) -> None:
     facts = facts_of(alert_of(Area("x", polygons=(BOW_TIE,))), outlines)
     for lon in (130.725, 130.755):

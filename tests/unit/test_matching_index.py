@@ -233,6 +233,30 @@ def test_an_alert_without_a_place_finds_those_whom_nothing_rules_out(home: froze
     assert index.match(entry) == set(wanted if not home else wanted[:3])
 
 
+def test_those_who_were_told_before_are_found() -> None:
+    first = entry_of("432032")
+    alert = make_alert(codes=["401307"], msg_type="Update", references=[first])
+    update = Entry("e-2", NOW, NOW, alert, Origin(OriginKind.HTTP), "i", facts_of(alert, gazetteer()))
+    index = FilterIndex()
+    told = [Filter(areas=frozenset({"432032"})), Filter(points=((130.76, 32.21),))]
+    for one in (*told, Filter(areas=frozenset({"432059"}))):
+        index.add(one)
+    assert index.match(update, [first]) == set(told)
+
+
+def test_a_large_area_finds_what_lies_in_each_of_its_corners() -> None:
+    west, south, east, north = 130.01, 31.01, 139.99, 39.99
+    alert = make_alert(
+        polygon=((west, south), (east, south), (east, north), (west, north), (west, south)), codes=()
+    )
+    entry = Entry("e-1", NOW, NOW, alert, Origin(OriginKind.HTTP), "i", facts_of(alert, gazetteer()))
+    corners = [Filter(points=((lon, lat),)) for lon in (west, east) for lat in (south, north)]
+    index = FilterIndex()
+    for one in (*corners, Filter(points=((129.0, 35.0),))):
+        index.add(one)
+    assert index.match(entry) == set(corners)
+
+
 def test_a_broken_filter_is_refused_and_leaves_nothing_behind() -> None:
     index = FilterIndex()
     broken = Filter(areas=frozenset({"43"}), bbox=(131.0, 32.0, 130.0, 33.0))
@@ -249,6 +273,8 @@ def test_the_cost_grows_with_what_may_match_and_not_with_what_exists() -> None:
         index.add(Filter(points=((dice.uniform(129, 146), dice.uniform(31, 45)),)))
     for number in range(1_000):
         index.add(Filter(areas=frozenset({f"{10_000 + number}0"})))
+    whole_nation = entry_of(*(f"{prefecture:02}" for prefecture in range(1, 48)))
+    assert len(index.match(whole_nation)) > 1_000
     (voice,) = voices(entry_of("432032"), (), None)
     assert len(index._candidates(voice)) < 100
 

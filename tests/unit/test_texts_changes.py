@@ -88,6 +88,14 @@ def test_what_is_only_drawn_is_known_by_its_codes(enter: Any) -> None:
     assert result["lifted"] == []
 
 
+def test_what_is_only_drawn_and_declared_over_is_lifted(enter: Any) -> None:
+    ring = ((130.74, 32.19), (130.78, 32.19), (130.78, 32.23), (130.74, 32.19))
+    over = make_alert(areas=[Area("x", polygons=(ring,))], response="AllClear", raw=b"").infos[0]
+    assert changes(enter(over, msg_type="Update"), [enter(info(3, HITOYOSHI))]) == NOTHING | {
+        "lifted": [HITOYOSHI]
+    }
+
+
 @pytest.mark.parametrize("kind", ["Alert", "Cancel", "Ack", "Error"])
 def test_only_an_update_has_changes(kind: str, enter: Any) -> None:
     assert changes(enter(info(4, HITOYOSHI), msg_type=kind), [enter(info(4, HITOYOSHI))]) is None

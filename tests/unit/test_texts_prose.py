@@ -170,9 +170,9 @@ def test_a_hundred_areas_are_named_in_part_and_counted() -> None:
     assert "29区、ほか70か所" in alert_text(with_info(areas=areas)).body
 
 
-def test_another_offset_than_japans_is_named() -> None:
-    alert = replace(make_alert(raw=b"", expires=None), sent=datetime(2026, 11, 23, 0, 5, tzinfo=UTC))
-    assert "2026年11月23日0時05分（UTC）" in alert_text(alert).body
+def test_times_are_those_of_japan_whatever_offset_the_sender_wrote() -> None:
+    alert = replace(make_alert(raw=b"", expires=None), sent=datetime(2026, 11, 22, 15, 5, tzinfo=UTC))
+    assert "2026年11月23日0時05分" in alert_text(alert).body
 
 
 def test_an_info_with_nothing_to_say_still_says_from_whom_and_until_when() -> None:
