@@ -180,8 +180,8 @@ class Client:
                 )
             if tries == 0 and isinstance(advice, int | float):
                 return advice
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(tries, 10))
-        return max(FIRST_PAUSE, pause * self._rng.uniform(0.5, 1.0))
+        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(tries + 1, 10))
+        return self._rng.uniform(longest / 2, longest)
 
     def _connection(
         self, pairs: list[tuple[str, str]], after: str | None, *, ws: bool

@@ -202,7 +202,9 @@ class _Reader:
         me = None
         if identifier and sender and sent:
             me = Reference(sender, identifier, fields["sent"], sent)
-        references = self._references(fields, msg_type, me)
+        references: tuple[Reference, ...] = ()
+        if "references" in fields or msg_type is not MsgType.ALERT:
+            references = self._references(fields, msg_type, me)
         if self._look_at_texts:
             self._check_texts(root, fields)
             for element in parts.get("code", ()):
@@ -517,12 +519,14 @@ class _Reader:
         children = [(slot.rank, child) for child in parent if (slot := slots.get(child.tag)) is not None]
         staying = _longest_rise([rank for rank, _ in children])
         kept = [children[n] for n in staying]
+        ranks = [rank for rank, _ in kept]
+        stays = set(staying)
         for n, (rank, child) in enumerate(children):
-            if n in staying:
+            if n in stays:
                 continue
-            follower = next((other for other_rank, other in kept if other_rank > rank), None)
-            where, where_ja = ("before", "前") if follower is not None else ("after", "後ろ")
-            other = _name(kept[-1][1] if follower is None else follower)
+            after = bisect_right(ranks, rank)
+            where, where_ja = ("before", "前") if after < len(kept) else ("after", "後ろ")
+            other = _name(kept[min(after, len(kept) - 1)][1])
             args = {"name": _name(child), "where": where, "where_ja": where_ja, "other": other}
             self._add(fault("CAP-ELEMENT-ORDER", **args), child)
 
@@ -601,9 +605,7 @@ class _Reader:
         if not self._errors:
             entry = cast(Sequence[_SchemaError], validator.error_log)[0]
             reason = " ".join(entry.message.replace(f"{{{self.grammar.namespace}}}", "").split())[:200]
-            places = self.root.getroottree().xpath(entry.path) if entry.path else ()
-            element = places[0] if isinstance(places, list) and len(places) == 1 else self.root
-            assert isinstance(element, etree._Element)
+            element = next((e for e in self.root.iter() if _line(e) == entry.line), self.root)
             self._add(fault("CAP-SCHEMA", version=self.grammar.version, reason=reason), element)
         return False
 
@@ -654,7 +656,7 @@ class _SchemaError(Protocol):
     """An entry of libxml2's log, which the stubs of lxml leave out."""
 
     message: str
-    path: str | None
+    line: int
 
 
 class _Validators(threading.local):

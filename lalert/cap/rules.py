@@ -17,7 +17,6 @@ from decimal import Decimal
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 import shapely
 
@@ -40,6 +39,9 @@ MAX_ITEMS: Final = 10_000
 MAX_SIGNATURES: Final = 10
 
 _SHOWN = 60
+_MANY_POINTS = (
+    1_000  # from here on the cost of looking twice at a tangled ring outweighs the gain on sound ones
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,35 +123,50 @@ def _time_hint(text: str) -> dict[str, str]:
 _NUMBER = r"[-+]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)"
 _POINTS = re.compile(rf"{_NUMBER},{_NUMBER}(?:[ \t\r\n]++{_NUMBER},{_NUMBER})*+")
 _CIRCLE = re.compile(rf"({_NUMBER}),({_NUMBER}) ({_NUMBER})")
-_NOT_A_POINT = re.compile(rf"(?!{_NUMBER},{_NUMBER}(?:[ \t\r\n]|\Z))[^ \t\r\n]+")
+_NOT_A_POINT = re.compile(rf"(?<![^ \t\r\n])(?!{_NUMBER},{_NUMBER}(?:[ \t\r\n]|\Z))[^ \t\r\n]+")
 _DECIMAL = re.compile(_NUMBER)
 
 
 def ring(text: str) -> Ring | Fault:
     """Read a polygon of CAP 1.2, 3.2.4: `lat,lon lat,lon ...`; returns its points as (lon, lat)."""
     text = text.strip(SPACE)
-    if _POINTS.fullmatch(text) is None:
-        return fault("CAP-POLYGON-FORM", text=_unreadable_point(text))
-    words = text.split()
-    try:
-        # After the pattern has judged, this is the quickest way to numbers; it refuses +1, 01, .5 and 5. only.
-        numbers = orjson.loads(f"[{','.join(words)}]")
-    except orjson.JSONDecodeError:
-        numbers = ",".join(words).split(",")
-    lat_lon = np.array(numbers, dtype=np.float64).reshape(-1, 2)
-    points = tuple(zip(lat_lon[:, 1].tolist(), lat_lon[:, 0].tolist(), strict=True))
-    if len(points) > 3 and points[0] == points[-1] and _plainly_sound(lat_lon):
+    numbers = _plain_numbers(text)
+    if numbers is None:
+        if _POINTS.fullmatch(text) is None:
+            return fault("CAP-POLYGON-FORM", text=_unreadable_point(text))
+        numbers = [float(number) for number in ",".join(text.split()).split(",")]
+    points = tuple(zip(numbers[1::2], numbers[::2], strict=True))
+    if 3 < len(points) < _MANY_POINTS and points[0] == points[-1] and _plainly_sound(numbers):
         return points
     problem = ring_problem(points)
-    return points if problem is None else _ring_fault(problem, points, words)
+    return points if problem is None else _ring_fault(problem, points, text.split())
 
 
-def _plainly_sound(lat_lon: npt.NDArray[np.float64]) -> bool:
+_WITHOUT_DIGITS = str.maketrans("", "", "0123456789-")
+
+
+def _plain_numbers(text: str) -> list[float] | None:
+    """Return the numbers of a polygon in its usual form, decimals with one space between the points; None for any other.
+
+    Taking the digits away shows the form at once. What is left to judge, whether there are digits on both sides of every
+    decimal point and a minus sign only in front, JSON judges just as CAP does.
+    """
+    points = text.count(",")
+    if not points or text.translate(_WITHOUT_DIGITS) != (".,. " * points)[:-1]:
+        return None
+    try:
+        numbers: list[float] = orjson.loads(f"[{text.replace(' ', ',')}]")
+    except orjson.JSONDecodeError:
+        return None
+    return numbers
+
+
+def _plainly_sound(numbers: list[float]) -> bool:
     """Say whether a closed ring is beyond doubt, as nearly all are: `ring_problem` says the same of it at three times the cost.
 
     That a ring does not cross itself is as true with latitude first. What comes near the antimeridian or a pole is not plain.
     """
-    line = shapely.linearrings(lat_lon)
+    line = shapely.linearrings(np.array(numbers).reshape(-1, 2))
     south, west, north, east = shapely.bounds(line).tolist()
     plain = -90 < south < north < 90 and -180 < west < east < 180 and east - west < 180
     return plain and bool(shapely.is_simple(line))
@@ -490,9 +507,11 @@ def judge_translations(infos: Sequence[tuple[str, Mapping[str, str]]]) -> Sequen
     found = []
     languages = [language.partition("-")[0].lower() for language, _ in infos]
     for name in _TRANSLATED:
+        said = [fields.get(name) for _, fields in infos]
+        if len(set(said)) == len(said):
+            continue
         first: dict[str, str] = {}
-        for n, (_, texts) in enumerate(infos):
-            text = texts.get(name)
+        for n, text in enumerate(said):
             if text and first.setdefault(text, languages[n]) != languages[n]:
                 args = {"name": name, "language": languages[n], "other": first[text]}
                 found.append((n, fault("CAP-LANGUAGE-SAME", name, **args)))

@@ -610,7 +610,6 @@ class Dispatcher:
         return True
 
     def _offer(self, lane: Lane, planned: Planned, entry: Entry) -> None:
-        lane.offered[planned.actual] = planned.order
         if not self._permitted(lane, entry):
             return
         for older in lane.supersede(planned):
@@ -637,12 +636,22 @@ class Dispatcher:
             )
         else:
             lane.add(planned)
+        # Last: what failed before here is offered again, and nobody who was told is told twice.
+        lane.offered[planned.actual] = planned.order
         self._place(lane)
 
     def _permitted(self, lane: Lane, entry: Entry) -> bool:
         if entry.alert.scope is Scope.PUBLIC:
             return True
-        return self._may_see is not None and self._may_see(lane.subscription, entry)
+        try:
+            return self._may_see is not None and self._may_see(lane.subscription, entry)
+        except Exception:
+            log.exception(
+                "who may see an alert cannot be judged; it is withheld",
+                position=entry.position,
+                subscription=lane.id,
+            )
+            return False
 
     def _planned(self, entry: Entry, before: Mark | None, lineage: Sequence[Entry]) -> Planned:
         order = self._store.order(entry.position)

@@ -57,7 +57,11 @@ class Follower:
         while True:
             if self._missed:
                 self._missed = False
-                await self.read_on()
+                try:
+                    await self.read_on()
+                except BaseException:
+                    self._missed = True
+                    raise
             while self._arrivals and not self._missed:
                 # Left in the queue until it is planned: whatever fails here is begun again, and nothing is skipped.
                 entry = self._arrivals[0]

@@ -103,9 +103,11 @@ class Live:
 
     async def drain(self, seconds: float | None = None) -> None:
         """Take no more streams, offer what was heard of, say farewell with 1001 and a position, and reset who is not gone in `seconds`. May be repeated."""
-        deadline = self._clock.monotonic() + (self._settings.stop_s if seconds is None else seconds)
+        seconds = self._settings.stop_s if seconds is None else seconds
+        begun = self._clock.monotonic()
+        deadline = begun + seconds
         self._limits.stopping = True
-        while not self._fan_out.idle and self._clock.monotonic() < deadline:
+        while not self._fan_out.idle and self._clock.monotonic() < begun + seconds / 2:
             await self._clock.sleep(POLL_SECONDS)
         self._fan_out.stop()
         for conn in list(self._lines.all):

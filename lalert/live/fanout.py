@@ -137,6 +137,11 @@ class FanOut:
         newest = self.window.newest.order
         return self.real.settled.order >= newest and self.drill.settled.order >= newest
 
+    @property
+    def pressing(self) -> bool:
+        """Say whether somebody who hears no drills still waits for an entry: whoever catches up then takes less of the loop."""
+        return self.real.settled.order < self.window.newest.order
+
     async def run(self) -> None:
         """Fan out until cancelled."""
         while True:

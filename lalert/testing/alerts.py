@@ -86,7 +86,7 @@ def make_alert(
     description: str | None = "球磨川の水位が上がっています。",
     instruction: str | None = "危険な場所から全員避難してください。",
     web: str | None = None,
-    contact: str | None = None,
+    contact: str | None = "人吉市防災課",
     level: int | None = 4,
     parameters: Iterable[tuple[str, str]] = (),
     resources: Iterable[Resource] = (),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -53,11 +53,6 @@ class Card:
     until: str
     sender: str
     url: str
-    rank: tuple[int, int, str]
-
-    @property
-    def headline(self) -> str:
-        return self.sections[0].headline
 
 
 def card(alert: Mapping[str, Any], wording: Wording, lang: str) -> Card:
@@ -85,13 +80,7 @@ def card(alert: Mapping[str, Any], wording: Wording, lang: str) -> Card:
         until=_until(infos, sent, wording),
         sender=_cut(str(first.get("senderName") or alert["sender"]), MAX_HEADLINE),
         url=str(alert["url"]),
-        rank=(int(real), level if level is not None else _grave(severity), str(alert["stored"])),
     )
-
-
-def gravest_first(cards: Iterable[Card]) -> list[Card]:
-    """Return cards in reading order: real before drills, the gravest first, then the newest."""
-    return sorted(cards, key=lambda c: c.rank, reverse=True)
 
 
 def tone(level: int | None, severity: str) -> str:

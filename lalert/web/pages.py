@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -26,9 +27,9 @@ from aiohttp import hdrs, web
 from lalert.clock import Clock
 from lalert.errors import BadRequest, ConfigError, Forbidden, InvalidCode, NotFound, Refused, Unauthenticated
 from lalert.geo import normalise_code
-from lalert.model import Entry, Filter, Role, Status
+from lalert.model import SEVERITY_RANK, Entry, Filter, Role, Status
 from lalert.resources import web_dir
-from lalert.web.cards import Card, card, gravest_first
+from lalert.web.cards import Card, card
 from lalert.web.request import check_type, preferred, read_body
 from lalert.web.wording import Wording, choose, language_tag, wordings
 
@@ -207,16 +208,12 @@ class Pages:
         view = self._view(request)
         pairs = [pair for pair in view.pairs if not _TRACKING.fullmatch(pair[0])]
         board = await self._board(pairs, view)
-        points = f"/map/places.json?lang={view.wording.lang}"
-        page = (
-            view.page
-            | board.page
-            | {
-                "tiles": self._context.site.tiles,
-                "points": points,
-                "official": self._context.official_boundaries,
-            }
-        )
+        chart = {
+            "tiles": self._context.site.tiles,
+            "points": f"/map/places.json?lang={view.wording.lang}",
+            "official": self._context.official_boundaries,
+        }
+        page = view.page | board.page | chart
         return self._html("home.html", view, board=board, page=page, leaflet=LEAFLET, tiles=self._tiles)
 
     async def place(self, request: web.Request) -> web.Response:
@@ -231,8 +228,7 @@ class Pages:
         if place is None:
             raise NotFound(f"{code}: this hub knows no such place")
         if code != asked:
-            query = f"?{request.query_string}" if request.query_string else ""
-            raise web.HTTPPermanentRedirect(f"/place/{code}{query}")
+            raise web.HTTPPermanentRedirect(request.rel_url.with_path(f"/place/{code}", keep_query=True))
         pairs = [pair for pair in view.pairs if not _TRACKING.fullmatch(pair[0])]
         board = await self._board([("area", code), *pairs], view)
         return self._html("place.html", view, board=board, page=view.page | board.page, place=place)
@@ -285,7 +281,14 @@ class Pages:
         found = await asyncio.to_thread(lambda: {code: self._outline(code) for code in codes})
         body = {code: outline for code, outline in found.items() if outline}
         headers = {**_SECURITY, hdrs.CACHE_CONTROL: "public, max-age=3600"}
-        return web.Response(body=orjson.dumps(body), content_type="application/json", headers=headers)
+        response = web.Response(
+            body=orjson.dumps(body),
+            content_type="application/json",
+            headers=headers,
+            zlib_executor_size=16_384,
+        )
+        response.enable_compression()
+        return response
 
     async def static(self, request: web.Request) -> web.FileResponse:
         """Serve a file that was there when the node started; no other path exists, so none can lead outside."""
@@ -317,11 +320,15 @@ class Pages:
     async def _board(self, pairs: Sequence[tuple[str, str]], view: _View) -> _Board:
         wanted = self._context.parse_filter(pairs)
         active = await self._context.active(wanted)
-        alerts = [self._context.alert_json(entry) for entry in active.entries]
-        cards = gravest_first(card(alert, view.wording, view.content) for alert in alerts)
+        # Cards are made of the gravest alone: in a typhoon hundreds of alerts are in force, and everybody looks.
+        shown = sorted(active.entries, key=_rank, reverse=True)[:MAX_CARDS]
+        cards = [card(self._context.alert_json(entry), view.wording, view.content) for entry in shown]
+        real = sum(1 for entry in active.entries if entry.alert.status is Status.ACTUAL)
         places = [place for code in sorted(wanted.areas) if (place := self._context.place(code))]
         drills = wanted.statuses != {Status.ACTUAL}
-        return _Board(cards, places, urlencode(pairs), active.next, drills, view.wording)
+        return _Board(
+            cards, len(active.entries), real, places, urlencode(pairs), active.next, drills, view.wording
+        )
 
     def _outline(self, code: str) -> Mapping[str, Any] | None:
         """Return a territory fit for a small map: about 50 m coarse, a prefecture 1 km, in steps of 11 m."""
@@ -430,19 +437,13 @@ class _Board:
     """What a page shows of the state of now."""
 
     cards: list[Card]
+    total: int
+    real: int
     places: list[Place]
     query: str
     after: str
     drills: bool
     wording: Wording
-
-    @property
-    def shown(self) -> list[Card]:
-        return self.cards[:MAX_CARDS]
-
-    @property
-    def real(self) -> int:
-        return sum(1 for c in self.cards if c.tone != "drill")
 
     @property
     def where(self) -> str:
@@ -458,10 +459,16 @@ class _Board:
         return {
             "query": self.query,
             "after": self.after,
-            "focus": [[place.lon, place.lat] for place in self.places],
             "areas": [place.code for place in self.places],
             "limit": MAX_CARDS,
         }
+
+
+def _rank(entry: Entry) -> tuple[bool, int, datetime]:
+    """Reading order, reversed: real before drills, the gravest first, then the newest. static/js/cards.js sorts by the same."""
+    level = entry.facts.level
+    grave = SEVERITY_RANK[entry.alert.severity] if level is None else level
+    return entry.alert.status is Status.ACTUAL, grave, entry.stored
 
 
 class _View:

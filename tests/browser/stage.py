@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -19,12 +19,26 @@ from lalert.clock import SystemClock
 from lalert.errors import Forbidden
 from lalert.geo import Gazetteer
 from lalert.matching import parse_filter
-from lalert.model import Alert, Entry, Filter, MsgType, Origin, OriginKind, Role, Scope, Status
+from lalert.model import (
+    Alert,
+    Certainty,
+    Entry,
+    Facts,
+    Filter,
+    Info,
+    MsgType,
+    Origin,
+    OriginKind,
+    Role,
+    Scope,
+    Severity,
+    Status,
+    Urgency,
+)
 from lalert.web.pages import Claimed, MadeKey, Pages, SetupForm, Site
 from lalert.web.problems import middleware
 
 if TYPE_CHECKING:
-    from aiohttp.typedefs import Middleware
     from shapely.geometry.base import BaseGeometry
 
     from lalert.web.pages import Context
@@ -266,6 +280,16 @@ def event(kind: str, data: Mapping[str, Any], position: str | None = None) -> by
 
 def _entry(data: Mapping[str, Any]) -> Entry:
     sent = datetime.fromisoformat(data["sent"])
+    infos = tuple(
+        Info(
+            event="",
+            categories=(),
+            urgency=Urgency.UNKNOWN,
+            severity=Severity(one["severity"]) if one["severity"] in set(Severity) else Severity.UNKNOWN,
+            certainty=Certainty.UNKNOWN,
+        )
+        for one in data["info"]
+    )
     message = Alert(
         data["identifier"],
         data["sender"],
@@ -274,8 +298,11 @@ def _entry(data: Mapping[str, Any]) -> Entry:
         MsgType.ALERT,
         Scope.PUBLIC,
         data["sent"],
+        infos=infos,
     )
-    return Entry(data["position"], sent, sent, message, Origin(OriginKind.HTTP), data["incident"])
+    stored = datetime.fromisoformat(data["stored"])
+    facts = Facts(level=data["level"])
+    return Entry(data["position"], stored, stored, message, Origin(OriginKind.HTTP), data["incident"], facts)
 
 
 def _concerns(filter: Filter, data: Mapping[str, Any]) -> bool:
@@ -286,7 +313,7 @@ def _concerns(filter: Filter, data: Mapping[str, Any]) -> bool:
 async def staged(hub: Hub) -> AsyncIterator[str]:
     """Serve a hub on a free port; gives its address."""
     pages = Pages(hub)
-    app = web.Application(middlewares=[cast("Middleware", middleware(pages.error))])
+    app = web.Application(middlewares=[middleware(pages.error)])
     app.add_routes(pages.routes())
     app.add_routes([web.get("/v1/stream", hub.stream), web.get("/v1/alerts", hub.alerts)])
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)

@@ -165,6 +165,25 @@ async def test_silence_is_never_shown_as_calm(visit: Open, path: str) -> None:
     await expect(page.get_by_text(re.compile("の時点では、発令中の情報はありませんでした"))).to_be_visible()
 
 
+@pytest.mark.parametrize("path", SCREENS)
+async def test_an_alert_that_would_expire_unheard_stays_with_its_age(visit: Open, path: str) -> None:
+    hub = Hub()
+    soon = (datetime.now(UTC) + timedelta(seconds=60)).isoformat()
+    hub.emit(alert(1, info=[info(expires=soon)]))
+    at = await visit(hub, expected=LOST)
+    await at.page.clock.install()
+    page = await at.live(path)
+    hub.refusing = 503
+    hub.cut()
+    await page.clock.fast_forward(95_000)
+    await expect(page.locator("#lost")).to_be_visible()
+    await expect(page.locator(".grade").first).to_have_text("警戒レベル4避難指示")
+    hub.refusing = None
+    hub.log.clear()
+    await page.clock.fast_forward(35_000)
+    await expect(page.get_by_text("発令中の情報はありません", exact=True)).to_be_visible()
+
+
 async def test_after_a_broken_connection_the_page_resumes_from_its_last_position(visit: Open) -> None:
     hub = Hub()
     at = await visit(hub, expected=LOST)
@@ -196,6 +215,7 @@ async def test_a_forgotten_position_is_answered_by_a_snapshot_that_the_page_take
     at = await visit(hub, expected=LOST)
     page = await at.live(PLACE)
     await expect(page.locator(".card")).to_have_count(1)
+    asked = hub.snapshots
     hub.cut()
     # Restored from a backup: another epoch, in which only another alert is in force.
     hub.epoch = "e2"
@@ -203,6 +223,7 @@ async def test_a_forgotten_position_is_answered_by_a_snapshot_that_the_page_take
     hub.emit(alert(7, info=[info(headline="復旧後の情報")]))
     await expect(page.locator(".card h2")).to_have_text("復旧後の情報")
     await expect(page.locator(".card")).to_have_count(1)
+    assert hub.snapshots == asked
 
 
 async def test_the_page_says_the_same_with_and_without_scripts(visit: Open) -> None:

@@ -247,6 +247,19 @@ async def test_a_set_up_form_that_does_not_read_is_refused(
         assert response.status == status
 
 
+async def test_of_very_many_alerts_the_gravest_are_listed_and_the_rest_counted() -> None:
+    hub = Hub()
+    for number in range(1, 101):
+        hub.emit(alert(number, level=5 if number == 3 else 2))
+    async with staged(hub) as url, aiohttp.ClientSession(url) as http, http.get("/") as response:
+        text = await response.text()
+    cards = text.split('id="cards"')[1].split("<template")[0]
+    assert cards.count("<article") == 60
+    assert cards.index("緊急安全確保") < cards.index("注意報")
+    assert "発令中の情報 100件" in text
+    assert "ほか40件あります" in text
+
+
 def test_both_languages_have_the_same_words_with_the_same_blanks() -> None:
     ja, en = (dict(_leaves(wordings()[lang].catalogue)) for lang in ("ja", "en"))
     assert ja.keys() == en.keys()

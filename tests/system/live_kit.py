@@ -253,14 +253,16 @@ FAST = LiveSettings(
 @asynccontextmanager
 async def served(
     settings: LiveSettings = FAST,
-    log: MemoryLog | None = None,
+    log: Any = None,
     *,
+    bus: Any = None,
     handler_cancellation: bool = True,
+    on_prepare: Any = None,
     **handed_in: Any,
 ) -> AsyncIterator[Served]:
     """Serve `/v1/stream` and `/v1/ws` on a free port; the caller is given by the headers `X-Key`, `X-Audience` and `X-Address`."""
-    log = log or MemoryLog()
-    bus = MemoryBus()
+    log = log if log is not None else MemoryLog()
+    bus = bus if bus is not None else MemoryBus()
     valid = {"key"}
     acks: list[Any] = []
     options: dict[str, Any] = {
@@ -297,6 +299,8 @@ async def served(
         return handle
 
     app = web.Application()
+    if on_prepare is not None:
+        app.on_response_prepare.append(on_prepare)
     async with live:
         app.add_routes([web.get("/v1/stream", handler(live.sse)), web.get("/v1/ws", handler(live.websocket))])
         runner = web.AppRunner(

@@ -113,7 +113,8 @@ async def test_heartbeats_come_at_their_interval_with_the_newest_position_examin
             beat = await reader.next("heartbeat")
             assert beat.id == beat.data["position"] == "e-1"
             assert abs(datetime.fromisoformat(beat.data["time"]) - datetime.now(UTC)) < timedelta(seconds=2)
-    assert 2 * FAST.heartbeat_s <= time.monotonic() - started <= 4 * FAST.heartbeat_s
+    # The first may come at once and the machine may be slow; what would be wrong is one a tick, or hardly any.
+    assert FAST.heartbeat_s <= time.monotonic() - started <= 10 * FAST.heartbeat_s
 
 
 async def test_a_subscriber_hears_only_what_its_filter_wants(hub: Served) -> None:
@@ -254,6 +255,14 @@ async def test_a_snapshot_can_be_had_first_and_then_what_comes(hub: Served) -> N
     assert await positions(reader, 1) == ["e-5"]
 
 
+async def test_what_expires_a_moment_after_the_store_was_asked_is_in_no_snapshot(hub: Served) -> None:
+    hub.publish(expires=datetime.now(UTC) + timedelta(seconds=0.4))
+    first = await (await hub.sse("snapshot")).next()
+    await asyncio.sleep(0.5)
+    second = await (await hub.sse("snapshot")).next()
+    assert [len(snapshot.data["alerts"]) for snapshot in (first, second)] == [1, 0]
+
+
 async def test_a_long_snapshot_is_fragmented_and_pings_are_answered_meanwhile() -> None:
     log = MemoryLog()
     for _ in range(300):
@@ -334,12 +343,13 @@ async def test_a_node_that_stops_says_farewell_with_a_position_and_takes_nobody_
     readers: list[Reader] = [await hub.sse(), await hub.ws(), await hub.sse("status=all")]
     for reader in readers:
         await reader.next("heartbeat")
-    hub.publish()
+    hub.log.pauses = 50
+    hub.publish(refers_to=hub.publish(), msg_type=MsgType.UPDATE)
     stopping = asyncio.create_task(hub.live.drain(5))
     for reader in readers:
-        assert (await reader.next()).id == "e-1"
+        assert await positions(reader, 2) == ["e-1", "e-2"]
         bye = await reader.next()
-        assert (bye.kind, bye.data["code"], bye.data["position"]) == ("bye", 1001, "e-1")
+        assert (bye.kind, bye.data["code"], bye.data["position"]) == ("bye", 1001, "e-2")
         assert 0 < bye.data["reconnect"] <= FAST.retry_s[1]
         with pytest.raises(EOFError):
             await reader.next()
@@ -350,6 +360,24 @@ async def test_a_node_that_stops_says_farewell_with_a_position_and_takes_nobody_
         await stopping
     assert (await hub.sse()).status == 503
     assert hub.live.stats()["sse"] == hub.live.stats()["websockets"] == 0
+
+
+async def test_who_comes_in_at_the_moment_of_a_stop_hears_the_farewell_too() -> None:
+    preparing, stopped = asyncio.Event(), asyncio.Event()
+
+    async def hold(request: object, response: object) -> None:
+        preparing.set()
+        await stopped.wait()
+
+    async with served(on_prepare=hold) as hub:
+        opening = asyncio.create_task(hub.sse())
+        await preparing.wait()
+        await hub.live.drain(1)
+        stopped.set()
+        reader = await opening
+        assert (await reader.next()).data["code"] == 1001
+        with pytest.raises(EOFError):
+            await reader.next()
 
 
 async def test_a_stop_ends_in_time_even_if_nobody_answers(hub: Served) -> None:
@@ -413,6 +441,15 @@ async def test_an_acknowledgement_of_what_this_hub_never_sent_is_passed_over(
     assert hub.acks == []
 
 
+async def test_an_acknowledgement_of_what_was_not_sent_yet_is_passed_over(hub: Served) -> None:
+    reader = await hub.ws()
+    hub.log.append()
+    reader.send(json.dumps({"type": "ack", "position": "e-1"}).encode())
+    reader.send(json.dumps({"type": "ack", "position": "e-0"}).encode())
+    await until(lambda: hub.acks)
+    assert [ack.position for ack in hub.acks] == ["e-0"]
+
+
 HOSTILE: dict[str, tuple[bytes, int]] = {
     "no JSON": (b"hello", 0x81),
     "not an object": (b"[]", 0x81),
@@ -441,9 +478,10 @@ async def test_anything_but_an_acknowledgement_is_answered_by_a_clear_error_and_
         None,
     )
     assert bye.data["detail"]
+    assert await reader.frame() == (0x88, (4102).to_bytes(2, "big") + b"bad-message")
+    reader.send((4102).to_bytes(2, "big"), 0x88)
     with pytest.raises(EOFError):
-        await reader.next()
-    assert reader.close_code == 4102
+        await reader.frame()
 
 
 async def test_after_a_close_frame_no_event_is_sent(hub: Served) -> None:

@@ -37,6 +37,7 @@ class ManualClock:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.slept: list[float] = []
 
     def now(self) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=self.seconds)
@@ -45,6 +46,7 @@ class ManualClock:
         return self.seconds
 
     async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
         await asyncio.sleep(0)
 
 
@@ -72,7 +74,7 @@ class FakeTransport:
         return len(self._waiting)
 
     def set_write_buffer_limits(self, high: int) -> None:
-        assert high < SETTINGS.buffer_bytes
+        self.high = high
 
     def is_closing(self) -> bool:
         return self._closing
@@ -398,6 +400,16 @@ async def test_who_overflowed_is_offered_nothing_more_even_when_there_is_room_ag
         assert slow.told == [f"e-{n}" for n in range(1, 42)]
 
 
+@pytest.mark.parametrize("buffer_bytes", [1_000, 100_000, 10_000_000])
+async def test_who_catches_up_drains_well_before_it_counts_as_too_slow(buffer_bytes: int) -> None:
+    async with running(Hub(replace(SETTINGS, buffer_bytes=buffer_bytes))) as hub:
+        receiver = Receiver(EVERYWHERE)
+        hub.connect(receiver)
+        await hub.quiet()
+        assert receiver.transport is not None
+        assert 0 < receiver.transport.high <= buffer_bytes / 2
+
+
 async def test_an_alert_larger_than_the_bound_still_goes_to_who_has_taken_all_before_it() -> None:
     async with running(Hub()) as hub:
         receiver = Receiver(EVERYWHERE)
@@ -583,6 +595,27 @@ async def test_who_has_seen_more_than_was_fanned_out_here_hears_nothing_twice() 
         await hub.quiet()
         receiver.read()
         assert receiver.told == ["e-3"]
+
+
+async def test_who_catches_up_stands_back_while_real_alerts_wait_to_be_told() -> None:
+    hub = Hub()
+    for _ in range(20):
+        hub.log.append()
+    hub = Hub(log=hub.log)
+    receiver = Receiver(DRILLS_TOO, last="e-0")
+    hub.connect(receiver)
+    hub.publish()
+    while not receiver.transport or not receiver.transport.taken:
+        await asyncio.sleep(0)
+    assert set(hub.clock.slept) == {resume.PRESSED_SECONDS}
+    async with running(hub):
+        await hub.quiet()
+        receiver.read()
+        assert receiver.told == [f"e-{n}" for n in range(1, 22)]
+        hub.clock.slept.clear()
+        hub.connect(Receiver(EVERYWHERE, last="e-0"))
+        await hub.quiet()
+        assert set(hub.clock.slept) == {0}
 
 
 @pytest.mark.parametrize("turns", range(12))

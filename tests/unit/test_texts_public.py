@@ -204,9 +204,10 @@ def test_a_document_in_another_encoding_is_put_in_as_it_reads(encoding: str, gaz
     assert cap.parse(put_in.encode()) == foreign
 
 
-def test_defects_are_told(gazetteer: Gazetteer) -> None:
+def test_defects_are_told_and_advice_to_the_sender_is_not(gazetteer: Gazetteer) -> None:
     problem = Problem("CAP-X", ProblemSeverity.WARNING, "/alert/note", 7, "odd", "変です", "mend it")
-    assert alert_json(entry_of(replace(make_alert(), defects=(problem,)), gazetteer))["defects"] == [
+    advice = replace(problem, severity=ProblemSeverity.ADVICE)
+    assert alert_json(entry_of(replace(make_alert(), defects=(problem, advice)), gazetteer))["defects"] == [
         {
             "rule": "CAP-X",
             "severity": "warning",

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
 
 import apsw
 
@@ -143,7 +143,7 @@ class SqliteStore(DirectoryTables, OutboxTables, SensorTables, StateTable):
         parts = self._parts
         new = log.prepare(alert, origin, received.astimezone(UTC), facts, jurisdiction)
         work = partial(parts.appender.append, new=new)
-        kept = await parts.writer.submit(work, size=len(alert.raw) + len(new.about), urgent=True)
+        kept = await parts.writer.submit(work, size=len(alert.raw) + len(new.about), urgent=True, item=new)
         if isinstance(kept, Appended):
             return kept
         assert isinstance(kept, log.Placed)
@@ -266,6 +266,7 @@ class _Open:
             files.db,
             bounds=bounds,
             checkpoints=self._checkpoints,
+            together=self.appender.append_many,
             committed=self._announce,
             rolled_back=self.appender.forget,
         )
@@ -298,6 +299,8 @@ class _Open:
 
     async def fill(self) -> None:
         """Read the newest entries into the ring, once, for all who ask meanwhile."""
+        if not self.ring.floor:
+            return
         if self._filling is None:
             self._filling = asyncio.create_task(self._fill())
         try:
@@ -346,29 +349,32 @@ class _Open:
         return Entry(at, received, moment(stored), alert, origin, incident, facts)
 
     def _announce(self, writes: Sequence[Write]) -> None:
-        entries = []
-        for write in writes:
-            placed = write.result
-            if not (isinstance(placed, log.Placed) and placed.fresh):
-                continue
-            if placed.joined:
-                self.ring.forget_lineages()
-            new, offset = placed.new, placed.offset
-            at = position(self.epoch, offset)
-            entry = Entry(at, new.received, placed.stored, new.alert, new.origin, placed.incident, new.facts)
-            self.ring.add(offset, new.id, entry, placed.lineage)
-            self.newest = offset
-            write.result = Appended(entry, fresh=True)
-            entries.append(entry)
+        fresh = [write for write in writes if isinstance(write.result, log.Placed) and write.result.fresh]
+        # Within a batch, what could be kept in one step came before the rest.
+        fresh.sort(key=lambda write: cast("log.Placed", write.result).offset)
+        entries = [self._add(write) for write in fresh]
         if entries:
             self._grown.set()
             self._grown = asyncio.Event()
             self._on_append(entries)
 
+    def _add(self, write: Write) -> Entry:
+        placed = cast("log.Placed", write.result)
+        if placed.joined:
+            self.ring.forget_lineages()
+        new, offset = placed.new, placed.offset
+        at = position(self.epoch, offset)
+        entry = Entry(at, new.received, placed.stored, new.alert, new.origin, placed.incident, new.facts)
+        self.ring.add(offset, new.id, entry, placed.lineage)
+        self.newest = offset
+        write.result = Appended(entry, fresh=True)
+        return entry
+
     def _offset(self, entry: Entry) -> int:
         return offset_of(entry.position, self.epoch, self.newest)
 
     def _close_files(self) -> None:
+        self.writer.join()
         self._checkpoints.close()
         self.readers.close()
         self._files.close()

@@ -40,7 +40,7 @@ class Checkpoints:
         self._closing = False
         self._not_before = 0.0
         self._trouble = ""
-        self._thread = threading.Thread(target=self._run, name="lalert-store-checkpoints")
+        self._thread = threading.Thread(target=self._run, name="lalert-store-checkpoints", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -57,9 +57,10 @@ class Checkpoints:
     def note(self, pages: int) -> None:
         """Take note, in the writer's thread, that the log has `pages` pages after a commit."""
         with self._changed:
-            if pages < self._moved:
-                self._moved = 0
             first = self._pages == self._moved
+            if pages < self._pages:
+                # The log has begun anew.
+                self._moved = 0
             self._pages = pages
             self._last_commit = time.monotonic()
             if first or pages - self._moved >= SOON_PAGES:
@@ -110,5 +111,5 @@ class Checkpoints:
             return 0
         self._trouble = ""
         with self._changed:
-            self._moved = moved
+            self._moved = min(moved, self._pages)
         return moved

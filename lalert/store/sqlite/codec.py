@@ -32,14 +32,14 @@ NEVER: Final = 2**63 - 1
 """`until` of an entry that has no end."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 # Wide enough for the positions of every store, so that one of another kind is "unknown", which sends the reader to a snapshot, and not "malformed".
 _POSITION: Final = re.compile(r"([0-9a-z]{1,32})-(0|[1-9][0-9]{0,19})(-[0-9]{1,20})?", re.ASCII)
 
 
 def micros(moment: datetime) -> int:
     """Return an aware time as microseconds since 1970 UTC."""
-    return (moment - _EPOCH) // _MICROSECOND
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def moment(micros: int) -> datetime:

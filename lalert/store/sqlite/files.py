@@ -102,8 +102,11 @@ def open_for_reading(path: Path, vfs: str | None) -> apsw.Connection:
 
 def open_for_checkpoints(path: Path, vfs: str | None) -> apsw.Connection:
     db = _open(path, apsw.SQLITE_OPEN_READWRITE, vfs)
+    db.pragma("synchronous", "full")
     db.pragma("fullfsync", 1)
     db.pragma("checkpoint_fullfsync", 1)
+    # Only once it has read does a connection know of the log; before, a checkpoint silently does nothing.
+    db.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     return db
 
 

@@ -8,18 +8,19 @@ the heads that have not ended. A fresh alert that refers to nothing has no rows 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import apsw
+import orjson
 
 from lalert.clock import Clock
 from lalert.errors import Conflict, InvalidAlert, Problem, ProblemSeverity
 from lalert.model import Alert, Facts, Origin
 from lalert.store.sqlite.codec import encode_about, encode_codes, is_state, micros, scope_of, until_of
-from lalert.store.sqlite.statements import Row, all_or_nothing, row, rows
+from lalert.store.sqlite.statements import Row, Value, all_or_nothing, row, rows
 
 MAX_REFERENCES: Final = 2000
 """How many alerts one may refer to, and how many incidents it may continue: more than Japan has municipalities."""
@@ -35,6 +36,15 @@ INSERT INTO entry (id, sent, until, head, scope, incident, stored, places, about
 VALUES (?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO NOTHING
 """
+# Many rows in one step, during which the event loop has the interpreter to itself: ?1 is a JSON list with the columns of each row, ?2 holds their
+# digests, `about`s and documents one after another, ?3 is the last offset given. An id that is known leaves a hole.
+_INSERT_MANY: Final = """
+INSERT INTO entry (offset, id, sent, until, head, scope, incident, stored, places, about, digest, raw)
+SELECT ?3 + 1 + key, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, NULL, value ->> 5, value ->> 6,
+    substr(?2, value ->> 7, value ->> 8), substr(?2, value ->> 9, value ->> 10), substr(?2, value ->> 11, value ->> 12)
+FROM json_each(?1) WHERE true
+ON CONFLICT (id) DO NOTHING
+"""
 _INSERT_LINKED: Final = """
 INSERT INTO entry (id, sent, until, head, scope, incident, stored, places, about, digest, raw)
 VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)
@@ -47,6 +57,8 @@ _KNOWN: Final = "SELECT offset, coalesce(incident, id), digest, scope, sent, hea
 _TOP: Final = """
 SELECT offset FROM link WHERE scope = ? AND chain = ? AND state = 1 ORDER BY rank DESC, offset DESC LIMIT 1
 """
+# Named, because without statistics SQLite would rather read the whole table in order than sort the few that it needs.
+IN_FORCE: Final = "SELECT offset FROM entry INDEXED BY entry_in_force WHERE head = 1 AND until > ?"
 _FIRST_STATES: Final = """
 SELECT offset FROM link WHERE scope = ? AND chain = ? AND state = 1 AND offset < ? ORDER BY rank, offset LIMIT ?
 """
@@ -74,6 +86,7 @@ class NewEntry:
     state: bool
     scope: str
     about: bytes
+    digest: bytes
     references: tuple[str, ...]
 
 
@@ -109,6 +122,7 @@ def prepare(
         state=is_state(alert),
         scope=scope_of(alert, origin),
         about=encode_about(alert, origin, received),
+        digest=_digest(alert.raw),
         references=tuple({r.id: None for r in alert.references if r.id != id}) if alert.references else (),
     )
 
@@ -121,6 +135,8 @@ class Appender:
         self._places: dict[frozenset[str], int] = {}
         # Ids that were awaited once, and perhaps no longer: what is not among them needs no look. None when there are too many to remember.
         found = rows(db, "SELECT DISTINCT alert FROM awaited LIMIT ?", (MAX_AWAITED + 1,))
+        # Never below the last offset given, above it after a batch was rolled back.
+        self._last = newest(db)
         self._awaited: set[str] | None = {alert for (alert,) in found} if len(found) <= MAX_AWAITED else None
 
     def forget(self) -> None:
@@ -130,9 +146,8 @@ class Appender:
     def append(self, db: apsw.Connection, new: NewEntry) -> Placed:
         """Keep an alert, or find it; raises `Conflict` for its identity with other bytes. Leaves nothing when it raises."""
         now = self._clock.now()
-        digest = hashlib.sha256(new.alert.raw).digest()
         places = self._place(db, new.jurisdiction)
-        if not new.references and self._awaited is not None and new.id not in self._awaited:
+        if self._is_plain(new):
             values = (
                 new.id,
                 new.sent,
@@ -142,26 +157,71 @@ class Appender:
                 micros(now),
                 places,
                 new.about,
-                digest,
+                new.digest,
                 new.alert.raw,
             )
             db.execute(_INSERT_FRESH, values)
             if db.changes():
+                self._last = max(self._last, db.last_insert_rowid())
                 return Placed(new, db.last_insert_rowid(), True, new.id, now)
         known = row(db, _KNOWN, (new.id,))
         if known is None:
             with all_or_nothing(db):
                 linking = _Linking(db, new)
-                placed = linking.append(now, places, digest)
+                placed = linking.append(now, places)
+            self._last = max(self._last, placed.offset)
             self._await(linking.missing)
             return placed
         offset, incident, first, *_ = known
-        if first != digest:
+        if first != new.digest:
             raise Conflict(
                 f"{new.alert.identifier} of {new.alert.sender}, sent {new.alert.sent_text}, was accepted before with other content; "
                 "give a changed message an identifier or time of its own"
             )
         return Placed(new, offset, False, incident, now)
+
+    def append_many(self, db: apsw.Connection, news: Sequence[NewEntry]) -> list[Placed | None]:
+        """Keep all that are fresh and refer to nothing, in one step; None stands for each that must be appended by itself."""
+        now = self._clock.now()
+        plain = [new for new in news if self._is_plain(new)]
+        columns: list[tuple[Value, ...]] = []
+        blobs: list[bytes] = []
+        end = 1
+        for new in plain:
+            about, digest = end, end + len(new.about)
+            raw = digest + len(new.digest)
+            end = raw + len(new.alert.raw)
+            blobs += (new.about, new.digest, new.alert.raw)
+            columns.append(
+                (
+                    new.id,
+                    new.sent,
+                    new.until,
+                    int(new.state),
+                    new.scope,
+                    micros(now),
+                    self._place(db, new.jurisdiction),
+                    about,
+                    digest - about,
+                    digest,
+                    raw - digest,
+                    raw,
+                    end - raw,
+                )
+            )
+        before = self._last
+        db.execute(_INSERT_MANY, (orjson.dumps(columns).decode(), b"".join(blobs), before))
+        self._last += len(plain)
+        kept: Container[int] = range(before + 1, self._last + 1)
+        if db.changes() != len(plain):
+            kept = {offset for (offset,) in rows(db, "SELECT offset FROM entry WHERE offset > ?", (before,))}
+        offsets = {id(new): offset for offset, new in enumerate(plain, before + 1) if offset in kept}
+        return [
+            Placed(new, offsets[id(new)], True, new.id, now) if id(new) in offsets else None for new in news
+        ]
+
+    def _is_plain(self, new: NewEntry) -> bool:
+        return not new.references and self._awaited is not None and new.id not in self._awaited
 
     def _await(self, missing: Iterable[str]) -> None:
         if self._awaited is not None:
@@ -193,7 +253,7 @@ class _Linking:
         self.missing: list[str] = []
         self._incident: str | None = None
 
-    def append(self, now: datetime, places: int | None, digest: bytes) -> Placed:
+    def append(self, now: datetime, places: int | None) -> Placed:
         db, new = self._db, self._new
         for reference in new.references:
             self._follow(reference)
@@ -216,7 +276,7 @@ class _Linking:
                 micros(now),
                 places,
                 new.about,
-                digest,
+                new.digest,
                 new.alert.raw,
             ),
         )
@@ -294,8 +354,7 @@ class _Linking:
 
 def in_force(db: apsw.Connection, now: datetime) -> list[int]:
     """Return the offsets of what is in force, rising; read from an index alone."""
-    found = rows(db, "SELECT offset FROM entry WHERE head = 1 AND until > ? ORDER BY offset", (micros(now),))
-    return [offset for (offset,) in found]
+    return sorted(offset for (offset,) in rows(db, IN_FORCE, (micros(now),)))
 
 
 def lineage_of(db: apsw.Connection, alert: Alert, origin: Origin, offset: int) -> tuple[int, ...]:
@@ -343,6 +402,16 @@ def newest(db: apsw.Connection) -> int:
     """Return the highest offset ever given, which outlives the entry itself."""
     found = row(db, "SELECT seq FROM sqlite_sequence WHERE name = 'entry'")
     return 0 if found is None else int(found[0])
+
+
+def _digest(raw: bytes) -> bytes:
+    # Above 2047 bytes hashlib lets go of the interpreter, and winning it back can take longer than a thousand hashes.
+    if len(raw) > 65_536:
+        return hashlib.sha256(raw).digest()
+    hash = hashlib.sha256()
+    for start in range(0, len(raw), 2047):
+        hash.update(raw[start : start + 2047])
+    return hash.digest()
 
 
 def _too_many(what: str) -> InvalidAlert:

@@ -31,10 +31,12 @@ ON CONFLICT (key) DO UPDATE SET subscription = excluded.subscription, offset = e
     attempts = excluded.attempts, due = excluded.due, detail = excluded.detail, updated = excluded.updated, confirmed = excluded.confirmed
 WHERE excluded.updated >= delivery.updated
 """
-_UNSETTLED: Final = """
-SELECT d.* FROM subscription s JOIN delivery d ON d.subscription = s.id AND d.offset > s.cursor WHERE d.state <> 'retry'
+# CROSS JOIN keeps the order: each lane looks beyond its own cursor, instead of all history being read.
+UNSETTLED: Final = """
+SELECT d.* FROM subscription s CROSS JOIN delivery d INDEXED BY delivery_of_subscription
+ON d.subscription = s.id AND d.offset > s.cursor WHERE d.state <> 'retry'
 UNION ALL
-SELECT d.* FROM subscription s JOIN delivery d ON d.subscription = s.id AND d.state = 'retry'
+SELECT d.* FROM delivery d INDEXED BY delivery_waiting JOIN subscription s ON s.id = d.subscription WHERE d.state = 'retry'
 """
 
 
@@ -87,7 +89,7 @@ class OutboxTables(Access):
 
     async def unsettled(self) -> list[DeliveryRow]:
         epoch = self._parts.epoch
-        return [decode_delivery(row, epoch) for row in await self._rows(_UNSETTLED)]
+        return [decode_delivery(row, epoch) for row in await self._rows(UNSETTLED)]
 
     async def deliveries(self, subscription_id: str, limit: int) -> list[DeliveryRow]:
         epoch = self._parts.epoch

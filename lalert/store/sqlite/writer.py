@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import apsw
 
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 _DISK_RETRY_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.5
 
+MANY: Final = 4
+"""From so many on, one step for all costs less than a step for each: between steps the writer has to win the interpreter from the event loop."""
+
 
 Work = Callable[[apsw.Connection], T]
 """What one write does to the database, in the writer's thread, inside the batch's transaction.
@@ -32,10 +35,17 @@ It either succeeds or raises and leaves nothing: more than one changing statemen
 """
 
 
-class Write:
-    """One piece of work on its way, and what came of it. `rows` and `size` (bytes) are what it weighs in a batch."""
+Together = Callable[[apsw.Connection, Sequence[Any]], Sequence[object | None]]
+"""Does the work of many items in one step; None is the result of one that must be done by itself. Raises only if it has changed nothing."""
 
-    __slots__ = ("done", "failure", "result", "rows", "since", "size", "urgent", "work")
+
+class Write:
+    """One piece of work on its way, and what came of it. `rows` and `size` (bytes) are what it weighs in a batch.
+
+    `item` is set where the work may also be done `Together` with others.
+    """
+
+    __slots__ = ("done", "failure", "item", "result", "rows", "since", "size", "urgent", "work")
 
     def __init__(
         self,
@@ -52,6 +62,7 @@ class Write:
         self.size = size
         self.urgent = urgent
         self.since = since
+        self.item: object = None
         self.result: object = None
         self.failure: Exception | None = None
 
@@ -82,12 +93,14 @@ class Writer:
         *,
         bounds: Bounds,
         checkpoints: Checkpoints,
+        together: Together,
         committed: Callable[[Sequence[Write]], None],
         rolled_back: Callable[[], None],
     ) -> None:
         self._db = db
         self._bounds = bounds
         self._checkpoints = checkpoints
+        self._together = together
         self._committed = committed
         self._rolled_back = rolled_back
         self._loop = asyncio.get_running_loop()
@@ -105,26 +118,29 @@ class Writer:
         self._look: asyncio.TimerHandle | None = None
         self._broken = ""
         self._trouble = ""
-        self._thread = threading.Thread(target=self._run, name="lalert-store-writer")
+        self._thread = threading.Thread(target=self._run, name="lalert-store-writer", daemon=True)
         db.set_wal_hook(self._note_log)
 
     def start(self) -> None:
         self._thread.start()
 
     async def close(self) -> None:
-        """Commit what was taken, then end the thread. The connection stays open for its owner to close."""
+        """Commit what was taken and tell the thread to end; then `join` it. The connection stays open for its owner to close."""
         self._closing = True
         self._arrivals.put(None)
         if self._thread.is_alive():
             await asyncio.shield(self._ended)
-            self._thread.join()
         if self._look is not None:
             self._look.cancel()
 
+    def join(self) -> None:
+        """Wait until the thread has ended: blocks, if only for a moment."""
+        self._thread.join()
+
     def submit(
-        self, work: Work[object], *, rows: int = 1, size: int = 0, urgent: bool = False
+        self, work: Work[object], *, rows: int = 1, size: int = 0, urgent: bool = False, item: object = None
     ) -> asyncio.Future[object]:
-        """Put work into its line; the future is resolved once it is durable.
+        """Put work into its line; the future is resolved once it is durable. `item` is what `together` takes, where that can do the same.
 
         Raises `Unavailable` at once when the line is full or the disk has stopped answering, `StoreError` when the store is closed or broken.
         """
@@ -140,6 +156,7 @@ class Writer:
             )
         done: asyncio.Future[object] = self._loop.create_future()
         write = Write(work, done, rows, size, urgent, self._loop.time())
+        write.item = item
         self._open[write] = None
         self._open_bytes += size
         if self._look is None:
@@ -188,49 +205,80 @@ class Writer:
             (self._urgent if arrival.urgent else self._other).append(arrival)
 
     def _commit(self, batch: Sequence[Write]) -> None:
+        if len(batch) == 1:
+            self._commit_alone(batch[0])
+            return
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            for write in batch:
-                self._do(write)
-            self._db.execute("COMMIT")
+            left = self._commit_in_one_step(batch)
+            if left:
+                self._db.execute("BEGIN IMMEDIATE")
+                for write in self._do_together(left):
+                    self._do(write)
+                self._db.execute("COMMIT")
             self._trouble = ""
-        except apsw.FullError as error:
+        except apsw.FullError:
+            # Perhaps one is too large for the room that is left, and the others are not.
             self._roll_back()
-            if len(batch) == 1:
-                self._give_up(batch, error)
-            else:
-                # Perhaps one is too large for the room that is left, and the others are not.
-                for write in batch:
-                    write.failure = None
-                    self._commit([write])
+            for write in batch:
+                write.result = write.failure = None
+                self._commit_alone(write)
         except Exception as error:  # noqa: BLE001  # whatever it is, each caller is told of it
             self._roll_back()
-            self._give_up(batch, error)
+            for write in batch:
+                self._fail(write, error)
+
+    def _commit_alone(self, write: Write) -> None:
+        # Work by itself is a transaction of its own, without the two more steps of BEGIN and COMMIT.
+        try:
+            write.result = write.work(self._db)
+            self._trouble = ""
+        except Exception as error:  # noqa: BLE001  # whatever it is, the caller is told of it
+            self._roll_back()
+            self._fail(write, _first_cause(error))
+
+    def _commit_in_one_step(self, batch: Sequence[Write]) -> Sequence[Write]:
+        """Do and commit fresh alerts, the usual batch, in a single step; returns what is left."""
+        return self._do_together(batch) if all(write.item is not None for write in batch) else batch
+
+    def _do_together(self, batch: Sequence[Write]) -> Sequence[Write]:
+        """Do what can be done in one step; returns what is left to be done one by one."""
+        many = [write for write in batch if write.item is not None]
+        if len(many) < MANY:
+            return batch
+        try:
+            results = self._together(self._db, [write.item for write in many])
+        except apsw.Error:
+            raise
+        except Exception:  # noqa: BLE001  # one by one it shows whose fault it is
+            return batch
+        for write, result in zip(many, results, strict=True):
+            write.result = result
+        return [write for write in batch if write.result is None]
 
     def _do(self, write: Write) -> None:
         try:
             write.result = write.work(self._db)
         except Exception as error:
             self._rolled_back()
-            # On a full disk or an I/O error SQLite may end the whole transaction; then it failed for everybody. A savepoint that went
-            # with it complains once more, on top of the first cause.
+            # On a full disk or an I/O error SQLite may end the whole transaction; then it failed for everybody.
             if not self._db.in_transaction:
                 raise _first_cause(error) from error
-            write.failure = _explained(error)
-            if write.failure is error and not isinstance(error, LalertError):
-                log.exception("a write failed for a reason of its own")
+            self._fail(write, error)
 
     def _roll_back(self) -> None:
         self._rolled_back()
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
-    def _give_up(self, batch: Sequence[Write], error: Exception) -> None:
-        if str(error) != self._trouble:
+    def _fail(self, write: Write, error: Exception) -> None:
+        write.result, write.failure = None, _explained(error)
+        if isinstance(error, LalertError):
+            return
+        if write.failure is error:
+            log.error("a write failed for a reason of its own", exc_info=error)
+        elif str(error) != self._trouble:
             self._trouble = str(error)
             log.error("the store cannot commit: %s", error)
-        for write in batch:
-            write.failure = _explained(error)
 
     def _tell(self, callback: Callable[..., None], *values: object) -> None:
         # The loop is closed only if somebody ended it without closing the store; then nobody is left to be told.
@@ -287,8 +335,9 @@ class Writer:
         self._look = self._loop.call_later(_LOOK_SECONDS, self._look_for_stall)
 
 
-def _first_cause(error: BaseException) -> BaseException:
-    while isinstance(error.__context__, apsw.Error):
+def _first_cause(error: Exception) -> Exception:
+    """Return what came first: a savepoint that went with its transaction complains on top of it."""
+    while isinstance(error, apsw.Error) and isinstance(error.__context__, apsw.Error):
         error = error.__context__
     return error
 

@@ -59,8 +59,8 @@ export class Board extends EventTarget {
   get connection() { return this.stale ? "stale" : this.stream.state === "closed" ? (this.#loaded ? "waiting" : "connecting") : this.stream.state; }
 
   #tick() {
-    const now = this.now();
-    const over = [...this.#alerts.values()].filter((alert) => (expires(alert) ?? Infinity) <= now);
+    // Only what the hub was heard after: it may have been prolonged while nobody could tell us.
+    const over = [...this.#alerts.values()].filter((alert) => (expires(alert) ?? Infinity) <= this.confirmed);
     for (const alert of over) this.#alerts.delete(keyOf(alert));
     if (over.length) this.#changed({ ended: over });
     this.dispatchEvent(new CustomEvent("connection"));
@@ -71,7 +71,7 @@ export class Board extends EventTarget {
     const old = this.#alerts.get(key);
     if (alert.msgType === "Ack") return;
     // One message may end or replace what began as several incidents.
-    const named = new Set(alert.references.map((reference) => reference.id));
+    const named = new Set((alert.references ?? []).map((reference) => reference.id));
     if ([...this.#alerts].some(([other, { id }]) => other !== key && named.has(id))) this.#refresh(2000);
     if (ENDING.includes(alert.msgType) || expired || (expires(alert) ?? Infinity) <= this.now()) {
       if (this.#alerts.delete(key)) this.#changed({ ended: [old] });

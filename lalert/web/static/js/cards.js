@@ -10,7 +10,7 @@ const SEVERITIES = ["Unknown", "Minor", "Moderate", "Severe", "Extreme"];
 const grave = (severity) => Math.max(0, SEVERITIES.indexOf(severity));
 const primary = (tag) => tag.toLowerCase().split("-")[0];
 /** `ja` and `ja-JP` are read by the same people; plain Japanese (`ja-x-easy`) says the same a second time. */
-const variety = (tag) => tag.toLowerCase().replace(/-([a-z]{2}|\d{3})(?=-|$)/, "");
+export const variety = (tag) => tag.toLowerCase().replace(/-([a-z]{2}|\d{3})(?=-|$)/, "");
 const varietyOf = (info) => variety(String(info.language ?? ""));
 
 /** The infos in one language: the one asked for, else another of its kind, else Japanese, else that of the first. */

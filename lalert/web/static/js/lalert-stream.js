@@ -70,7 +70,7 @@ export class AlertStream extends EventTarget {
   #take(kind, event) {
     this.#heard = mark();
     let data;
-    try { data = JSON.parse(event.data); } catch { kind = "gap"; data = { reason: "unreadable" }; }
+    try { data = Object(JSON.parse(event.data)); } catch { kind = "gap"; data = { reason: "unreadable" }; }
     const counted = kind === "alert" || kind === "expired";
     this.position = (kind === "gap" || kind === "bye" ? null : data.position) ?? (event.lastEventId || this.position);
     if (counted && this.#seen.has(this.position)) return;

@@ -87,7 +87,7 @@ export class List {
 }
 
 function heading(values) {
-  return [values.notice, values.grade, values.name, values.sections[0].headline].filter(Boolean).join(" ");
+  return `${[values.notice, values.grade, values.name].filter(Boolean).join(" ")} – ${values.sections[0].headline}`;
 }
 
 function set(element, text) {

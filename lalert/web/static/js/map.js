@@ -10,7 +10,7 @@ const TOWN_ZOOM = 9;
 const JAPAN = [[30.8, 128.6], [45.7, 146]];
 
 export class Chart {
-  #map; #dots; #zones; #towns; #page; #wording; #places = new Map(); #outlines = new Map(); #alerts = []; #fitted = false; #bounds = new Map();
+  #map; #dots; #zones; #towns; #page; #wording; #places = new Map(); #outlines = new Map(); #alerts = []; #held = false; #fitted = ""; #bounds = new Map();
 
   constructor(element, page, wording) {
     this.#page = page;
@@ -25,12 +25,13 @@ export class Chart {
     this.#dots = L.layerGroup().addTo(this.#map);
     this.#zones = L.layerGroup().addTo(this.#map);
     this.#towns = L.layerGroup().addTo(this.#map);
+    for (const kind of ["pointerdown", "wheel", "keydown"]) element.addEventListener(kind, () => { this.#held = true; }, { passive: true });
     this.#map.on("moveend", () => this.#name());
     this.#map.on("zoomend", () => this.#grow());
     this.#load();
   }
 
-  /** Draw what is in force; goes to it when it first appears, and never moves the map under the reader's hand. */
+  /** Draw what is in force, and go there, unless the reader has taken the map in hand. */
   show(alerts) {
     this.#alerts = alerts;
     this.#draw();
@@ -42,18 +43,18 @@ export class Chart {
   fit(key) {
     const bounds = this.#bounds.get(key);
     if (!bounds?.isValid()) return;
+    this.#held = true;
     this.#map.fitBounds(bounds.pad(0.4), { maxZoom: 12 });
     this.#map.getContainer().focus({ preventScroll: true });
     this.#map.getContainer().scrollIntoView({ block: "nearest" });
   }
 
-  /** Once: the map never moves by itself under a reader's hand. */
+  /** Show all that is in force; only where that changed, so that nothing moves without a reason. */
   #fitAll() {
-    if (this.#fitted) return;
     const bounds = L.latLngBounds([]);
     for (const one of this.#bounds.values()) bounds.extend(one);
-    if (!bounds.isValid() || !this.#places.size) return;
-    this.#fitted = true;
+    if (this.#held || !bounds.isValid() || !this.#places.size || bounds.toBBoxString() === this.#fitted) return;
+    this.#fitted = bounds.toBBoxString();
     this.#map.fitBounds(bounds.pad(0.35), { maxZoom: 11.5, animate: false });
   }
 
@@ -66,8 +67,8 @@ export class Chart {
     }
     this.#grow();
     this.#draw();
-    const focus = this.#page.areas.map((code) => this.#places.get(code)?.at).concat(this.#page.focus.map(([lon, lat]) => L.latLng(lat, lon))).filter(Boolean);
     this.#fitAll();
+    const focus = [...this.#places].filter(([code]) => this.#page.areas.some((area) => code.startsWith(area))).map(([, { at }]) => at);
     if (!this.#fitted && focus.length) this.#map.fitBounds(L.latLngBounds(focus).pad(0.5), { maxZoom: 10, animate: false });
     this.#name();
   }
@@ -84,7 +85,7 @@ export class Chart {
 
   /** Dots grow with the map, so that Japan is drawn by them from afar and offices are found near by. */
   #grow() {
-    const radius = Math.min(3.5, 1.1 + Math.max(0, this.#map.getZoom() - 5) * 0.45);
+    const radius = Math.min(3.5, (this.#page.official ? 1 : 1.5) + Math.max(0, this.#map.getZoom() - 5) * 0.45);
     this.#dots.eachLayer((dot) => dot.setRadius(radius));
   }
 
@@ -98,7 +99,7 @@ export class Chart {
     for (const alert of [...this.#alerts].reverse()) {
       const values = card(alert, this.#wording, this.#page.content);
       const bounds = L.latLngBounds([]);
-      const areas = alert.info.flatMap((info) => info.areas ?? []);
+      const areas = distinct(alert.info.flatMap((info) => info.areas ?? []));
       const style = { className: `zone tone-${values.tone}`, interactive: false };
       for (const { polygons, circles } of areas) {
         for (const ring of polygons ?? []) bounds.extend(put(L.polygon(ring.map(([lon, lat]) => [lat, lon]), style)).getBounds());
@@ -137,7 +138,7 @@ export class Chart {
     icon.append(document.createElementNS("http://www.w3.org/2000/svg", "use"));
     icon.firstChild.setAttribute("href", `#${values.shape}`);
     text.append(icon, values.notice ? `${values.mark} ${place.name}` : place.name);
-    L.tooltip({ permanent: true, direction: "right", offset: [9, 0], className: "name", opacity: 1, interactive: false }).setLatLng(place.at).setContent(text).addTo(this.#zones);
+    L.tooltip({ permanent: true, direction: "top", offset: [0, -7], className: "name", opacity: 1, interactive: false }).setLatLng(place.at).setContent(text).addTo(this.#zones);
   }
 
   /** Near by, the municipalities around get their names too. */
@@ -163,6 +164,7 @@ export class Chart {
     for (const code of missing) this.#outlines.set(code, null);
     for (const [code, outline] of Object.entries(await this.#ask(missing))) this.#outlines.set(code, outline);
     this.#draw();
+    this.#fitAll();
   }
 
   #ask(codes) {
@@ -170,6 +172,8 @@ export class Chart {
   }
 }
 
+/** Areas drawn differently: each language of an alert draws the same ones again. */
+const distinct = (areas) => [...new Map(areas.map((area) => [JSON.stringify([area.polygons, area.circles]), area])).values()];
 const feature = (geometry) => ({ type: "Feature", properties: {}, geometry });
 
 /** JSON from the hub, or what stands for it where the hub does not answer: a map with less on it is still a map. */

@@ -3,7 +3,7 @@
  * The page's elements are filled anew for each face: however long it runs, nothing grows.
  */
 import { Board } from "./board.js";
-import { areasOf, card, keyOf, use } from "./cards.js";
+import { areasOf, card, keyOf, use, variety } from "./cards.js";
 import { showConnection } from "./connection.js";
 import { page } from "./page.js";
 import { Wording } from "./wording.js";
@@ -30,9 +30,8 @@ function facesOf(alerts) {
   const real = alerts.filter((alert) => alert.status === "Actual");
   // A drill is never shown between real alerts.
   return (real.length ? real : alerts).slice(0, MAX_ALERTS).flatMap((alert) => {
-    const tags = [...new Set(alert.info.map((info) => String(info.language ?? "")))];
-    const primary = (tag) => tag.toLowerCase().split("-")[0];
-    const wanted = languages.flatMap((lang) => tags.filter((tag) => tag.toLowerCase() === lang.toLowerCase() || primary(tag) === lang.toLowerCase()));
+    const tags = [...new Set(alert.info.map((info) => variety(String(info.language ?? ""))))];
+    const wanted = languages.flatMap((lang) => tags.filter((tag) => tag === variety(lang) || tag.split("-")[0] === variety(lang)));
     const shown = [...new Set(wanted.length ? wanted : tags.slice(0, 1))].slice(0, MAX_LANGUAGES);
     return (shown.length ? shown : [page.lang]).flatMap((tag) => {
       const wording = wordingOf(tag || page.lang);
@@ -123,11 +122,13 @@ function tick() {
 board.addEventListener("change", ({ detail: { added, changed } }) => {
   const current = faces[index];
   faces = facesOf(board.list());
-  // News is shown at once; otherwise the face that is up stays up.
-  const news = new Set([...added, ...changed].map((alert) => alert.id));
-  const fresh = faces.findIndex((face) => news.has(face.alert.id));
+  const first = (alerts) => faces.findIndex((face) => alerts.some((alert) => alert.id === face.alert.id));
   const same = faces.findIndex((face) => current && keyOf(face.alert) === keyOf(current.alert) && face.section.lang === current.section.lang);
-  index = fresh >= 0 ? fresh : Math.max(0, same);
+  // What is new is shown at once, and so is a change of something at least as grave; otherwise the face that is up stays up.
+  const news = first(added);
+  const change = first(changed);
+  if (news >= 0) index = news;
+  else index = change >= 0 && change <= Math.max(0, same) ? change : Math.max(0, same);
   show();
 });
 board.addEventListener("connection", tick);
