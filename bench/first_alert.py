@@ -104,7 +104,10 @@ async def servers(folder: Path) -> AsyncIterator[tuple[str, str, str]]:
     port_file = folder / "floor"
     code = f"from bench.first_alert import floor; from pathlib import Path; floor(Path({str(port_file)!r}), Path({str(folder / 'log')!r}))"
     node = subprocess.Popen(
-        [*lalert, "serve", "--port", "0", "--data", data], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*lalert, "serve", "--port", "0", "--data", data],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     bare = subprocess.Popen([sys.executable, "-c", code])
     try:
@@ -140,7 +143,9 @@ async def main(count: int) -> None:
                         await target.one(make_cap(sender=SENDER, identifier=f"b-{turn}-{number}"), note=True)
             for listener in listeners:
                 listener.cancel()
-    print(f"{each * ROUNDS} alerts of {len(make_cap(sender=SENDER))} bytes, one after another, one SSE subscriber; milliseconds")
+    print(
+        f"{each * ROUNDS} alerts of {len(make_cap(sender=SENDER))} bytes, one after another, one SSE subscriber; milliseconds"
+    )
     rows = {
         "node: POST to receipt": node.received,
         "node: POST to 201": node.answered,
@@ -150,7 +155,9 @@ async def main(count: int) -> None:
     for name, times in rows.items():
         print(f"  {name:24} p50 {quantile(times, 0.5):7.2f}   p99 {quantile(times, 0.99):7.2f}")
     ratio = quantile(node.received, 0.5) / quantile(low.received, 0.5)
-    print(f"  node / floor, POST to receipt: p50 {ratio:.2f}, p99 {quantile(node.received, 0.99) / quantile(low.received, 0.99):.2f}")
+    print(
+        f"  node / floor, POST to receipt: p50 {ratio:.2f}, p99 {quantile(node.received, 0.99) / quantile(low.received, 0.99):.2f}"
+    )
 
 
 def quantile(times: list[float], q: float) -> float:

@@ -22,7 +22,7 @@ from lalert.clock import Clock, SystemClock
 from lalert.config import Settings
 from lalert.config import Station as StationConfig
 from lalert.dispatch import Dispatcher, guarded_session
-from lalert.errors import StoreError
+from lalert.errors import ConfigError, StoreError
 from lalert.geo import Gazetteer, normalise_code
 from lalert.hub import AdapterHub, Hub
 from lalert.live import Live, LiveSettings
@@ -185,7 +185,15 @@ class Node:
         self._stack.push_async_callback(runner.cleanup)
         self._stack.push_async_callback(self.live.drain)
         listener = web.TCPSite(runner, self.settings.hub.host, self.settings.hub.port, backlog=4096)
-        await listener.start()
+        try:
+            await listener.start()
+        except OSError as error:
+            address = f"{self.settings.hub.host}:{self.settings.hub.port}"
+            raise ConfigError(
+                [
+                    f"hub.host, hub.port: cannot listen on {address} ({error.strerror}); choose others, such as --port 0 for a free one"
+                ]
+            ) from error
         self._port = runner.addresses[0][1]
         local_runner = web.AppRunner(local, access_log=None, shutdown_timeout=1.0)
         await local_runner.setup()

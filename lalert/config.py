@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -11,9 +13,12 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
-from lalert.errors import ConfigError
+from lalert.errors import ConfigError, InvalidCode
+from lalert.geo import normalise_code
 
 S = TypeVar("S", bound=msgspec.Struct)
+
+_CAP_NAME = re.compile(r"[^\s,<&]{1,64}")
 
 
 class Hub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -199,6 +204,20 @@ def _contradictions(settings: Settings) -> list[str]:
     mistakes: list[str] = []
     if not 0 <= settings.hub.port <= 65_535:
         mistakes.append(f"hub.port: {settings.hub.port} is no TCP port (0 to 65535)")
+    for name, value, low, high in (
+        ("intake.future_s", settings.intake.future_s, 0, 86_400),
+        ("intake.past_s", settings.intake.past_s, 60, 10**9),
+        ("intake.border_buffer_m", settings.intake.border_buffer_m, 0, 100_000),
+        ("intake.approximate_buffer_m", settings.intake.approximate_buffer_m, 0, 100_000),
+        ("live.heartbeat_s", settings.live.heartbeat_s, 1, 60),
+        ("live.max_connections", settings.live.max_connections, 1, 10**6),
+        ("live.max_per_address", settings.live.max_per_address, 1, 10**6),
+        ("live.max_per_key", settings.live.max_per_key, 1, 10**6),
+        ("live.buffer_bytes", settings.live.buffer_bytes, 4_096, 2**30),
+        ("live.stall_s", settings.live.stall_s, 1, 300),
+    ):
+        if value is not None and not low <= value <= high:  # also what is no number: TOML has nan
+            mistakes.append(f"{name}: {value} must be {low} to {high}")
     for number, network in enumerate(settings.outbound.allow, 1):
         try:
             ip_network(network)
@@ -207,6 +226,17 @@ def _contradictions(settings: Settings) -> list[str]:
     seen: set[str] = set()
     for number, station in enumerate(settings.stations, 1):
         where = f"stations[{number}]"
+        for name, text in (("id", station.id), ("sender", station.sender)):
+            # Both become part of a warning's identity (CAP 1.2, 3.2.1: no spaces, commas, < or &); readings name the id.
+            if not _CAP_NAME.fullmatch(text):
+                mistakes.append(
+                    f"{where}.{name}: {text[:80]!r} must be 1 to 64 characters without spaces, commas, < or &"
+                )
+        for code in station.codes:
+            try:
+                normalise_code(code)
+            except InvalidCode as error:
+                mistakes.append(f"{where}.codes: {error.detail}")
         if station.id in seen:
             mistakes.append(f"{where}.id: {station.id!r} stands twice")
         seen.add(station.id)
@@ -218,8 +248,10 @@ def _contradictions(settings: Settings) -> list[str]:
             mistakes.append(f"{where}.status: {station.status!r} must be Actual, Exercise or Test")
         if not 1 <= station.hold <= 100:
             mistakes.append(f"{where}.hold: {station.hold} must be 1 to 100 readings")
+        if not 0 <= station.hysteresis_m <= 10:
+            mistakes.append(f"{where}.hysteresis_m: {station.hysteresis_m} must be 0 to 10 metres")
         levels = [value for value in msgspec.structs.astuple(station.thresholds) if value is not None]
-        if levels != sorted(set(levels)):
+        if not all(map(math.isfinite, levels)) or levels != sorted(set(levels)):
             mistakes.append(
                 f"{where}.thresholds: must rise from standby_m to flooding_m, each above the one before"
             )

@@ -162,11 +162,15 @@ class Hub:
         """Return what is in force now and wanted by a filter, with the position from which a stream goes on without a gap."""
         newest = self.store.newest
         entries = await self.store.active(self.clock.now())
-        return Page(tuple([e for e in entries if await self._shown(filter, e, audience)]), newest)
+        # Where it is in force now decides, not who was told of it before: that an alert has left a place is told there by its Update.
+        here = (e for e in entries if may_see(audience, e) and matching.wants(filter, e, (), self.gazetteer))
+        return Page(tuple(here), newest)
 
     async def page(self, filter: Filter, audience: str | None, after: str | None, limit: int) -> Page:
         """Return up to `limit` wanted entries after a position, rising; raises `UnknownPosition`, `BadRequest`."""
         found: list[Entry] = []
+        # Before the reading: what is appended during it must not be skipped by whoever goes on after `next`.
+        newest = self.store.newest
         position, seen = after, 0
         while len(found) < limit and seen < SCAN_LIMIT:
             batch = await self.store.read(position, min(200, SCAN_LIMIT - seen))
@@ -178,7 +182,7 @@ class Hub:
                         break
             if not batch:
                 break
-        return Page(tuple(found), position if position is not None else self.store.newest)
+        return Page(tuple(found), position if position is not None else newest)
 
     async def recent(self, filter: Filter, audience: str | None, limit: int) -> list[Entry]:
         """Return the newest `limit` wanted entries among the last `SCAN_LIMIT`, newest first."""

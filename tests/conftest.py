@@ -24,7 +24,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     stats = terminalreporter.stats
     reasons = Counter(skip_reason(report) for report in stats.get("skipped", ()))
     if deselected := len(stats.get("deselected", ())):
-        reasons[f"not selected by: -m {config.option.markexpr!r} {config.option.keyword}".rstrip()] = deselected
+        selection = f"-m {config.option.markexpr!r} {config.option.keyword}".rstrip()
+        reasons[f"not selected by {selection}"] = deselected
     terminalreporter.section("what ran")
     passed, failed = (len(stats.get(name, ())) for name in ("passed", "failed"))
     terminalreporter.line(f"{passed} passed, {failed} failed, {reasons.total()} did not run")

@@ -61,7 +61,7 @@ def parse(raw: bytes) -> Alert:
     """Return the alert that a document is, with its warnings in `defects` and its bytes in `raw`.
 
     Raises `NotXml` for what cannot or must not be read (not well-formed, a DOCTYPE, beyond a limit) and `InvalidAlert`
-    with every problem found for what is no valid CAP 1.0, 1.1 or 1.2. Takes about a tenth of a millisecond; above 64 kB call it from a thread.
+    with every problem found for what is no valid CAP 1.0, 1.1 or 1.2. Takes about 0.2 ms for an alert of 5 kB; above 64 kB call it from a thread.
     """
     report = _examined(raw)
     if report.alert is None:

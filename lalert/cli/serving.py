@@ -93,8 +93,11 @@ def adapters() -> None:
 def configure_logging(level: int = logging.INFO) -> None:
     """Log to standard error: lines for a person at a terminal, JSON for a machine."""
     terminal = sys.stderr.isatty()
+    # A plain traceback: the rich one shows every local variable, keys among them.
     renderer = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if terminal
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
     trace = [] if terminal else [structlog.processors.format_exc_info]
     structlog.configure(

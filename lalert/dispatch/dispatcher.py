@@ -377,6 +377,7 @@ class Dispatcher:
         """Return the sums over all channels, by metric name. May be called from another thread."""
         channels = list(self.by_channel().values())
         return {
+            "caught_up": float(self._caught_up),
             "lanes": len(self._lanes),
             "waiting": sum(c.waiting for c in channels),
             "in_flight": sum(c.in_flight for c in channels),
@@ -447,6 +448,7 @@ class Dispatcher:
                     wait = (row.due - now).total_seconds() if row.due else 0.0
                     wait = min(max(wait, 0.0), self._settings.longest_retry_after_s)
                     lane.add(planned, Tries(row.attempts, instant + wait, recorded=True))
+                    self._place(lane)
                 elif lane is None or lane.lost_until is None:
                     orphans.append(row)
         gone = [
@@ -612,7 +614,7 @@ class Dispatcher:
     def _offer(self, lane: Lane, planned: Planned, entry: Entry) -> None:
         if not self._permitted(lane, entry):
             return
-        for older in lane.supersede(planned):
+        for older in lane.replaced_by(planned):
             self._settle(
                 lane,
                 older,
@@ -679,10 +681,11 @@ class Dispatcher:
     # Sending: what is due, as far as there is room
 
     def _place(self, lane: Lane) -> None:
+        outlet = self._outlet(lane)
         if not self._caught_up or self._stopping:
+            outlet.mark(lane)
             return
         now = self._clock.monotonic()
-        outlet = self._outlet(lane)
         drill = lane.must_yield(now)
         if (
             drill is not None

@@ -180,18 +180,15 @@ class Lane:
         tries = self.tries.get(planned.position)
         return tries is not None and tries.recorded
 
-    def supersede(self, newer: Planned) -> list[Planned]:
-        """Take out what `newer` replaces and return it; what is under way is left to finish.
+    def replaced_by(self, newer: Planned) -> list[Planned]:
+        """Return what waits and is replaced by `newer`; what is under way is left to finish.
 
         A drill never replaces a real alert: to a subscriber who asked for both, the real one is still owed.
         """
-        replaced = [
+        return [
             w for w in self.waiting
             if w.alert_id in newer.supersedes and w.actual == newer.actual and w.order < newer.order and w not in self.flying
         ]  # fmt: skip
-        for planned in replaced:
-            self.remove(planned)
-        return replaced
 
     def superseded(self, planned: Planned) -> bool:
         """Say whether something that waits replaces this one: it is then not tried again."""
@@ -241,8 +238,9 @@ class Lane:
         heads = [] if self._full else list(self._heads())
         if not heads:
             return None
-        at_once = self.down or any(w.position != self.suspect for w in heads if self.suspect is not None)
-        return max(0.0 if at_once else min(map(self._due, heads)), self.gate, self.not_before)
+        second_opinion = self.suspect is not None and any(w.position != self.suspect for w in heads)
+        due = 0.0 if self.down or second_opinion else min(map(self._due, heads))
+        return max(due, self.gate, self.not_before)
 
     def _best(self, now: float) -> Planned | None:
         if now < max(self.gate, self.not_before):

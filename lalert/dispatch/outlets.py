@@ -64,16 +64,22 @@ class Outlet:
     def place(self, lane: Lane, now: float) -> None:
         """Look at a lane again: after anything that may change what it sends next, or when."""
         lane.stamp += 1
-        if lane.closed or not lane.waiting:
-            self.busy.pop(lane.id, None)
+        if not self.mark(lane):
             return
-        self.busy[lane.id] = lane
         planned = lane.choose(now)
         if planned is not None:
             heap = self._doubtful if lane.doubtful else self._sound
             heappush(heap, (planned.urgency, next(self._serial), lane.stamp, lane))
         elif (when := lane.wakes_at()) is not None:
             heappush(self._later, (when, next(self._serial), lane.stamp, lane))
+
+    def mark(self, lane: Lane) -> bool:
+        """Note, and say, whether a lane has something to send."""
+        if lane.closed or not lane.waiting:
+            self.busy.pop(lane.id, None)
+            return False
+        self.busy[lane.id] = lane
+        return True
 
     def take(self, now: float) -> tuple[Lane, Planned] | None:
         """Return what to send next, or None while there is nothing or no room."""

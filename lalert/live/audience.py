@@ -55,11 +55,19 @@ class Audience:
             log.exception("it cannot be decided who may see entry %s", entry.position)
             return False
 
+    def stands(self, filter: Filter, audience: Hashable, entry: Entry) -> bool:
+        """Say whether an entry that is in force is so for a filter: by itself, whoever was told of what it replaced."""
+        if entry.alert.status not in filter.statuses or not self.may_see(audience, entry):
+            return False
+        return self._decided(filter, entry, ())
+
     async def concerns(self, filter: Filter, audience: Hashable, entry: Entry) -> bool:
         """Say whether an entry goes to a filter of an audience."""
         if entry.alert.status not in filter.statuses or not self.may_see(audience, entry):
             return False
-        lineage = await self.lineage(entry)
+        return self._decided(filter, entry, await self.lineage(entry))
+
+    def _decided(self, filter: Filter, entry: Entry, lineage: Sequence[Entry]) -> bool:
         try:
             return self._wants(filter, entry, lineage)
         except Exception:

@@ -11,7 +11,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from lalert.clock import Clock
 from lalert.live import frames
@@ -29,24 +29,30 @@ NOWHERE: Final = Mark((), "")
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
+class Subscriber(NamedTuple):
+    """Who listens, and to what. `key_id` and `address` are for limits and revocation, `audience` for what is not public."""
+
+    filter: Filter
+    format: str
+    lang: str | None
+    key_id: str | None
+    address: str | None
+    audience: Hashable
+
+
 class Connection:
     """A subscriber's connection. `at` is how far it has been offered everything; while it is in a group, its lane knows that for all."""
 
     __slots__ = (
+        "about",
         "acked",
         "acked_at",
-        "address",
         "at",
-        "audience",
         "beat_at",
-        "filter",
         "flushed",
-        "format",
         "group",
-        "key_id",
         "lagging",
         "lane",
-        "lang",
         "mid_event",
         "offered",
         "open",
@@ -57,28 +63,11 @@ class Connection:
         "wire",
     )
 
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        wire: Wire,
-        filter: Filter,
-        format: str,
-        lang: str | None,
-        *,
-        lane: Lane,
-        key_id: str | None,
-        address: str | None,
-        audience: Hashable,
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, wire: Wire, about: Subscriber, lane: Lane) -> None:
         self.transport = transport
         self.wire = wire
-        self.filter = filter
-        self.format = format
-        self.lang = lang
+        self.about = about
         self.lane = lane
-        self.key_id = key_id
-        self.address = address
-        self.audience = audience
         self.group: Group | None = None
         self.acked: str | None = None
         self.acked_at: datetime | None = None
@@ -159,15 +148,7 @@ class Lines:
         if conn.lagging:
             conn.offered += len(frame)
         elif transport.get_write_buffer_size():
-            self.note_lag(conn)
-
-    def note_lag(self, conn: Connection) -> None:
-        """Watch a connection of which not everything written has gone to the kernel."""
-        conn.lagging = True
-        conn.offered = conn.transport.get_write_buffer_size()
-        conn.flushed = 0
-        conn.progress_at = self._clock.monotonic()
-        self._lagging[conn] = None
+            self._note_lag(conn)
 
     def cut(self, conn: Connection, code: Close, detail: str) -> None:
         """End a connection for a reason: say farewell behind what is queued, and reset it when that does not go out.
@@ -190,17 +171,25 @@ class Lines:
             elif conn.wire is Wire.WS:
                 conn.transport.write(frames.close(code))
 
-    def tick(self, key_valid: Callable[[str], bool]) -> None:
-        """Do what time asks for: cut off the stalled and those whose key was revoked, reset those who do not go."""
+    def tick(self) -> None:
+        """Do what time asks for: cut off the stalled, reset those who do not go."""
         now = self._clock.monotonic()
         for conn in list(self._lagging):
             if conn.lagging and not self._progresses(conn, now):
                 self.cut(conn, Close.STALLED, f"nothing was taken for {self._settings.stall_s:g} s")
-        for key_id, conns in self._by_key().items():
+        self._reap(now)
+
+    def check_keys(self, key_valid: Callable[[str], bool]) -> None:
+        """Cut off everybody whose key no longer holds."""
+        by_key: dict[str, list[Connection]] = {}
+        for conn in self.all:
+            key_id = conn.about.key_id
+            if key_id is not None and conn.open:
+                by_key.setdefault(key_id, []).append(conn)
+        for key_id, conns in by_key.items():
             if not key_valid(key_id):
                 for conn in conns:
                     self.cut(conn, Close.KEY_REVOKED, "the key was revoked or has expired")
-        self._reap(now)
 
     def reset_all(self) -> None:
         """Reset whatever is still there: the end of a graceful stop."""
@@ -221,6 +210,14 @@ class Lines:
     def lagging(self) -> int:
         """Return how many have bytes waiting in this process."""
         return len(self._lagging)
+
+    def _note_lag(self, conn: Connection) -> None:
+        # Not everything written has gone to the kernel: from now on it is watched.
+        conn.lagging = True
+        conn.offered = conn.transport.get_write_buffer_size()
+        conn.flushed = 0
+        conn.progress_at = self._clock.monotonic()
+        self._lagging[conn] = None
 
     def _keeps_up(self, conn: Connection) -> bool:
         waiting = conn.transport.get_write_buffer_size()
@@ -250,13 +247,6 @@ class Lines:
             return None
         low, high = self._settings.retry_s
         return round(random.uniform(low, high), 2) if code is not Close.TOO_SLOW else 0.0  # noqa: S311  # spreads a load, guards nothing
-
-    def _by_key(self) -> dict[str, list[Connection]]:
-        by_key: dict[str, list[Connection]] = {}
-        for conn in self.all:
-            if conn.key_id is not None and conn.open:
-                by_key.setdefault(conn.key_id, []).append(conn)
-        return by_key
 
     def _reap(self, now: float) -> None:
         for transport, deadline in list(self._going.items()):

@@ -16,7 +16,7 @@ from lalert.clock import Clock, SystemClock
 from lalert.errors import BadRequest
 from lalert.live import frames, resume
 from lalert.live.audience import Audience, Bodies, Body, Lineage, MaySee, Wants, nobody
-from lalert.live.connection import Connection, Lines
+from lalert.live.connection import Connection, Lines, Subscriber
 from lalert.live.fanout import FanOut
 from lalert.live.follow import Follower
 from lalert.live.frames import Close, Wire
@@ -95,11 +95,13 @@ class Live:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.drain()
-        self._detach()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self.drain()
+        finally:
+            self._detach()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def drain(self, seconds: float | None = None) -> None:
         """Take no more streams, offer what was heard of, say farewell with 1001 and a position, and reset who is not gone in `seconds`. May be repeated."""
@@ -143,20 +145,10 @@ class Live:
         wire = Wire.SSE if request.version >= (1, 1) else Wire.SSE_PLAIN
         with self._limits.admit(key_id, address or request.remote), self._limits.language(lang) as lang:
             drain = await response.prepare(request)
-            if drain is None or request.transport is None:
+            if drain is None:
                 raise ConnectionResetError("the client left before the stream began")
-            conn = Connection(
-                request.transport,
-                wire,
-                filter,
-                format,
-                lang,
-                lane=self._fan_out.lane(filter),
-                key_id=key_id,
-                address=address or request.remote,
-                audience=audience,
-            )
-            with self._held(conn):
+            about = Subscriber(filter, format, lang, key_id, address or request.remote, audience)
+            with self._connected(request, wire, about) as conn:
                 self._lines.offer(conn, frames.hello(wire, random.uniform(*self._settings.retry_s)))  # noqa: S311  # spreads a load
                 await self._resume.go_live(conn, after, drain, snapshot=snapshot)
                 await conn.over
@@ -184,23 +176,16 @@ class Live:
             )
         with self._limits.admit(key_id, address or request.remote), self._limits.language(lang) as lang:
             drain = await socket.prepare(request)
-            if request.transport is None:
-                raise ConnectionResetError("the client left before the stream began")
-            conn = Connection(
-                request.transport,
-                Wire.WS,
-                filter,
-                format,
-                lang,
-                lane=self._fan_out.lane(filter),
-                key_id=key_id,
-                address=address or request.remote,
-                audience=audience,
-            )
-            socket.conn = conn
-            with self._held(conn):
-                await self._resume.go_live(conn, after, drain, snapshot=snapshot)
-                await self._listener.listen(socket, conn)
+            about = Subscriber(filter, format, lang, key_id, address or request.remote, audience)
+            with self._connected(request, Wire.WS, about) as conn:
+                socket.conn = conn
+                # Both at once: a receiver that pings must hear its pong while it catches up, however long that takes.
+                async with asyncio.TaskGroup() as group:
+                    catching_up = group.create_task(
+                        self._resume.go_live(conn, after, drain, snapshot=snapshot)
+                    )
+                    await self._listener.listen(socket, conn)
+                    catching_up.cancel()
         return socket
 
     def follow(
@@ -245,12 +230,15 @@ class Live:
         }
 
     @contextmanager
-    def _held(self, conn: Connection) -> Iterator[None]:
+    def _connected(self, request: web.Request, wire: Wire, about: Subscriber) -> Iterator[Connection]:
+        if request.transport is None:
+            raise ConnectionResetError("the client left before the stream began")
+        conn = Connection(request.transport, wire, about, self._fan_out.lane(about.filter))
         self._lines.add(conn)
         try:
             if self._limits.stopping:
                 self._say_farewell(conn)
-            yield
+            yield conn
         finally:
             self._fan_out.drop(conn)
             self._lines.drop(conn)
@@ -263,14 +251,18 @@ class Live:
         self._on_ack(ack)
 
     async def _watch(self) -> None:
+        duties = (self._lines.tick, self._fan_out.tick, self._resume.tick, self._check_keys)
         while True:
             await self._clock.sleep(self._settings.tick_s)
-            try:
-                self._lines.tick(self._key_valid)
-                self._fan_out.tick()
-                self._resume.tick()
-            except Exception:
-                log.exception("the watch over the live streams failed and goes on")
+            for duty in duties:
+                # One that fails must not keep the others from theirs: without heartbeats every receiver would leave.
+                try:
+                    duty()
+                except Exception:
+                    log.exception("the watch over the live streams failed in one of its duties")
+
+    def _check_keys(self) -> None:
+        self._lines.check_keys(self._key_valid)
 
 
 def _position(text: str | None) -> str | None:

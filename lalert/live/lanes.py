@@ -59,11 +59,12 @@ class Lane:
 
     def join(self, conn: Connection) -> None:
         """Put a connection that has been offered everything up to `at` into its group."""
-        key = GroupKey(conn.filter, conn.format, conn.lang, conn.wire, conn.audience)
-        groups = self._groups.get(conn.filter)
+        about = conn.about
+        key = GroupKey(about.filter, about.format, about.lang, conn.wire, about.audience)
+        groups = self._groups.get(key.filter)
         if groups is None:
-            self.index.add(conn.filter)
-            groups = self._groups[conn.filter] = {}
+            self.index.add(key.filter)
+            groups = self._groups[key.filter] = {}
         group = groups.get(key)
         if group is None:
             group = groups[key] = Group(key)
@@ -78,11 +79,11 @@ class Lane:
         conn.group = None
         del group.members[conn]
         if not group.members:
-            groups = self._groups[conn.filter]
+            groups = self._groups[group.key.filter]
             del groups[group.key]
             if not groups:
-                del self._groups[conn.filter]
-                self.index.discard(conn.filter)
+                del self._groups[group.key.filter]
+                self.index.discard(group.key.filter)
 
     def groups(self, filters: Collection[Filter]) -> Iterator[Group]:
         """Return the groups of some filters."""

@@ -110,6 +110,8 @@ class Resume:
         self.under_way += 1
         try:
             await self._go_live(conn, after, drain, snapshot=snapshot)
+        except ConnectionError:
+            self._lines.detach(conn)
         except LalertError:
             log.exception("a live connection could not be brought up to date")
             self._lines.cut(conn, Close.RESYNC, "the log cannot be read at the moment")
@@ -166,6 +168,7 @@ class Resume:
 
     async def _read_on(self, conn: Connection) -> int:
         """Offer what comes next, until something has to be waited for; returns how many entries were examined."""
+        about = conn.about
         target = conn.lane.at
         page = self._fan_out.window.after(conn.at.order, self._settings.page_entries)
         if page is None:
@@ -175,8 +178,8 @@ class Resume:
         for examined, (mark, entry) in enumerate(page):
             if mark.order > conn.lane.at.order:
                 return examined
-            if await self._audience.concerns(conn.filter, conn.audience, entry):
-                self._lines.offer(conn, self._bodies.frame(entry, conn.format, conn.lang, conn.wire))
+            if await self._audience.concerns(about.filter, about.audience, entry):
+                self._lines.offer(conn, self._bodies.frame(entry, about.format, about.lang, conn.wire))
             conn.at = mark
             if not conn.open or conn.transport.get_write_buffer_size() >= self._settings.drain_bytes:
                 return examined + 1
@@ -238,13 +241,12 @@ class Resume:
         return self._clock.monotonic() - snapshot.taken < SNAPSHOT_SECONDS
 
     async def _wanted(self, conn: Connection, entries: Sequence[Entry]) -> list[Entry]:
+        about = conn.about
         wanted: list[Entry] = []
         now = asyncio.get_running_loop().time
         slice_end = now() + SLICE_SECONDS
         for entry in entries:
-            if not self._bodies.expired(entry) and await self._audience.concerns(
-                conn.filter, conn.audience, entry
-            ):
+            if not self._bodies.expired(entry) and self._audience.stands(about.filter, about.audience, entry):
                 wanted.append(entry)
             if now() >= slice_end:
                 await self._stand_back()
@@ -257,8 +259,10 @@ class Resume:
             if n:
                 yield b","
             try:
-                yield self._bodies.get(entry, conn.format, conn.lang)
+                yield self._bodies.get(entry, conn.about.format, conn.about.lang)
             except Exception:
-                log.exception("entry %s cannot be written as %s for a snapshot", entry.position, conn.format)
+                log.exception(
+                    "entry %s cannot be written as %s for a snapshot", entry.position, conn.about.format
+                )
                 yield orjson.dumps({"position": entry.position, "id": entry.alert.id, "unreadable": True})
         yield b"]}"

@@ -126,7 +126,7 @@ class Listener:
             return
         if order <= conn.lane.at.order:
             conn.acked, conn.acked_at = position, self._clock.now()
-            self._on_ack(Ack(position, conn.acked_at, conn.key_id, conn.address))
+            self._on_ack(Ack(position, conn.acked_at, conn.about.key_id, conn.about.address))
 
 
 def _acknowledged(text: str | bytes) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -16,8 +18,8 @@ import structlog
 
 from lalert import cap
 from lalert.clock import Clock
-from lalert.errors import LalertError, Refused
-from lalert.model import Reading
+from lalert.errors import Conflict, LalertError, Refused
+from lalert.model import Alert, Reading
 from lalert.plugin import Observed
 from lalert.sensors.rules import Act, Decision, Issued, State, step, told
 from lalert.sensors.station import STAGES, Station
@@ -27,6 +29,7 @@ from lalert.store import StoredReading
 log = structlog.get_logger()
 
 BATCH = 500
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 Submit = Callable[[bytes, Station], Awaitable[object]]
@@ -60,12 +63,14 @@ class Engine:
         self._submit = submit
         self._clock = clock
         self._states: dict[str, State] = {}
+        self._refusals: dict[str, str] = {}
         self._news = asyncio.Event()
 
     async def observe(self, tenant: str, readings: Sequence[Reading]) -> Observed:
         """Keep an organisation's readings; answers once they are durable, the rules follow at once.
 
-        Rejected by index: `unknown-station` also stands for another organisation's, so that nobody learns what stations others have.
+        Rejected by index: `unknown-station` (another organisation's is answered alike: stations are public, who owns which is
+        nobody's guess by writing to them) and `bad-time`, a time without offset or outside the calendar that can be kept.
         """
         good: list[Reading] = []
         rejected: list[tuple[int, str]] = []
@@ -73,6 +78,9 @@ class Engine:
             station = self._stations.get(reading.station)
             if station is None or station.org != tenant:
                 rejected.append((index, "unknown-station"))
+            elif not _can_be_kept(reading.time):
+                # Kept, it could not be read again, and one such reading would stop the rules of every station for good.
+                rejected.append((index, "bad-time"))
             else:
                 good.append(reading)
         kept = await self._store.append_readings(tenant, good, self._clock.now()) if good else []
@@ -104,23 +112,43 @@ class Engine:
             return
         state, decision = step(station, self._states.get(station.id, State()), arrived)
         if decision is not None:
-            state = told(state, await self._say(station, decision, state.issued))
+            state = await self._act(station, state, decision)
         self._states[station.id] = state
 
-    async def _say(self, station: Station, decision: Decision, before: Issued | None) -> Issued | None:
+    async def _act(self, station: Station, state: State, decision: Decision) -> State:
+        try:
+            return told(state, await self._say(station, decision))
+        except Refused as error:
+            self._log_refusal(station, error)
+        if decision.act is Act.CHANGE:
+            # What it refers to may no longer be this station's to change, as after a trial that ended (status) or a new owner:
+            # an incident that nobody can continue must not silence the gauge.
+            with suppress(Refused):
+                return told(state, await self._say(station, replace(decision, act=Act.WARN, answers=None)))
+        # As though the stage had not been reached: the next reading asks again, and what was refused is said once its cause is mended.
+        return replace(state, stage=decision.before)
+
+    def _log_refusal(self, station: Station, error: Refused) -> None:
+        if self._refusals.get(station.id) != error.error_code:
+            self._refusals[station.id] = error.error_code
+            log.error(
+                "a station's warning was refused; each reading tries again",
+                station=station.id,
+                code=error.error_code,
+                detail=error.detail,
+            )
+
+    async def _say(self, station: Station, decision: Decision) -> Issued | None:
         alert = warning(station, decision)
         attempt = 0
         while True:
             try:
                 await self._submit(cap.render(alert), station)
-            except Refused as error:
-                log.error(
-                    "a station's warning was refused",
-                    station=station.id,
-                    code=error.error_code,
-                    detail=error.detail,
-                )
-                return before
+            except Conflict:
+                # Said before a crash, and the station's name or our wording has changed since: it is out, only in other words.
+                return _issued(decision, alert)
+            except Refused:
+                raise
             except LalertError as error:
                 pause = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
                 log.warning(
@@ -129,11 +157,8 @@ class Engine:
                 attempt += 1
                 await self._clock.sleep(pause)
             else:
-                return (
-                    None
-                    if decision.act is Act.LIFT
-                    else Issued(alert.sender, alert.identifier, alert.sent_text)
-                )
+                self._refusals.pop(station.id, None)
+                return _issued(decision, alert)
 
     def stations(self) -> list[dict[str, Any]]:
         """Return every station with its thresholds and how it stands, ready for JSON."""
@@ -163,6 +188,17 @@ class Engine:
             "doubt": doubted[1] if doubted else None,
             "warning": state.issued.identifier if state.issued else None,
         }
+
+
+def _issued(decision: Decision, alert: Alert) -> Issued | None:
+    return None if decision.act is Act.LIFT else Issued(alert.sender, alert.identifier, alert.sent_text)
+
+
+def _can_be_kept(time: datetime) -> bool:
+    try:
+        return time.tzinfo is not None and time.astimezone(UTC) >= EARLIEST
+    except OverflowError:
+        return False
 
 
 def _decode(raw: bytes) -> State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from lalert.clock import Clock
@@ -88,6 +88,11 @@ class Administration:
         now = self._clock.now()
         if expires is not None and expires.tzinfo is None:
             raise BadRequest("expires: give its offset too, such as 2027-03-31T23:59:59+09:00")
+        try:
+            expires = expires.astimezone(UTC) if expires is not None else None
+        except OverflowError as error:
+            # Kept, it could not be read again: no key ring could refresh any more, and no revocation would be heard of.
+            raise BadRequest("expires: lies beyond the calendar in UTC; give an earlier time") from error
         if expires is not None and expires <= now:
             raise BadRequest("expires: lies in the past; give a time to come, with its offset")
         if exercise_only and role is not Role.SENDER:

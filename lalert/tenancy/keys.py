@@ -40,8 +40,13 @@ class Caller:
 
     @property
     def audience(self) -> str | None:
-        """Return what decides which scopes this caller may see: its organisation, or None for the public."""
-        return self.tenant.id if self.tenant else None
+        """Return what decides which scopes this caller may see: its organisation, or None for the public.
+
+        A sensor's key sees what everybody sees: it hangs in a cabinet by the river, and reads nothing to do its work.
+        """
+        if self.tenant is None or self.role is Role.SENSOR:
+            return None
+        return self.tenant.id
 
 
 ANONYMOUS = Caller()
@@ -59,7 +64,8 @@ def new_key_id() -> str:
 
 def secret_digest(secret: str) -> bytes:
     """Return what the store keeps of a secret. A plain SHA-256 is enough for 256 random bits: there is nothing to guess."""
-    return hashlib.sha256(secret.encode()).digest()
+    # A header or argument that was no UTF-8 arrives with lone surrogates: it is a wrong key like any other, not a crash.
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
 
 
 class KeyRing:

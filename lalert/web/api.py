@@ -85,11 +85,18 @@ class Api:
     def _caller(self, request: web.Request) -> Caller:
         return identify(request, self._hub.keyring, self._hub.clock)
 
+    def _permitted(self, request: web.Request, *roles: Role) -> Caller:
+        """Return the caller if its key has one of `roles`. Asked before a body is read and again after it: a body may take
+        half a minute to arrive, and a key revoked meanwhile is good for nothing more.
+        """
+        return require(self._caller(request), *roles)
+
     async def submit(self, request: web.Request) -> web.Response:
         try:
-            caller = require(self._caller(request), Role.SENDER)
+            self._permitted(request, Role.SENDER)
             check_type(request, CAP_TYPES)
             raw = await read_body(request, cap.MAX_BYTES)
+            caller = self._permitted(request, Role.SENDER)
             with self._metrics.submit_seconds.time():
                 receipt = await self._hub.submit(raw, caller, OriginKind.HTTP, request.remote)
         except LalertError as error:
@@ -157,14 +164,16 @@ class Api:
             )
         if media == GEOJSON:
             return _geojson(texts.alert_geojson(entry), headers=vary)
-        # Byte for byte as received: a signature made by the sender still verifies at the reader. nosniff, because the bytes are a stranger's.
-        headers = {**vary, **CORS} | {"X-Content-Type-Options": "nosniff", "Content-Type": media}
+        # Byte for byte as received: a signature made by the sender still verifies at the reader. The bytes are a stranger's, and a
+        # browser runs an XHTML script inside a ds:Object, or a style sheet that is named, as this site's own: hence the sandbox.
+        headers = {**vary, **CORS} | {"Content-Security-Policy": SANDBOX, "Content-Type": media}
         return web.Response(body=entry.alert.raw, headers=headers)
 
     async def observe(self, request: web.Request) -> web.Response:
-        caller = require(self._caller(request), Role.SENSOR)
-        assert caller.tenant is not None
+        self._permitted(request, Role.SENSOR)
         body = await read_json(request, Any, MAX_READINGS_BYTES)
+        caller = self._permitted(request, Role.SENSOR)
+        assert caller.tenant is not None
         items = body if isinstance(body, list) else [body]
         if not 1 <= len(items) <= MAX_READINGS:
             raise BadRequest(f"body: holds {len(items)} readings; send 1 to {MAX_READINGS} at a time")
@@ -218,8 +227,9 @@ class Api:
         raise NotFound("there is no such station; GET /v1/stations lists them")
 
     async def subscribe(self, request: web.Request) -> web.Response:
-        caller = require(self._caller(request), Role.RECEIVER, Role.ADMIN)
+        self._permitted(request, Role.RECEIVER, Role.ADMIN)
         body: NewSubscription = await read_json(request, NewSubscription)
+        caller = self._permitted(request, Role.RECEIVER, Role.ADMIN)
         if body.format not in ("json", "cap"):
             raise BadRequest(f"format: {body.format[:20]!r} must be json or cap")
         subscription = Subscription(
@@ -257,8 +267,9 @@ class Api:
         return _json({"deliveries": [_delivery_json(row) for row in rows]})
 
     async def redeliver(self, request: web.Request) -> web.Response:
-        subscription = self._mine(request)
+        self._mine(request)
         body: Redelivery = await read_json(request, Redelivery)
+        subscription = self._mine(request)
         row = await self._hub.store.delivery(body.key)
         if row is None or row.subscription != subscription.id:
             raise NotFound("this subscription has no delivery with that key")
@@ -276,6 +287,7 @@ class Api:
         raise NotFound("you have no such subscription")
 
 
+SANDBOX = "default-src 'none'; sandbox"
 CORS: Mapping[str, str] = {"Access-Control-Allow-Origin": "*"}
 
 
@@ -411,4 +423,6 @@ def _json(
 
 
 def _geojson(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(body) + b"\n", content_type=GEOJSON, headers={**CORS, **(headers or {})})
+    return web.Response(
+        body=orjson.dumps(body) + b"\n", content_type=GEOJSON, headers={**CORS, **(headers or {})}
+    )

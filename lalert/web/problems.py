@@ -44,7 +44,8 @@ def answer(
         "type": f"urn:lalert:error:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": detail,
+        # What is quoted from a header that was no UTF-8 holds lone surrogates, which JSON cannot.
+        "detail": detail.encode(errors="replace").decode(),
         "code": code,
         **more,
     }

@@ -76,8 +76,15 @@ def routes(hub: Hub, streams: Streams) -> list[web.RouteDef]:
 def _same_origin(request: web.Request) -> None:
     # A page of another site could open a WebSocket with this site's cookies (there is no CORS for it): aiohttp does not look.
     origin = request.headers.get(hdrs.ORIGIN)
-    if origin is not None and urlsplit(origin).netloc != request.host:
+    if origin is not None and _host(origin) != request.host:
         raise Forbidden(
             "a page of another site may not open this WebSocket; use /v1/stream, which allows it",
             code="foreign-origin",
         )
+
+
+def _host(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # such as `http://[`
+        return None

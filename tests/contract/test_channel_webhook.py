@@ -16,7 +16,6 @@ import msgspec
 import pytest
 import standardwebhooks
 from aiohttp import web
-from lalert_adapters.webhook import Webhook, WebhookConfig
 from multidict import CIMultiDictProxy
 
 from lalert.clock import Clock, SystemClock
@@ -27,6 +26,7 @@ from lalert.plugin import Limits
 from lalert.testing import FakeClock
 from lalert.testing.channel import Answer, ChannelContract, Received, delivery, subscription
 from lalert.testing.hub import FakeHub
+from lalert_adapters.webhook import Webhook, WebhookConfig
 
 LOOPBACK = ip_network("127.0.0.0/8")
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 
+from lalert import cap
 from lalert.config import Settings, Station, Thresholds
 from lalert.model import Role
 from lalert.testing import make_cap
@@ -235,3 +236,28 @@ async def test_a_revoked_key_fails_within_a_second_and_its_open_stream_ends(node
             assert (await Stream(response).next("bye"))["data"]["reconnect"] is None
             await response.content.read()
     assert (await node.get("/v1/alerts", key))[0] == 401
+
+
+async def test_an_update_that_leaves_a_place_is_told_there_and_is_not_in_force_there(
+    node: RunningNode, stream: Stream
+) -> None:
+    await node.org("county", ["432032", "435015"], ["c@county.example"])
+    key = await node.key(Role.SENDER, "county")
+    first = make_cap(sender="c@county.example", identifier="wide", codes=["432032", "435015"], polygon=None)
+    await node.post(first, key)
+    moved = make_cap(
+        sender="c@county.example",
+        identifier="moved",
+        msg_type="Update",
+        references=[cap.parse(first)],
+        codes=["435015"],
+        polygon=None,
+    )
+    assert (await node.post(moved, key))[0] == 201
+    assert [(await stream.next())["data"]["identifier"] for _ in range(2)] == ["wide", "moved"]
+    for code, identifiers in (("432032", []), ("435015", ["moved"])):
+        _, listed = await node.get(f"/v1/alerts?active=true&area={code}")
+        assert [alert["identifier"] for alert in listed["alerts"]] == identifiers
+        async with node.http.get(f"{node.url}/v1/stream?after=0000dead-7&area={code}") as response:
+            snapshot = await Stream(response).next("snapshot")
+        assert [alert["identifier"] for alert in snapshot["data"]["alerts"]] == identifiers

@@ -515,6 +515,51 @@ async def test_a_ping_is_answered_with_its_payload(hub: Served) -> None:
     assert frame[1] == b"number 7"
 
 
+async def test_a_ping_is_answered_while_the_receiver_still_catches_up(hub: Served) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(now: datetime) -> list[Entry]:
+        asked.set()
+        await go_on.wait()
+        return []
+
+    hub.log.active = slow  # type: ignore[method-assign]
+    reader = await hub.ws("snapshot")
+    await asked.wait()
+    reader.send(b"still there?", 0x89)
+    async with asyncio.timeout(2):
+        assert await reader.frame() == (0x8A, b"still there?")
+    go_on.set()
+    assert (await reader.next()).kind == "snapshot"
+
+
+async def test_who_closes_while_it_catches_up_is_let_go(hub: Served) -> None:
+    asked = asyncio.Event()
+
+    async def never(now: datetime) -> list[Entry]:
+        asked.set()
+        await asyncio.Event().wait()
+        return []
+
+    hub.log.active = never  # type: ignore[method-assign]
+    reader = await hub.ws("snapshot")
+    await asked.wait()
+    reader.send((1000).to_bytes(2, "big"), 0x88)
+    with pytest.raises(EOFError):
+        await reader.next()
+    await until(lambda: hub.live.stats()["websockets"] == hub.live.stats()["catching_up"] == 0)
+
+
+async def test_heartbeats_go_on_when_it_cannot_be_told_whether_keys_hold() -> None:
+    def broken(key_id: str) -> bool:
+        raise RuntimeError("no directory")
+
+    async with served(key_valid=broken) as hub:
+        reader = await hub.sse(X_Key="key")
+        for _ in range(3):
+            await reader.next("heartbeat")
+
+
 async def test_a_flood_of_pings_ends_the_connection() -> None:
     async with served(replace(FAST, messages_per_s=10)) as hub:
         reader = await hub.ws()

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 
+import pytest
 import standardwebhooks
 from aiohttp import web
-from lalert_adapters.webhook import Webhook, WebhookConfig
 
 from lalert import matching
 from lalert.bus.local import LocalBus
@@ -23,10 +23,12 @@ from lalert.store.sqlite import SqliteStore
 from lalert.testing import declared_facts, make_alert, revive
 from lalert.testing.channel import until
 from lalert.testing.hub import FakeHub
+from lalert_adapters.webhook import Webhook, WebhookConfig
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
+@pytest.mark.timeout(300)  # three processes are started one after another
 async def test_a_hub_killed_before_it_could_record_delivers_again_with_the_same_id_and_then_never_more(
     tmp_path: Path,
 ) -> None:
@@ -54,18 +56,18 @@ async def test_a_hub_killed_before_it_could_record_delivers_again_with_the_same_
             hubs.append(hub)
 
         await run("subscribe one two three")
-        await asyncio.wait_for(hubs[-1].wait(), 30)
+        await asyncio.wait_for(hubs[-1].wait(), 90)
         assert hubs[-1].returncode == -9
         assert len(posts) == 2
 
         await run("")
-        await until(lambda: len(posts) == 4, 30)
+        await until(lambda: len(posts) == 4, 90)
         await stop(hubs[-1])
         assert posts[2] == posts[1], "what was accepted and not recorded comes again, with the same id"
         assert sorted(name for _, name in posts) == sorted(["one", "two", "three", posts[1][1]])
 
         await run("last")
-        await until(lambda: len(posts) == 5, 30)
+        await until(lambda: len(posts) == 5, 90)
         await stop(hubs[-1])
         assert posts[4][1] == "last"
     finally:
@@ -80,7 +82,7 @@ async def stop(hub: asyncio.subprocess.Process) -> None:
     """End a hub in peace: it serves until its standard input is closed."""
     assert hub.stdin is not None
     hub.stdin.close()
-    assert await asyncio.wait_for(hub.wait(), 30) == 0
+    assert await asyncio.wait_for(hub.wait(), 90) == 0
 
 
 async def serve(path: str, url: str, words: list[str]) -> None:

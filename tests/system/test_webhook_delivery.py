@@ -18,7 +18,6 @@ import msgspec
 import pytest
 import standardwebhooks
 from aiohttp import web
-from lalert_adapters.webhook import Webhook, WebhookConfig
 
 from lalert import matching
 from lalert.bus.local import LocalBus
@@ -30,6 +29,7 @@ from lalert.store.sqlite import SqliteStore
 from lalert.testing import FakeClock, declared_facts, make_alert, revive
 from lalert.testing.channel import until
 from lalert.testing.hub import FakeHub
+from lalert_adapters.webhook import Webhook, WebhookConfig
 
 LOOPBACK = ip_network("127.0.0.0/8")
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -322,6 +322,7 @@ async def test_whatever_receivers_and_hub_do_every_target_gets_what_it_is_owed_i
         async with hub_on(path, clock) as hub:
             for receiver in receivers:
                 receiver.behave = []
+            await until(lambda: hub.dispatcher.stats()["caught_up"])
             await pass_time(clock, hub, 62)
             await until(lambda: hub.dispatcher.stats()["waiting"] == 0)
     for receiver in receivers:

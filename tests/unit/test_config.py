@@ -76,6 +76,44 @@ def test_a_station_must_hold() -> None:
     assert "1 to 100 readings" in mistakes_of(station(more="hold = 0"))[0]
 
 
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ("thresholds = {caution_m = nan}", "thresholds: must rise"),
+        ("thresholds = {caution_m = inf}", "thresholds: must rise"),
+        ("hysteresis_m = -0.1", "hysteresis_m: -0.1 must be 0 to 10"),
+        ("hysteresis_m = nan", "hysteresis_m: nan must be 0 to 10"),
+    ],
+)
+def test_a_level_that_could_never_warn_or_lift_is_a_mistake(more: str, place: str) -> None:
+    assert [place in mistake for mistake in mistakes_of(station(more=more))] == [True]
+
+
+@pytest.mark.parametrize("id", ["", "gauge 1", "a,b", "a<b", "a&b", "a" * 65])
+def test_a_station_that_no_warning_could_name_is_a_mistake(id: str) -> None:
+    assert ["stations[1].id: " in mistake for mistake in mistakes_of(station(id=id))] == [True]
+
+
+def test_a_code_that_is_none_is_found_before_anything_starts() -> None:
+    assert "stations[1].codes: " in mistakes_of(station().replace("432032", "432033"))[0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "live.heartbeat_s = 0",
+        "live.heartbeat_s = nan",
+        "live.max_connections = 0",
+        "live.stall_s = -1",
+        "intake.future_s = inf",
+        "intake.past_s = 0",
+        "intake.border_buffer_m = -1",
+    ],
+)
+def test_a_bound_that_stops_the_hub_from_working_is_a_mistake(line: str) -> None:
+    assert [line.partition(" ")[0] in mistake for mistake in mistakes_of(line)] == [True]
+
+
 def test_networks_are_checked() -> None:
     assert [str(n) for n in config.parse('[outbound]\nallow = ["10.1.0.0/16"]').networks] == ["10.1.0.0/16"]
     assert "outbound.allow[1]" in mistakes_of('[outbound]\nallow = ["10.1.0.1/16"]')[0]

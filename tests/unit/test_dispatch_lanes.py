@@ -98,7 +98,7 @@ def test_the_next_revision_waits_until_the_one_under_way_is_settled() -> None:
     assert first is not None
     target.take_off(first)
     update = planned(2, incident="i", replaces=[1])
-    assert target.supersede(update) == [], "what is under way is left to finish"
+    assert target.replaced_by(update) == [], "what is under way is left to finish"
     target.add(update)
     assert target.choose(0.0) is None
     target.answered(first)
@@ -110,22 +110,19 @@ def test_a_revision_that_joins_two_incidents_does_not_overtake_what_it_replaces_
     first = target.choose(0.0)
     assert first is not None
     target.take_off(first)
-    joined = planned(2, incident="y", replaces=[1])
-    target.supersede(joined)
-    target.add(joined)
+    target.add(planned(2, incident="y", replaces=[1]))
     assert target.choose(0.0) is None
 
 
 def test_an_update_replaces_what_it_refers_to_and_nothing_else() -> None:
     target = lane(planned(1, incident="i"), planned(2, incident="i"), planned(3))
-    assert [p.alert_id for p in target.supersede(planned(4, incident="i", replaces=[1, 3]))] == ["a1", "a3"]
-    assert [p.alert_id for p in target.waiting] == ["a2"]
+    assert [p.alert_id for p in target.replaced_by(planned(4, incident="i", replaces=[1, 3]))] == ["a1", "a3"]
 
 
 def test_a_drill_never_replaces_a_real_alert_nor_holds_up_its_update() -> None:
     target = lane(planned(1, incident="i"))
     drill = planned(2, incident="i", actual=False, replaces=[1])
-    assert target.supersede(drill) == []
+    assert target.replaced_by(drill) == []
     assert not target.superseded(planned(1, incident="i"))
     target = lane(drill, planned(3, incident="i"))
     assert deliver_all(target)[0] == "a3"
@@ -310,7 +307,9 @@ def test_whatever_happens_order_holds_nothing_is_lost_and_every_lane_comes_to_re
                 replaces=replaces,
                 severity=data.draw(st.sampled_from(Severity)),
             )
-            dropped += target.supersede(new)
+            for old in target.replaced_by(new):
+                target.remove(old)
+                dropped.append(old)
             target.add(new)
         elif step == "send" and (item := target.choose(now)) is not None:
             _check_choice(target, item, delivered)

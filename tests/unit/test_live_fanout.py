@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lalert.errors import Unavailable
 from lalert.live import LiveSettings, fanout, resume
 from lalert.live.audience import Audience, Bodies, nobody
-from lalert.live.connection import Connection, Lines
+from lalert.live.connection import Connection, Lines, Subscriber
 from lalert.live.fanout import FanOut
 from lalert.live.follow import Follower
 from lalert.live.frames import Wire
@@ -165,17 +165,9 @@ class Hub:
 
     def connect(self, receiver: Receiver, wire: Wire = Wire.SSE_PLAIN, lang: str | None = None) -> Connection:
         transport = FakeTransport()
-        conn = Connection(
-            cast("asyncio.Transport", transport),
-            wire,
-            receiver.filter,
-            "json",
-            lang,
-            lane=self.fan_out.lane(receiver.filter),
-            key_id=None,
-            address=None,
-            audience=None,
-        )
+        about = Subscriber(receiver.filter, "json", lang, None, None, None)
+        lane = self.fan_out.lane(receiver.filter)
+        conn = Connection(cast("asyncio.Transport", transport), wire, about, lane)
         receiver.transport = transport
         receiver.task = asyncio.create_task(self._serve(conn, receiver.last, transport))
         return conn
@@ -436,7 +428,7 @@ async def test_who_takes_nothing_for_the_allowed_time_is_reset() -> None:
             hub.clock.seconds += 4.0
             assert slow.transport is not None
             slow.transport._waiting = slow.transport._waiting[1:]  # takes one byte every four seconds
-            hub.lines.tick(lambda _: True)
+            hub.lines.tick()
         assert stalled.transport is not None
         assert slow.transport is not None
         assert stalled.transport.aborted
@@ -865,7 +857,7 @@ class Schedule:
 
     async def _wait(self, seconds: int) -> None:
         self._hub.clock.seconds += seconds
-        self._hub.lines.tick(lambda _: True)
+        self._hub.lines.tick()
         self._hub.fan_out.tick()
         for receiver in self._receivers:
             if receiver.transport is not None:

@@ -97,6 +97,38 @@ async def test_a_conflict_in_a_batch_that_is_lost_is_no_conflict(
         await append(store, alert)
 
 
+async def test_what_was_durable_before_the_rest_of_a_batch_failed_is_told_and_answered(
+    store: SqliteStore, disk: FaultyDisk, heard: list[Entry]
+) -> None:
+    late = make_alert()
+    await append(store, make_alert(msg_type="Update", references=[late]))
+    hang = Hang()
+    syncs: list[str] = []
+
+    def fail_the_third(kind: str) -> None:
+        syncs.append(kind)
+        if len(syncs) == 1:
+            hang(kind)
+        if len(syncs) == 3:
+            raise apsw.IOError("the disk of this test")
+
+    disk.on_sync = fail_the_third
+    first = asyncio.ensure_future(append(store, make_alert()))
+    await asyncio.to_thread(hang.began.wait, 10)
+    # Fresh alerts are committed in one step; the one that was awaited takes a transaction of its own after it.
+    batch = [make_alert(), late, *(make_alert() for _ in range(5))]
+    tasks = [asyncio.ensure_future(append(store, alert)) for alert in batch]
+    await asyncio.sleep(0)
+    hang.end()
+    answers = await asyncio.gather(first, *tasks, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Appended, Appended, Unavailable, *[Appended] * 5]
+    assert all(answer.fresh for answer in answers if isinstance(answer, Appended))
+    assert len(heard) == 8
+    assert heard == await store.read(None, 100)
+    disk.heal()
+    assert (await append(store, late)).fresh
+
+
 async def test_a_line_at_its_bound_is_answered_at_once(store: SqliteStore, disk: FaultyDisk) -> None:
     hang = Hang()
     disk.on_sync = hang

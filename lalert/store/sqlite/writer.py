@@ -205,27 +205,43 @@ class Writer:
             (self._urgent if arrival.urgent else self._other).append(arrival)
 
     def _commit(self, batch: Sequence[Write]) -> None:
-        if len(batch) == 1:
-            self._commit_alone(batch[0])
-            return
+        """Make all of a batch durable, in as few steps as can be; what failed has its `failure`, what did not is committed."""
+        for way in (self._commit_in_one_step, self._commit_in_one_transaction):
+            if len(batch) > 1:
+                batch = self._attempt(way, batch)
+        for write in batch:
+            self._commit_alone(write)
+
+    def _attempt(
+        self, way: Callable[[Sequence[Write]], Sequence[Write]], batch: Sequence[Write]
+    ) -> Sequence[Write]:
+        """Go one way with a batch; returns what must go another."""
         try:
-            left = self._commit_in_one_step(batch)
-            if left:
-                self._db.execute("BEGIN IMMEDIATE")
-                for write in self._do_together(left):
-                    self._do(write)
-                self._db.execute("COMMIT")
-            self._trouble = ""
+            left = way(batch)
         except apsw.FullError:
-            # Perhaps one is too large for the room that is left, and the others are not.
+            # Perhaps one is too large for the room that is left on the disk, and the others are not.
             self._roll_back()
             for write in batch:
                 write.result = write.failure = None
-                self._commit_alone(write)
+            return batch
         except Exception as error:  # noqa: BLE001  # whatever it is, each caller is told of it
             self._roll_back()
             for write in batch:
                 self._fail(write, error)
+            return ()
+        self._trouble = ""
+        return left
+
+    def _commit_in_one_step(self, batch: Sequence[Write]) -> Sequence[Write]:
+        """Do and commit fresh alerts, the usual batch, in a single statement; returns what is left, and all if there is anything else."""
+        return self._do_together(batch) if all(write.item is not None for write in batch) else batch
+
+    def _commit_in_one_transaction(self, batch: Sequence[Write]) -> Sequence[Write]:
+        self._db.execute("BEGIN IMMEDIATE")
+        for write in self._do_together(batch):
+            self._do(write)
+        self._db.execute("COMMIT")
+        return ()
 
     def _commit_alone(self, write: Write) -> None:
         # Work by itself is a transaction of its own, without the two more steps of BEGIN and COMMIT.
@@ -235,10 +251,6 @@ class Writer:
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller is told of it
             self._roll_back()
             self._fail(write, _first_cause(error))
-
-    def _commit_in_one_step(self, batch: Sequence[Write]) -> Sequence[Write]:
-        """Do and commit fresh alerts, the usual batch, in a single step; returns what is left."""
-        return self._do_together(batch) if all(write.item is not None for write in batch) else batch
 
     def _do_together(self, batch: Sequence[Write]) -> Sequence[Write]:
         """Do what can be done in one step; returns what is left to be done one by one."""
@@ -337,7 +349,7 @@ class Writer:
 
 def _first_cause(error: Exception) -> Exception:
     """Return what came first: a savepoint that went with its transaction complains on top of it."""
-    while isinstance(error, apsw.Error) and isinstance(error.__context__, apsw.Error):
+    while isinstance(error, apsw.SQLError) and isinstance(error.__context__, apsw.Error):
         error = error.__context__
     return error
 

@@ -1,0 +1,215 @@
+"""The sensor engine on a real store and through the real door: after a crash nothing is said twice, and nothing silences a gauge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from lalert import cap, intake, matching
+from lalert.app import load_gazetteer
+from lalert.clock import Clock
+from lalert.geo import Gazetteer, normalise_code
+from lalert.hub import Follower, Hub
+from lalert.model import Alert, Entry, Facts, MsgType, OriginKind, Reading, Status
+from lalert.sensors import Engine, Stage, Station
+from lalert.sensors.engine import SensorLog
+from lalert.store.sqlite import SqliteStore
+from lalert.tenancy import Administration, Caller, KeyRing
+from lalert.testing.clock import FakeClock
+
+ORG = "hitoyoshi"
+START = datetime(2026, 6, 3, 1, 0, tzinfo=UTC)
+GAUGE = Station(
+    id="hitoyoshi",
+    name="人吉",
+    org=ORG,
+    sender="gauge@hitoyoshi.example",
+    codes=("432032",),
+    lon=130.762,
+    lat=32.214,
+    river="球磨川",
+    levels={Stage.CAUTION: 3.0, Stage.EVACUATION: 3.2, Stage.DANGER: 3.4},
+)
+
+
+@cache
+def gazetteer() -> Gazetteer:
+    return load_gazetteer(Path("nowhere"))
+
+
+def revive(raw: bytes, jurisdiction: frozenset[str]) -> tuple[Alert, Facts]:
+    alert = cap.parse(raw)
+    return alert, matching.facts_of(alert, gazetteer(), jurisdiction)
+
+
+class Crash(BaseException):
+    """Ends a task as `kill -9` would: nobody catches it and nothing is tidied up."""
+
+
+class CrashBeforeSaving:
+    """A store on which the node dies between the submission of a warning and the saving of what the rules know."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self.append_readings = store.append_readings
+        self.readings = store.readings
+        self.readings_after = store.readings_after
+        self.rule_states = store.rule_states
+        self.judged = store.judged
+
+    async def save_rule_states(self, states: Mapping[str, bytes], judged: int) -> None:
+        raise Crash
+
+
+@dataclass
+class Life:
+    """One life of a node, as far as sensors need it."""
+
+    store: SqliteStore
+    engine: Engine
+    clock: FakeClock
+
+    async def river(self, *readings: tuple[float, float]) -> None:
+        """Take (minutes after the start, metres) one by one, each judged before the next comes."""
+        for minutes, level in readings:
+            self.clock.step(START + timedelta(minutes=minutes))
+            taken = await self.engine.observe(
+                ORG, [Reading(GAUGE.id, START + timedelta(minutes=minutes), level_m=level)]
+            )
+            assert taken.accepted == 1
+            await self.judge()
+
+    async def judge(self) -> None:
+        """Run the rules until everything kept is judged."""
+        task = asyncio.create_task(self.engine.run())
+        try:
+            async with asyncio.timeout(10):
+                while not task.done() and await self.store.readings_after(await self.store.judged(), 1):
+                    await asyncio.sleep(0.005)
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def said(self) -> list[Entry]:
+        return await self.store.read(None, 100)
+
+
+@asynccontextmanager
+async def life(
+    folder: Path,
+    *stations: Station,
+    policy: intake.Policy | None = None,
+    senders: Sequence[str] = ("*@hitoyoshi.example",),
+    log: Callable[[SqliteStore], SensorLog] = lambda store: store,
+) -> AsyncIterator[Life]:
+    clock = FakeClock(START)
+    async with SqliteStore(
+        folder / "lalert.db", revive=revive, on_append=lambda _entries: None, clock=clock
+    ) as store:
+        keyring = KeyRing(store, clock)
+        if not await store.tenants():
+            await Administration(store, normalise_code, clock).create_org(ORG, ["432032"], senders)
+        await keyring.refresh()
+        hub = Hub(
+            store=store,
+            live=cast("Follower", None),
+            keyring=keyring,
+            gazetteer=gazetteer(),
+            policy=policy or intake.Policy(),
+            clock=cast("Clock", clock),
+            base_url=lambda: "",
+        )
+
+        async def submit(raw: bytes, station: Station) -> object:
+            return await hub.submit(
+                raw, Caller(keyring.tenant(station.org)), OriginKind.SENSOR, station.id
+            )
+
+        yield Life(store, Engine(log(store), stations or [GAUGE], submit, clock), clock)
+
+
+def kinds(entries: Sequence[Entry]) -> list[MsgType]:
+    return [entry.alert.msg_type for entry in entries]
+
+
+async def test_a_crash_between_submitting_and_saving_says_nothing_twice(tmp_path: Path) -> None:
+    async with life(tmp_path, log=CrashBeforeSaving) as first:
+        with pytest.raises(Crash):
+            await first.river((0, 3.1))
+        assert len(await first.said()) == 1
+    async with life(tmp_path) as second:
+        await second.judge()
+        assert len(await second.said()) == 1
+        await second.river((10, 2.0))
+        assert kinds(await second.said()) == [MsgType.ALERT, MsgType.CANCEL]
+
+
+async def test_a_crash_between_keeping_and_judging_forgets_nothing(tmp_path: Path) -> None:
+    async with life(tmp_path) as first:
+        await first.engine.observe(ORG, [Reading(GAUGE.id, START, level_m=3.1)])
+    async with life(tmp_path) as second:
+        await second.judge()
+        assert kinds(await second.said()) == [MsgType.ALERT]
+
+
+async def test_a_warning_said_before_a_crash_in_other_words_is_still_lifted(tmp_path: Path) -> None:
+    async with life(tmp_path, log=CrashBeforeSaving) as first:
+        with pytest.raises(Crash):
+            await first.river((0, 3.1))
+    async with life(tmp_path, replace(GAUGE, name="人吉大橋")) as second:
+        await second.judge()
+        await second.river((10, 2.0))
+        assert kinds(await second.said()) == [MsgType.ALERT, MsgType.CANCEL]
+
+
+async def test_a_trial_that_ended_in_high_water_does_not_silence_the_gauge(tmp_path: Path) -> None:
+    async with life(tmp_path, replace(GAUGE, status=Status.EXERCISE)) as trial:
+        await trial.river((0, 3.1))
+    async with life(tmp_path) as real:
+        await real.river((10, 3.3), (20, 3.5), (30, 2.0))
+        said = [(entry.alert.status, entry.alert.msg_type) for entry in await real.said()]
+    assert said == [
+        (Status.EXERCISE, MsgType.ALERT),
+        (Status.ACTUAL, MsgType.ALERT),
+        (Status.ACTUAL, MsgType.UPDATE),
+        (Status.ACTUAL, MsgType.CANCEL),
+    ]
+
+
+async def test_what_was_refused_is_said_with_the_next_reading_once_the_cause_is_mended(
+    tmp_path: Path,
+) -> None:
+    async with life(tmp_path, replace(GAUGE, sender="gauge@elsewhere.example")) as wrong:
+        await wrong.river((0, 3.5), (10, 3.5))
+        assert await wrong.said() == []
+    async with life(tmp_path) as mended:
+        await mended.river((20, 3.5), (30, 3.5))
+        assert kinds(await mended.said()) == [MsgType.ALERT]
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        datetime.fromisoformat("0001-01-01T00:00:00+23:59"),
+        datetime.fromisoformat("9999-12-31T23:59:59-12:00"),
+        datetime.fromisoformat("1969-12-31T23:59:59+00:00"),
+        datetime.fromisoformat("2026-06-03T10:00:00"),
+    ],
+)
+async def test_a_time_that_cannot_be_kept_is_rejected_and_stops_no_rule(
+    tmp_path: Path, time: datetime
+) -> None:
+    async with life(tmp_path) as node:
+        taken = await node.engine.observe(ORG, [Reading(GAUGE.id, time, level_m=3.1)])
+        assert taken.rejected == ((0, "bad-time"),)
+        await node.river((0, 3.1))
+        assert kinds(await node.said()) == [MsgType.ALERT]
