@@ -32,12 +32,6 @@ class Hub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The public address, when a proxy stands in front; else made from host and port."""
 
 
-class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[store]: bounds of the embedded store."""
-
-    queue: int = 10_000
-
-
 class Intake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[intake]: what is judged of an alert beyond CAP. Seconds and metres."""
 
@@ -111,7 +105,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file. Adapters: one block `[adapters.NAME]` is one instance; `type` names the adapter, the name itself where it is left out."""
 
     hub: Hub = Hub()
-    store: Store = Store()
     intake: Intake = Intake()
     live: Live = Live()
     outbound: Outbound = Outbound()
@@ -204,6 +197,27 @@ def _contradictions(settings: Settings) -> list[str]:
     mistakes: list[str] = []
     if not 0 <= settings.hub.port <= 65_535:
         mistakes.append(f"hub.port: {settings.hub.port} is no TCP port (0 to 65535)")
+    mistakes += _out_of_bounds(settings)
+    for number, network in enumerate(settings.outbound.allow, 1):
+        try:
+            ip_network(network)
+        except ValueError as error:
+            mistakes.append(f"outbound.allow[{number}]: {error}; write a network such as 10.1.0.0/16")
+    seen: set[str] = set()
+    for number, station in enumerate(settings.stations, 1):
+        where = f"stations[{number}]"
+        if station.id in seen:
+            mistakes.append(f"{where}.id: {station.id!r} stands twice")
+        seen.add(station.id)
+        mistakes += _station_mistakes(station, where)
+    for name, block in settings.adapters.items():
+        if not isinstance(block.get("type", name), str):
+            mistakes.append(f"adapters.{name}.type: must be the name of an adapter")
+    return mistakes
+
+
+def _out_of_bounds(settings: Settings) -> list[str]:
+    mistakes: list[str] = []
     for name, value, low, high in (
         ("intake.future_s", settings.intake.future_s, 0, 86_400),
         ("intake.past_s", settings.intake.past_s, 60, 10**9),
@@ -218,44 +232,35 @@ def _contradictions(settings: Settings) -> list[str]:
     ):
         if value is not None and not low <= value <= high:  # also what is no number: TOML has nan
             mistakes.append(f"{name}: {value} must be {low} to {high}")
-    for number, network in enumerate(settings.outbound.allow, 1):
+    return mistakes
+
+
+def _station_mistakes(station: Station, where: str) -> list[str]:
+    mistakes: list[str] = []
+    for name, text in (("id", station.id), ("sender", station.sender)):
+        # Both become part of a warning's identity (CAP 1.2, 3.2.1: no spaces, commas, < or &); readings name the id.
+        if not _CAP_NAME.fullmatch(text):
+            mistakes.append(
+                f"{where}.{name}: {text[:80]!r} must be 1 to 64 characters without spaces, commas, < or &"
+            )
+    for code in station.codes:
         try:
-            ip_network(network)
-        except ValueError as error:
-            mistakes.append(f"outbound.allow[{number}]: {error}; write a network such as 10.1.0.0/16")
-    seen: set[str] = set()
-    for number, station in enumerate(settings.stations, 1):
-        where = f"stations[{number}]"
-        for name, text in (("id", station.id), ("sender", station.sender)):
-            # Both become part of a warning's identity (CAP 1.2, 3.2.1: no spaces, commas, < or &); readings name the id.
-            if not _CAP_NAME.fullmatch(text):
-                mistakes.append(
-                    f"{where}.{name}: {text[:80]!r} must be 1 to 64 characters without spaces, commas, < or &"
-                )
-        for code in station.codes:
-            try:
-                normalise_code(code)
-            except InvalidCode as error:
-                mistakes.append(f"{where}.codes: {error.detail}")
-        if station.id in seen:
-            mistakes.append(f"{where}.id: {station.id!r} stands twice")
-        seen.add(station.id)
-        if not (-180 <= station.lon <= 180 and -90 <= station.lat <= 90):
-            mistakes.append(
-                f"{where}: lon {station.lon}, lat {station.lat} is no place on Earth; are they swapped?"
-            )
-        if station.status not in ("Actual", "Exercise", "Test"):
-            mistakes.append(f"{where}.status: {station.status!r} must be Actual, Exercise or Test")
-        if not 1 <= station.hold <= 100:
-            mistakes.append(f"{where}.hold: {station.hold} must be 1 to 100 readings")
-        if not 0 <= station.hysteresis_m <= 10:
-            mistakes.append(f"{where}.hysteresis_m: {station.hysteresis_m} must be 0 to 10 metres")
-        levels = [value for value in msgspec.structs.astuple(station.thresholds) if value is not None]
-        if not all(map(math.isfinite, levels)) or levels != sorted(set(levels)):
-            mistakes.append(
-                f"{where}.thresholds: must rise from standby_m to flooding_m, each above the one before"
-            )
-    for name, block in settings.adapters.items():
-        if not isinstance(block.get("type", name), str):
-            mistakes.append(f"adapters.{name}.type: must be the name of an adapter")
+            normalise_code(code)
+        except InvalidCode as error:
+            mistakes.append(f"{where}.codes: {error.detail}")
+    if not (-180 <= station.lon <= 180 and -90 <= station.lat <= 90):
+        mistakes.append(
+            f"{where}: lon {station.lon}, lat {station.lat} is no place on Earth; are they swapped?"
+        )
+    if station.status not in ("Actual", "Exercise", "Test"):
+        mistakes.append(f"{where}.status: {station.status!r} must be Actual, Exercise or Test")
+    if not 1 <= station.hold <= 100:
+        mistakes.append(f"{where}.hold: {station.hold} must be 1 to 100 readings")
+    if not 0 <= station.hysteresis_m <= 10:
+        mistakes.append(f"{where}.hysteresis_m: {station.hysteresis_m} must be 0 to 10 metres")
+    levels = [value for value in msgspec.structs.astuple(station.thresholds) if value is not None]
+    if not all(map(math.isfinite, levels)) or levels != sorted(set(levels)):
+        mistakes.append(
+            f"{where}.thresholds: must rise from standby_m to flooding_m, each above the one before"
+        )
     return mistakes

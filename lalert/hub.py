@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -40,7 +40,7 @@ class Follower(Protocol):
     """What the hub asks of the live part."""
 
     def follow(
-        self, filter: Filter, after: str | None = None
+        self, filter: Filter, after: str | None = None, *, audience: Hashable = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Entry]]: ...
 
 
@@ -158,12 +158,22 @@ class Hub:
             raise NotFound("there is no such alert here")
         return entry
 
-    async def active(self, filter: Filter, audience: str | None) -> Page:
-        """Return what is in force now and wanted by a filter, with the position from which a stream goes on without a gap."""
+    async def active(
+        self, filter: Filter, audience: str | None, after: str | None = None, limit: int | None = None
+    ) -> Page:
+        """Return what is in force now and wanted by a filter, rising, with the position from which a stream goes on without a gap.
+
+        After a position, and up to `limit`, where they are given; `next` then leads on to the rest. Raises `UnknownPosition`, `BadRequest`.
+        """
         newest = self.store.newest
         entries = await self.store.active(self.clock.now())
         # Where it is in force now decides, not who was told of it before: that an alert has left a place is told there by its Update.
-        here = (e for e in entries if may_see(audience, e) and matching.wants(filter, e, (), self.gazetteer))
+        here = [e for e in entries if may_see(audience, e) and matching.wants(filter, e, (), self.gazetteer)]
+        if after is not None:
+            order = self.store.order
+            here = [e for e in here if order(e.position) > order(after)]
+        if limit is not None and len(here) > limit:
+            return Page(tuple(here[:limit]), here[limit - 1].position)
         return Page(tuple(here), newest)
 
     async def page(self, filter: Filter, audience: str | None, after: str | None, limit: int) -> Page:
@@ -258,7 +268,7 @@ class AdapterHub:
     def subscribe(
         self, filter: Filter, after: str | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Entry]]:
-        return self._hub.live.follow(filter, after)
+        return self._hub.live.follow(filter, after, audience=self._org)
 
     async def recent(self, filter: Filter, limit: int = 100) -> list[Entry]:
         return await self._hub.recent(filter, self._org, limit)

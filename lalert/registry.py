@@ -44,6 +44,12 @@ def plan(adapters: Mapping[str, Mapping[str, Any]]) -> Plan:
     for name, block in ({**DEFAULT_ADAPTERS} | {**adapters}).items():
         own = dict(DEFAULT_ADAPTERS.get(name, {})) | dict(block)
         kind_name, enabled, org = own.pop("type", name), own.pop("enabled", True), own.pop("org", None)
+        if not isinstance(enabled, bool):
+            mistakes.append(f"adapters.{name}.enabled: must be true or false, without quotation marks")
+            continue
+        if not (org is None or isinstance(org, str)):
+            mistakes.append(f"adapters.{name}.org: must be the id of an organisation")
+            continue
         if not enabled:
             continue
         point = points.get(kind_name)

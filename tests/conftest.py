@@ -6,6 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes is the machine's matter; what must be fast has a benchmark.
+settings.register_profile("lalert", deadline=None)
+settings.load_profile("lalert")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

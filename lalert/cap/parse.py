@@ -631,6 +631,9 @@ class _Reader:
                 allowed = self.grammar.values.get(slot.name)
                 if allowed and child.text not in allowed and _content(child) in allowed:
                     self._add(rules.no_value(slot.name, child.text or "", allowed), child)
+                if slot.name == "language" and child.text and not _content(child):
+                    # Empty it would mean en-US; of white space alone it is no language (XML Schema, default values).
+                    self._add(fault("CAP-LANGUAGE-FORM", text=shown(child.text)), child)
                 if len(child):
                     self._add(fault("CAP-ELEMENT-NESTED", name=slot.name), child)
 

@@ -712,7 +712,13 @@ class Dispatcher:
             for late in overdue:
                 self._settle_overdue(lane, late)
             if not overdue:
-                flight = Flight(lane, planned, delivery_key(lane.id, planned.alert_id), lane.doubtful)
+                flight = Flight(
+                    lane,
+                    planned,
+                    delivery_key(lane.id, planned.alert_id),
+                    lane.doubtful,
+                    self._clock.monotonic(),
+                )
                 attempt = outlet.launch(flight)
                 flight.task = self._group.create_task(self._fly(outlet, flight, attempt))
             outlet.place(lane, self._clock.monotonic())
@@ -797,7 +803,8 @@ class Dispatcher:
         if state is DeliveryState.RETRY:
             outlet.failures += 1
             asked = patience(verdict.retry_after, self._settings.longest_retry_after_s)
-            wait = lane.failed(planned, self._clock.monotonic(), self._random, asked)
+            now = self._clock.monotonic()
+            wait = lane.failed(planned, now, self._random, asked=asked, took=now - flight.since)
             due = self._clock.now() + timedelta(seconds=wait)
             if lane.superseded(planned):
                 lane.remove(planned)

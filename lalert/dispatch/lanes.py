@@ -28,6 +28,12 @@ class Mark(NamedTuple):
     position: str
 
 
+QUICK_S: Final = 1.0
+"""A failure that took less than this is an answer; longer, and the target hangs."""
+
+SELDOM: Final = 4
+"""Every how many rounds a target that hangs is asked for a second opinion all the same."""
+
 REPLACES: Final = frozenset({MsgType.UPDATE, MsgType.CANCEL})
 """CAP 3.2.1 <msgType>: these supersede or withdraw what they refer to. An Error only says that somebody rejected it."""
 
@@ -291,8 +297,19 @@ class Lane:
                     tries.due = 0.0
         self.down, self.suspect, self.rounds, self.gate = False, None, 0, 0.0
 
-    def failed(self, planned: Planned, now: float, random: Callable[[], float], asked: float = 0.0) -> float:
-        """Note that a delivery failed and is to be tried again; returns the seconds until then. `asked` is the peace that the peer wants."""
+    def failed(
+        self,
+        planned: Planned,
+        now: float,
+        random: Callable[[], float],
+        *,
+        asked: float = 0.0,
+        took: float = 0.0,
+    ) -> float:
+        """Note that a delivery failed and is to be tried again; returns the seconds until then.
+
+        `asked` is the peace that the peer wants, `took` how long the attempt lasted.
+        """
         self.flying.remove(planned)
         tries = self.tries.setdefault(planned.position, Tries())
         tries.attempts += 1
@@ -300,13 +317,22 @@ class Lane:
         tries.due = now + wait
         if asked:
             self.not_before = max(self.not_before, now + asked)
-        elif self.suspect is None and any(w is not planned for w in self._heads()):
+        elif (
+            self.suspect is None and self._worth_asking(took) and any(w is not planned for w in self._heads())
+        ):
             self.suspect = planned.position
             return wait
         self.down, self.suspect = True, None
         self.rounds += 1
         self.gate = now + pause(self.rounds, random, asked)
         return self.gate - now
+
+    def _worth_asking(self, took: float) -> bool:
+        """Say whether to ask for a second opinion.
+
+        A target that is down and hangs is seldom asked: whatever hangs when it returns arrives first, and that should be the most urgent.
+        """
+        return not self.down or took < QUICK_S or self.rounds % SELDOM == SELDOM - 1
 
     def blocker(self, recorded: Collection[str] = ()) -> Planned | None:
         """Return the first that is neither settled nor in a row: the cursor must stay before it.

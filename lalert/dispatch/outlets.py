@@ -20,12 +20,13 @@ K = TypeVar("K", Urgency, float)
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """A delivery under way. `called_off` when it makes way for a real alert; `confirmed` when the far end was quicker than its own answer."""
+    """A delivery under way, `since` a time in monotonic seconds. `called_off` when it makes way for a real alert; `confirmed` when the far end was quicker than its own answer."""
 
     lane: Lane
     planned: Planned
     key: str
     doubtful: bool
+    since: float = 0.0
     task: asyncio.Task[None] | None = None
     called_off: bool = False
     confirmed: datetime | None = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from lalert.sensors.quality import doubt
 from lalert.sensors.station import STAGES, Stage, Station
@@ -101,12 +102,18 @@ def _agrees(doubted: tuple[datetime, float], level_m: float) -> bool:
     return abs(doubted[1] - level_m) <= 0.5
 
 
+RENEW: Final = timedelta(hours=12)
+"""After how long a warning that still holds is said again: half of what it is valid for, so that it never runs out while the river stands high."""
+
+
 def _decision(state: State, stage: Stage, arrived: StoredReading) -> Decision | None:
     warns = stage in STAGES
     if state.issued is None:
         act = Act.WARN if warns and stage > state.stage else None
     elif stage != state.stage:
         act = Act.CHANGE if warns else Act.LIFT
+    elif warns and arrived.received - datetime.fromisoformat(state.issued.sent) >= RENEW:
+        act = Act.CHANGE
     else:
         act = None
     return Decision(act, stage, state.stage, arrived, state.issued) if act else None

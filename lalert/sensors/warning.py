@@ -27,6 +27,11 @@ VALID: Final = timedelta(hours=24)
 
 GEOCODE: Final = "JISX0402"
 
+MOVES: Final = {
+    "ja": {1: "に到達", 0: "以上が継続", -1: "まで低下"},
+    "en": {1: "reached", 0: "still at or above", -1: "fallen to"},
+}
+
 LIFTED: Final = {
     "ja": "水位は下がりましたが、流れの速い川や冠水した場所には近づかないでください。避難情報は市町村の発表を確かめてください。",
     "en": "The water has fallen, but keep away from fast rivers and flooded places. Check what your municipality says about evacuation.",
@@ -66,9 +71,7 @@ def _references(decision: Decision) -> tuple[Reference, ...]:
 def _note(station: Station, decision: Decision) -> str | None:
     if decision.act is not Act.LIFT:
         return None
-    return (
-        f"{_place(station, 'ja')}の水位が{STAGES[Stage.CAUTION].name}を下回ったため、水位の警報を解除します。"
-    )
+    return f"{_place(station, 'ja')}の水位が{STAGES[Stage.CAUTION].name}を下回ったため、水位についての注意喚起を解除します。"
 
 
 def _info(station: Station, decision: Decision, language: str) -> Info:
@@ -107,12 +110,16 @@ def _headline(station: Station, decision: Decision, language: str) -> str:
     place, text = _place(station, language), STAGES.get(decision.stage)
     if language == "ja":
         if text is None:
-            return f"{place} 水位の警報を解除"
-        verb = "到達" if decision.stage > decision.before else "まで低下"
-        return f"{place} {text.name}{'に' if verb == '到達' else ''}{verb}"
+            return f"{place} {STAGES[Stage.CAUTION].name}を下回り、注意喚起を解除"
+        return f"{place} {text.name}{MOVES['ja'][_move(decision)]}"
     if text is None:
         return f"{place}: river level warning lifted"
-    return f"{place}: {'reached' if decision.stage > decision.before else 'fallen to'} {text.name_en}"
+    return f"{place}: {MOVES['en'][_move(decision)]} {text.name_en}"
+
+
+def _move(decision: Decision) -> int:
+    """Return 1 for a rise, -1 for a fall, 0 for a warning that is said again because it still holds."""
+    return (decision.stage > decision.before) - (decision.stage < decision.before)
 
 
 def _description(station: Station, decision: Decision, language: str) -> str:

@@ -553,6 +553,17 @@ class StoreContract:
                 await append_all(store, cancel)
                 assert await in_force(store) == []
 
+    async def test_what_a_late_revision_shows_to_be_old_is_no_longer_in_force(self) -> None:
+        first = make_alert(sent=TEN)
+        second = make_alert(sent=TEN + timedelta(minutes=1), msg_type="Update", references=[first])
+        third = make_alert(sent=TEN + timedelta(minutes=2), msg_type="Update", references=[second])
+        newest = make_alert(sent=TEN + timedelta(minutes=9), msg_type="Update", references=[first])
+        async with self.open_store() as store:
+            await append_all(store, first, newest, third)
+            assert await in_force(store) == [newest, third]
+            await append_all(store, second)
+            assert await in_force(store) == [newest]
+
     async def test_no_order_of_arrival_changes_what_is_in_force(self) -> None:
         async with self.open_store() as store:
             for order in permutations(range(4)):
@@ -664,6 +675,17 @@ class StoreContract:
             assert alerts(await store.lineage(late)) == [update]
             assert alerts(await store.lineage(last)) == [update, first]
 
+    async def test_the_lineage_reaches_further_back_once_the_link_between_has_come(self) -> None:
+        first = make_alert(sent=TEN)
+        second = make_alert(sent=TEN + timedelta(minutes=1), msg_type="Update", references=[first])
+        third = make_alert(sent=TEN + timedelta(minutes=2), msg_type="Update", references=[second])
+        async with self.open_store() as store:
+            _, early = await append_all(store, first, third)
+            assert await store.lineage(early) == []
+            [late] = await append_all(store, second)
+            assert alerts(await store.lineage(early)) == [first]
+            assert alerts(await store.lineage(late)) == [first, third]
+
     async def test_the_lineage_of_an_unknown_reference_is_empty(self) -> None:
         update = make_alert(sent=TEN, msg_type="Update", references=[make_alert(sent=TEN)])
         async with self.open_store() as store:
@@ -685,6 +707,12 @@ class StoreContract:
             assert alerts(lineage)[:10] == chain[:10]
             assert alerts(lineage)[-10:] == chain[-11:-1]
             assert await in_force(store, TEN + timedelta(minutes=230)) == [chain[-1]]
+            [entry] = await append_all(
+                store, make_alert(sent=LATER, msg_type="Update", references=[chain[115]])
+            )
+            assert chain[115] in alerts(await store.lineage(entry))
+        async with self.open_store() as store:
+            assert chain[115] in alerts(await store.lineage(entry))
 
     # Organisations and keys
 

@@ -86,8 +86,9 @@ class Api:
         return identify(request, self._hub.keyring, self._hub.clock)
 
     def _permitted(self, request: web.Request, *roles: Role) -> Caller:
-        """Return the caller if its key has one of `roles`. Asked before a body is read and again after it: a body may take
-        half a minute to arrive, and a key revoked meanwhile is good for nothing more.
+        """Return the caller if its key has one of `roles`.
+
+        Asked before a body is read and again after it: a body may take half a minute to arrive, and a key revoked meanwhile is good for nothing.
         """
         return require(self._caller(request), *roles)
 
@@ -126,11 +127,8 @@ class Api:
         limit = _whole(own, "limit", 100, 1, MAX_PAGE)
         lang, with_cap = own.get("lang"), _format(own) == "cap"
         if _flag(own, "active"):
-            if "after" in own:
-                raise BadRequest(
-                    "after: has no meaning with active=true, which is always the whole truth of now"
-                )
-            page = await self._hub.active(wanted, caller.audience)
+            whole = limit if "limit" in own else None
+            page = await self._hub.active(wanted, caller.audience, own.get("after"), whole)
         else:
             page = await self._hub.page(wanted, caller.audience, own.get("after"), limit)
         if media == GEOJSON:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
+from lalert.cli.serving import configure_logging
 from lalert.testing import make_cap
 
 LALERT = [sys.executable, "-m", "lalert"]
@@ -131,6 +134,36 @@ def test_a_second_node_on_the_same_data_is_refused_with_the_reason(tmp_path: Pat
         assert second.returncode == 1
         assert str(process.pid) in second.stderr
         assert "Traceback" not in second.stderr
+
+
+def test_an_address_that_is_taken_is_named_without_a_traceback(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = lalert("serve", "--port", port, "--data", str(tmp_path / "data"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert port in done.stderr
+    assert "in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_traceback_at_a_terminal_shows_no_local_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # At a terminal structlog would print every variable of every frame: keys, tokens, alerts.
+    before = structlog.get_config()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    try:
+        configure_logging()
+        planted = "lk_planted"
+        try:
+            raise ValueError("wrong")
+        except ValueError:
+            structlog.get_logger().exception("request failed")
+        said = capsys.readouterr().err
+    finally:
+        structlog.configure(**before)
+    assert "ValueError" in said
+    assert planted not in said
 
 
 def test_an_empty_hub_hands_out_one_link_by_a_private_file(tmp_path: Path) -> None:

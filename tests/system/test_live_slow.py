@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,6 +17,18 @@ from tests.system.live_kit import FAST, Reader, Served, WsReader, receive_buffer
 
 SMALL = replace(FAST, kernel_bytes=8_192, buffer_bytes=40_000, flush_s=0.3)
 ENDPOINTS = ["sse", "ws"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_fails_unnoticed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What a handler or a callback raises is only logged by aiohttp and asyncio: a test that passes could hide it."""
+    yield
+    records = caplog.get_records("call")
+    assert [
+        r.getMessage()
+        for r in records
+        if r.name.startswith(("aiohttp", "asyncio")) and r.levelno >= logging.ERROR
+    ] == []
 
 
 async def opened(hub: Served, endpoint: str, query: str = "", size: int = 4_096) -> Reader:
@@ -143,6 +157,18 @@ async def test_who_stalls_while_catching_up_is_reset(endpoint: str, query: str) 
         await until(lambda: hub.live.stats()["cut_stalled"] == 1)
         await until(lambda: not hub.live._lines.all)
         assert hub.live.stats()["catching_up"] == 0
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+async def test_who_resets_the_connection_while_it_is_waited_for_is_let_go(endpoint: str) -> None:
+    async with served(replace(SMALL, stall_s=60.0), handler_cancellation=False) as hub:
+        for _ in range(400):
+            hub.publish(padding=1_000)
+        reader = await opened(hub, endpoint, "after=e-0")
+        stop_reading(reader)
+        await until(lambda: hub.live.stats()["lagging"] == 1)
+        reader.close()
+        await until(lambda: not hub.live._lines.all)
 
 
 async def test_a_stop_in_the_middle_of_a_snapshot_does_not_write_into_it() -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lalert.live import Ack
+from lalert.live import Ack, Live
+from lalert.matching import FilterIndex, wants
 from lalert.model import Entry, Filter, MsgType, Scope, Status
 from tests.system.live_kit import (
     CITY,
     ELSEWHERE,
     FAST,
+    MemoryBus,
     MemoryLog,
     Reader,
     Refusal,
@@ -39,6 +42,18 @@ UNRESUMABLE = {
     "bytes that are no text": ("%FF%FE", "malformed"),
     "line breaks": ("e-1%0A%0Aevent:%20alert", "malformed"),
 }
+
+
+@pytest.fixture(autouse=True)
+def nothing_fails_unnoticed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What a handler or a callback raises is only logged by aiohttp and asyncio: a test that passes could hide it."""
+    yield
+    records = caplog.get_records("call")
+    assert [
+        r.getMessage()
+        for r in records
+        if r.name.startswith(("aiohttp", "asyncio")) and r.levelno >= logging.ERROR
+    ] == []
 
 
 @pytest.fixture
@@ -533,7 +548,8 @@ async def test_a_ping_is_answered_while_the_receiver_still_catches_up(hub: Serve
     assert (await reader.next()).kind == "snapshot"
 
 
-async def test_who_closes_while_it_catches_up_is_let_go(hub: Served) -> None:
+@pytest.mark.parametrize("how", ["a close frame", "a reset"])
+async def test_who_leaves_while_it_catches_up_is_let_go(how: str) -> None:
     asked = asyncio.Event()
 
     async def never(now: datetime) -> list[Entry]:
@@ -541,13 +557,38 @@ async def test_who_closes_while_it_catches_up_is_let_go(hub: Served) -> None:
         await asyncio.Event().wait()
         return []
 
-    hub.log.active = never  # type: ignore[method-assign]
-    reader = await hub.ws("snapshot")
-    await asked.wait()
-    reader.send((1000).to_bytes(2, "big"), 0x88)
-    with pytest.raises(EOFError):
-        await reader.next()
-    await until(lambda: hub.live.stats()["websockets"] == hub.live.stats()["catching_up"] == 0)
+    async with served(handler_cancellation=False) as hub:
+        hub.log.active = never  # type: ignore[method-assign]
+        reader = await hub.ws("snapshot")
+        await asked.wait()
+        if how == "a reset":
+            reader.close()
+        else:
+            reader.send((1000).to_bytes(2, "big"), 0x88)
+            with pytest.raises(EOFError):
+                await reader.next()
+        await until(lambda: hub.live.stats()["websockets"] == hub.live.stats()["catching_up"] == 0)
+
+
+async def test_a_stop_that_is_cancelled_leaves_no_task_behind() -> None:
+    log, bus = MemoryLog(), MemoryBus()
+    live = Live(log, bus, index=FilterIndex, wants=wants, body=body)
+    entered = asyncio.Event()
+
+    async def run() -> None:
+        async with live:
+            log.broken = True
+            bus.publish([log.append(refers_to=log.append())])
+            entered.set()
+
+    running = asyncio.create_task(run())
+    await entered.wait()
+    await asyncio.sleep(0.05)
+    assert not running.done(), "it waits for the fan-out, which waits for the log"
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_heartbeats_go_on_when_it_cannot_be_told_whether_keys_hold() -> None:

@@ -130,9 +130,7 @@ async def life(
         )
 
         async def submit(raw: bytes, station: Station) -> object:
-            return await hub.submit(
-                raw, Caller(keyring.tenant(station.org)), OriginKind.SENSOR, station.id
-            )
+            return await hub.submit(raw, Caller(keyring.tenant(station.org)), OriginKind.SENSOR, station.id)
 
         yield Life(store, Engine(log(store), stations or [GAUGE], submit, clock), clock)
 

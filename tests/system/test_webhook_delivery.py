@@ -135,10 +135,13 @@ class Hub:
         return states
 
     async def settled(self) -> None:
-        """Wait until nothing is under way and every result is durable."""
-        await until(
-            lambda: not self.dispatcher.stats()["in_flight"] and not self.dispatcher.stats()["unrecorded"]
-        )
+        """Wait until nothing is under way, nothing is about to be, and every result is durable."""
+        quiet = 0
+        async with asyncio.timeout(20):
+            while quiet < 5:
+                stats = self.dispatcher.stats()
+                quiet = 0 if stats["in_flight"] or stats["unrecorded"] else quiet + 1
+                await asyncio.sleep(0.001)
 
 
 class Crash:

@@ -133,6 +133,10 @@ def test_an_empty_optional_element_is_as_if_it_were_absent() -> None:
     assert info.language == "en-US"
 
 
+def test_a_language_of_white_space_alone_is_refused_by_name() -> None:
+    assert rules_of(changed(("<language>ja</language>", "<language> </language>"))) == ["CAP-LANGUAGE-FORM"]
+
+
 def test_midnight_may_be_written_as_24_o_clock() -> None:
     assert cap.parse(golden("midnight-24.xml")).infos[0].expires == datetime(2026, 7, 5, tzinfo=JST)
 

@@ -42,7 +42,7 @@ def test_every_mistake_is_reported_at_once_with_its_place() -> None:
 
 
 def test_an_unknown_section_is_named() -> None:
-    assert mistakes_of("[storage]\nx = 1\n")[0].startswith("storage: unknown key, did you mean store?")
+    assert mistakes_of("[outbond]\nx = 1\n")[0].startswith("outbond: unknown key, did you mean outbound?")
 
 
 def test_what_is_no_toml_says_where() -> None:

@@ -166,11 +166,11 @@ def test_a_result_that_is_not_durable_holds_the_lane() -> None:
     assert target.choose(0.0) is not None
 
 
-def fail(target: Lane, now: float, asked: float = 0.0) -> str:
+def fail(target: Lane, now: float, asked: float = 0.0, took: float = 0.0) -> str:
     item = target.choose(now)
     assert item is not None
     target.take_off(item)
-    target.failed(item, now, half, asked)
+    target.failed(item, now, half, asked=asked, took=took)
     return item.alert_id
 
 
@@ -196,6 +196,15 @@ def test_after_a_failure_another_delivery_is_tried_before_the_target_is_called_d
     assert target.choose(0.5) is None
     assert fail(target, 1.0) == "a1", "the most urgent first, each round"
     assert fail(target, 1.0) == "a2", "and as a second opinion whoever was tried least"
+
+
+def test_a_target_that_hangs_is_seldom_asked_for_anything_but_the_most_urgent() -> None:
+    target = lane(planned(1, severity=Severity.EXTREME), planned(2))
+    now, sent = 0.0, []
+    for _ in range(14):
+        sent.append(fail(target, now, took=15.0))
+        now = max(now, target.wakes_at() or 0.0)
+    assert sent == ["a1", "a2", *["a1"] * 3, "a2", *["a1"] * 4, "a2", *["a1"] * 3]
 
 
 def test_an_alert_that_its_target_cannot_digest_holds_up_no_other() -> None:
@@ -320,7 +329,11 @@ def test_whatever_happens_order_holds_nothing_is_lost_and_every_lane_comes_to_re
                 target.answered(item)
                 delivered.append(item)
             else:
-                target.failed(item, now, half, data.draw(st.sampled_from([0.0, 0.0, 20.0])))
+                asked, took = (
+                    data.draw(st.sampled_from([0.0, 0.0, 20.0])),
+                    data.draw(st.sampled_from([0.0, 15.0])),
+                )
+                target.failed(item, now, half, asked=asked, took=took)
                 if target.superseded(item):
                     target.remove(item)
                     dropped.append(item)

@@ -142,7 +142,6 @@ def test_every_incident_begins_with_one_alert_and_each_message_answers_the_one_b
         assert decision.answers == before
         assert (decision.act is Act.WARN) == (before is None)
         assert (decision.act is Act.LIFT) == (decision.stage < Stage.CAUTION)
-        assert decision.stage != decision.before
         alert = warning(station, decision)
         before = None if decision.act is Act.LIFT else Issued(alert.sender, alert.identifier, alert.sent_text)
 
@@ -188,7 +187,17 @@ def test_a_lifting_is_a_cancel_with_its_reason_and_its_reference() -> None:
     assert [reference.id for reference in last.references] == [first.id]
     assert last.note is not None
     assert "解除" in last.note
-    assert last.infos[0].headline == "球磨川 人吉 水位の警報を解除"
+    assert last.infos[0].headline == "球磨川 人吉 氾濫注意水位を下回り、注意喚起を解除"
+
+
+def test_a_warning_that_still_holds_is_said_again_before_it_expires() -> None:
+    decisions = play([3.5] * 4, every=6 * 60)
+    assert acts(decisions) == [(Act.WARN, Stage.DANGER), (Act.CHANGE, Stage.DANGER)]
+    first, again = (warning(GAUGE, decision) for decision in decisions)
+    assert first.expires is not None
+    assert again.sent < first.expires
+    assert [reference.id for reference in again.references] == [first.id]
+    assert again.infos[0].headline == "球磨川 人吉 氾濫危険水位以上が継続"
 
 
 def test_a_station_on_trial_issues_exercises() -> None:

@@ -15,8 +15,8 @@ from lalert.errors import Conflict, LalertError, StoreError, Unavailable
 from lalert.model import Alert, Entry, Facts
 from lalert.store import Appended
 from lalert.store.sqlite import Bounds, SqliteStore
-from lalert.testing import make_alert, revive
-from lalert.testing.store import append, ignore
+from lalert.testing import declared_facts, make_alert, revive
+from lalert.testing.store import ORIGIN, append, ignore
 from tests.unit.faulty_disk import FaultyDisk, Hang, failing
 
 
@@ -97,6 +97,63 @@ async def test_a_conflict_in_a_batch_that_is_lost_is_no_conflict(
         await append(store, alert)
 
 
+async def test_a_conflict_with_one_that_did_not_fit_is_no_conflict(
+    store: SqliteStore, disk: FaultyDisk
+) -> None:
+    alert = make_alert()
+    other = make_alert(identifier=alert.identifier, sent=alert.sent, headline="別の内容")
+    hang = Hang()
+    writes: list[str] = []
+
+    def refuse_twice(kind: str) -> None:
+        # The commit of both together, and then the first by itself; the second fits.
+        writes.append(kind)
+        if len(writes) <= 2:
+            raise apsw.FullError("the disk of this test")
+
+    disk.on_sync = hang
+    first = asyncio.ensure_future(append(store, make_alert()))
+    await asyncio.to_thread(hang.began.wait, 10)
+    both = [asyncio.ensure_future(append(store, each)) for each in (alert, other)]
+    await asyncio.sleep(0)
+    disk.heal()
+    disk.on_write = refuse_twice
+    hang.end()
+    answers = await asyncio.gather(first, *both, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Appended, Unavailable, Appended]
+    kept = await store.find(other.id)
+    assert kept is not None
+    assert kept.alert.raw == other.raw
+
+
+async def test_a_jurisdiction_that_was_rolled_back_is_kept_with_the_next_alert(
+    store: SqliteStore, path: Path, disk: FaultyDisk
+) -> None:
+    home = frozenset({"432032", "43"})
+
+    async def submit() -> Appended:
+        alert = make_alert(areas=())
+        return await store.append(alert, ORIGIN, alert.sent, declared_facts(alert, home), home)
+
+    hang = Hang()
+    disk.on_sync = hang
+    first = asyncio.ensure_future(append(store, make_alert()))
+    await asyncio.to_thread(hang.began.wait, 10)
+    both = [asyncio.ensure_future(submit()) for _ in range(2)]
+    await asyncio.sleep(0)
+    disk.on_sync = failing(apsw.IOError, "wal")
+    hang.end()
+    answers = await asyncio.gather(first, *both, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Appended, Unavailable, Unavailable]
+    disk.heal()
+    position = (await submit()).entry.position
+    await store.__aexit__()
+    async with SqliteStore(path, revive=revive, on_append=ignore, clock=SystemClock()) as reopened:
+        entry = await reopened.entry(position)
+        assert entry is not None
+        assert entry.facts.codes == home
+
+
 async def test_what_was_durable_before_the_rest_of_a_batch_failed_is_told_and_answered(
     store: SqliteStore, disk: FaultyDisk, heard: list[Entry]
 ) -> None:
@@ -157,6 +214,7 @@ async def test_a_line_is_bounded_in_bytes_too(store: SqliteStore, disk: FaultyDi
     finally:
         hang.end()
     await asyncio.gather(*waiting, return_exceptions=True)
+    assert (await append(store, big[3])).fresh
 
 
 async def test_nobody_waits_for_ever_for_a_disk_that_hangs_and_its_check_says_so(
@@ -185,6 +243,28 @@ async def test_nobody_waits_for_ever_for_a_disk_that_hangs_and_its_check_says_so
     again = await append(store, stuck)
     assert not again.fresh
     assert again.entry == heard[1]
+
+
+async def test_a_disk_that_hangs_does_not_keep_the_node_from_stopping(path: Path, disk: FaultyDisk) -> None:
+    bounds = Bounds(stall_seconds=0.2)
+    store = SqliteStore(
+        path, revive=revive, on_append=ignore, clock=SystemClock(), bounds=bounds, vfs=disk.name
+    )
+    await store.__aenter__()
+    parts = store._parts
+    hang = Hang()
+    disk.on_sync = hang
+    stuck = asyncio.ensure_future(append(store, make_alert()))
+    await asyncio.to_thread(hang.began.wait, 10)
+    try:
+        async with asyncio.timeout(5):
+            await store.__aexit__()
+        with pytest.raises(StoreError, match="not open"):
+            await store.check()
+    finally:
+        hang.end()
+    await asyncio.gather(stuck, return_exceptions=True)
+    await asyncio.to_thread(parts._close_files)
 
 
 async def test_a_write_too_large_for_the_disk_does_not_harm_its_neighbours(

@@ -297,6 +297,48 @@ async def test_filling_that_is_overtaken_by_appends_leaves_no_gap(path: Path) ->
         assert [entry.position for entry in await store.read(positions[-5], 100)] == [*positions[-4:], *more]
 
 
+async def test_filling_that_is_overtaken_by_large_documents_leaves_no_gap(path: Path) -> None:
+    memory = Memory(newest_bytes=10_000)
+    async with SqliteStore(path, revive=revive, on_append=ignore, clock=SystemClock()) as store:
+        positions = await some_positions(store, 5)
+    async with SqliteStore(
+        path, revive=slow_revive, on_append=ignore, clock=SystemClock(), memory=memory
+    ) as store:
+        reading = asyncio.ensure_future(store.read(positions[-2], 100))
+        await asyncio.sleep(0)
+        large = await append_all(store, *(make_alert(description="大" * 2000) for _ in range(2)))
+        await reading
+        got = [entry.position for entry in await store.read(positions[-2], 100)]
+        assert got == [positions[-1], large[0].position, large[1].position]
+
+
+async def test_nothing_is_read_before_listeners_have_heard_of_it(path: Path) -> None:
+    heard: list[Entry] = []
+    async with SqliteStore(path, revive=revive, on_append=heard.extend, clock=SystemClock()) as store:
+        [first] = await append_all(store, make_alert(sent=TEN))
+        writer, held_back = store._parts.writer, []
+        tell = writer._tell
+        writer._tell = lambda *call: held_back.append(call)  # type: ignore[method-assign]
+        alert = make_alert(sent=TEN)
+        appending = asyncio.ensure_future(append(store, alert))
+        looking = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        async with asyncio.timeout(10):
+            while not held_back or looking.execute("SELECT count(*) FROM entry").get < 2:
+                await asyncio.sleep(0.005)
+        looking.close()
+        # The commit is there for everybody to see, and the event loop does not know of it yet.
+        active = asyncio.ensure_future(store.active(TEN))
+        _, pending = await asyncio.wait([active], timeout=0.2)
+        assert pending
+        assert await store.read(None, 10) == await store.latest(10) == [first] == heard
+        assert await store.find(alert.id) is None
+        writer._tell = tell  # type: ignore[method-assign]
+        for call in held_back:
+            tell(*call)
+        entry = (await appending).entry
+        assert await active == heard == [first, entry]
+
+
 async def test_what_is_long_in_force_is_parsed_once(path: Path, revived: Revived) -> None:
     async with SqliteStore(path, revive=revive, on_append=ignore, clock=SystemClock()) as store:
         await append_all(store, *(make_alert(sent=TEN) for _ in range(10)))

@@ -21,6 +21,7 @@ from lalert.tenancy import (
 from lalert.testing import FakeClock
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
+PAST_THE_CALENDAR = datetime.fromisoformat("9999-12-31T23:59:59-12:00")
 
 
 class MemoryDirectory:
@@ -116,6 +117,8 @@ async def test_a_key_must_hold(office: Administration) -> None:
         await office.create_key("hitoyoshi", Role.SENDER, expires=NOW)
     with pytest.raises(BadRequest, match="offset"):
         await office.create_key("hitoyoshi", Role.SENDER, expires=datetime(2027, 1, 1))  # noqa: DTZ001
+    with pytest.raises(BadRequest, match="calendar"):
+        await office.create_key("hitoyoshi", Role.SENDER, expires=PAST_THE_CALENDAR)
     with pytest.raises(BadRequest, match="sender key"):
         await office.create_key("hitoyoshi", Role.RECEIVER, exercise_only=True)
 
@@ -142,7 +145,7 @@ async def test_every_bad_key_gets_the_same_sentence(
     ring = KeyRing(directory, clock)
     await ring.refresh()
     sentences = set()
-    for secret in (new.secret, "lk_unknown", "x" * 10_000, new.key.id):
+    for secret in (new.secret, "lk_unknown", "x" * 10_000, "\udcff", new.key.id):
         with pytest.raises(Unauthenticated) as caught:
             ring.identify(secret, NOW)
         sentences.add(caught.value.detail)

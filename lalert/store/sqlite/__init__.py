@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,6 +50,8 @@ READERS: Final = 3
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 _codes = lru_cache(maxsize=256)(decode_codes)
 
 
@@ -92,7 +95,7 @@ class SqliteStore(DirectoryTables, OutboxTables, SensorTables, StateTable):
     async def __aenter__(self) -> Self:
         if self._open is not None:
             raise StoreError(f"{self._path} is open already")
-        opening = asyncio.ensure_future(asyncio.to_thread(_Files, self._path, self._vfs))
+        opening = asyncio.ensure_future(asyncio.to_thread(_Files, self._path, self._clock, self._vfs))
         try:
             files = await _to_its_end(opening)
         except asyncio.CancelledError:
@@ -212,7 +215,7 @@ class SqliteStore(DirectoryTables, OutboxTables, SensorTables, StateTable):
 class _Files:
     """The lock and the connections, opened and closed in a thread, because both touch the disk."""
 
-    def __init__(self, path: Path, vfs: str | None) -> None:
+    def __init__(self, path: Path, clock: Clock, vfs: str | None) -> None:
         require_sound_sqlite(apsw.sqlite_lib_version())
         with ExitStack() as undo:
             prepare(path)
@@ -225,6 +228,7 @@ class _Files:
                 migrate(self.db)
                 self.epoch = epoch_of(self.db)
                 self.newest = log.newest(self.db)
+                self.appender = log.Appender(self.db, clock)
                 self.moving = open_for_checkpoints(path, vfs)
                 undo.callback(close, self.moving)
                 self.reading: list[apsw.Connection] = []
@@ -252,7 +256,7 @@ class _Open:
         self.newest = files.newest
         self.ring = Ring(memory.newest, memory.newest_bytes, files.newest)
         self.clock = clock
-        self.appender = log.Appender(files.db, clock)
+        self.appender = files.appender
         self.readers = Readers(files.reading)
         self._files = files
         self._revive = revive
@@ -274,12 +278,16 @@ class _Open:
         self.writer.start()
 
     async def close(self) -> None:
-        await self.writer.close()
+        ended = await self.writer.close()
         self.readers.refuse()
         if self._filling is not None:
             self._filling.cancel()
             await asyncio.gather(self._filling, return_exceptions=True)
-        await asyncio.to_thread(self._close_files)
+        if ended:
+            await asyncio.to_thread(self._close_files)
+        else:
+            # To wait for it would keep the whole node from stopping; the lock is given back when the process ends.
+            logger.error("the disk hangs: the store is left as it is, and what was promised is in its log")
 
     async def entries(self, offsets: Sequence[int]) -> list[Entry]:
         """Return the entries at these offsets, in their order, without those that do not exist."""

@@ -31,6 +31,7 @@ from lalert.store.sqlite.statements import Row, Value
 NEVER: Final = 2**63 - 1
 """`until` of an entry that has no end."""
 
+_ABOUT_OTHERS: Final = frozenset({MsgType.ACK, MsgType.ERROR})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Wide enough for the positions of every store, so that one of another kind is "unknown", which sends the reader to a snapshot, and not "malformed".
 _POSITION: Final = re.compile(r"([0-9a-z]{1,32})-(0|[1-9][0-9]{0,19})(-[0-9]{1,20})?", re.ASCII)
@@ -73,7 +74,7 @@ def scope_of(alert: Alert, origin: Origin) -> str:
 
 def is_state(alert: Alert) -> bool:
     """Say whether the alert can be the newest state of an incident; an Ack or Error is only about one."""
-    return alert.msg_type not in (MsgType.ACK, MsgType.ERROR)
+    return alert.msg_type not in _ABOUT_OTHERS
 
 
 def until_of(alert: Alert) -> int:

@@ -289,7 +289,7 @@ class _Linking:
             )
         for reference in self.missing:
             db.execute("INSERT INTO awaited VALUES (?, ?, ?)", (reference, new.scope, offset))
-        self._crown({*before, *(self._top(chain) for chain in self._chains)})
+        self._crown({offset, *before})
         lineage = _lineage(db, new.scope, self._chains, self._direct, offset)
         return Placed(new, offset, True, incident, now, lineage, joined=bool(waiting))
 

@@ -115,6 +115,7 @@ class Writer:
         self._open: dict[Write, None] = {}
         self._open_bytes = 0
         self._stalled = False
+        self._settled = 0
         self._look: asyncio.TimerHandle | None = None
         self._broken = ""
         self._trouble = ""
@@ -124,14 +125,20 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    async def close(self) -> None:
-        """Commit what was taken and tell the thread to end; then `join` it. The connection stays open for its owner to close."""
+    async def close(self) -> bool:
+        """Commit what was taken and tell the thread to end; then `join` it. The connection stays open for its owner to close.
+
+        Returns False when the disk hangs and the thread with it: nothing can be joined or closed then, and whoever waits has been told.
+        """
         self._closing = True
         self._arrivals.put(None)
-        if self._thread.is_alive():
-            await asyncio.shield(self._ended)
+        settled = -1
+        while self._thread.is_alive() and not self._ended.done() and settled != self._settled:
+            settled = self._settled
+            await asyncio.wait([self._ended], timeout=self._bounds.stall_seconds)
         if self._look is not None:
             self._look.cancel()
+        return self._ended.done() or not self._thread.is_alive()
 
     def join(self) -> None:
         """Wait until the thread has ended: blocks, if only for a moment."""
@@ -171,9 +178,8 @@ class Writer:
                 self._commit(batch)
                 self._tell(self._settle, batch)
                 self._checkpoints.finish(self._db)
-        except (
-            BaseException
-        ) as error:  # the thread's whole body: whoever waits must be told that nobody writes any more
+        except BaseException as error:
+            # The thread's whole body: whoever waits must be told that nobody writes any more.
             failure = error
             log.exception("the store's writer has died")
         self._tell(self._end, failure)
@@ -187,16 +193,16 @@ class Writer:
         batch: list[Write] = []
         for line in (self._urgent, self._other):
             rows = size = 0
-            while line:
-                rows += line[0].rows
-                size += line[0].size
-                # A write that is larger than a batch goes alone.
-                if (rows > self._bounds.batch_rows or size > self._bounds.batch_bytes) and rows > line[
-                    0
-                ].rows:
-                    break
-                batch.append(line.popleft())
+            # A write that is larger than a batch goes alone.
+            while line and (not rows or self._fits(rows + line[0].rows, size + line[0].size)):
+                write = line.popleft()
+                rows += write.rows
+                size += write.size
+                batch.append(write)
         return batch
+
+    def _fits(self, rows: int, size: int) -> bool:
+        return rows <= self._bounds.batch_rows and size <= self._bounds.batch_bytes
 
     def _sort(self, arrival: Write | None) -> None:
         if arrival is None:
@@ -303,6 +309,7 @@ class Writer:
 
     def _settle(self, batch: Sequence[Write]) -> None:
         self._stalled = False
+        self._settled += 1
         for write in batch:
             del self._open[write]
             self._open_bytes -= write.size
@@ -313,14 +320,14 @@ class Writer:
             except Exception:  # what is durable must be answered, whatever a listener did
                 log.exception("a listener to the store failed")
         for write in batch:
+            if isinstance(write.failure, StoreError):
+                self._broken = write.failure.detail
             if write.done.done():
                 continue
             if write.failure is None:
                 write.done.set_result(write.result)
             else:
                 write.done.set_exception(write.failure)
-                if isinstance(write.failure, StoreError):
-                    self._broken = write.failure.detail
 
     def _end(self, failure: BaseException | None) -> None:
         if failure is not None:
