@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -39,6 +40,9 @@ async def _serve(chosen: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with Node(chosen) as node:
+        # What stands now stands for good: without it each full collection would look at all of it again, in the middle of a fan-out.
+        gc.collect()
+        gc.freeze()
         print(f"lalert ready on {node.url}", flush=True)
         if node.setup_link is not None:
             print(

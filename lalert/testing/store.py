@@ -941,6 +941,7 @@ class StoreContract:
             assert await store.rule_state("a") is None
             await store.save_rule_states({"a": b"1", "b": b"\x00\xff"}, 7)
             await store.save_rule_states({"a": b"2"}, 9)
+            await store.save_rule_states({}, 8)
         async with self.open_store() as store:
             assert await store.rule_state("a") == b"2"
             assert await store.rule_states() == {"a": b"2", "b": b"\x00\xff"}
