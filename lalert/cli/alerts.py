@@ -75,8 +75,8 @@ def validate(files: Sequence[str], form: str, lang: str) -> None:
             click.echo(
                 f"  {problem.severity:7} line {problem.line}: {problem.path}: {message} [{problem.rule}]"
             )
-            if problem.help:
-                click.echo(f"          {problem.help}")
+            if advice := _help(problem, lang):
+                click.echo(f"          {advice}")
     sys.exit(1 if invalid else 0)
 
 
@@ -91,6 +91,11 @@ def _read(name: str) -> bytes:
         sys.exit(2)
 
 
+def _help(problem: Problem, lang: str) -> str:
+    rule = cap.RULES.get(problem.rule)
+    return rule.help_ja if lang == "ja" and rule is not None and rule.help_ja else problem.help
+
+
 def _problem(problem: Problem, lang: str) -> dict[str, object]:
     return {
         "rule": problem.rule,
@@ -98,7 +103,7 @@ def _problem(problem: Problem, lang: str) -> dict[str, object]:
         "path": problem.path,
         "line": problem.line,
         "message": problem.message_ja if lang == "ja" and problem.message_ja else problem.message,
-        "help": problem.help,
+        "help": _help(problem, lang),
     }
 
 
