@@ -97,7 +97,8 @@ class AlertLog(Protocol):
         """Keep an alert for good and return it with its position, once it is durable.
 
         De-duplicates on (sender, identifier, sent as an instant): the same bytes again give the first entry with `fresh=False`, other bytes raise
-        `Conflict`. The entry's incident is the one of the first known alert it refers to, else its own id. Raises `Unavailable` when the store
+        `Conflict`. The entry's incident is the one of the first known alert it refers to, or of an earlier alert that had referred to it, else its own
+        id; organisations and statuses never share one. Raises `Unavailable` when the store
         cannot take it now.
         """
         ...
@@ -155,13 +156,13 @@ class Outbox(Protocol):
         ...
 
     async def drop_subscription(self, subscription_id: str) -> bool:
-        """Forget a subscription and its lane; its delivery rows stay as history. Returns False if there was none."""
+        """Forget a subscription and its lane; its delivery rows stay as history, those at `RETRY` as `DROPPED`. Returns False if there was none."""
         ...
 
     async def lanes(self) -> list[Lane]: ...
 
     async def record(self, rows: Sequence[DeliveryRow], cursors: Mapping[str, str]) -> None:
-        """Write delivery rows (by key, the newer replaces) and move lanes' cursors (subscription id -> position), all or nothing."""
+        """Write delivery rows (by key, the newer `updated` stays) and move lanes' cursors (subscription id -> position), never back; all or nothing."""
         ...
 
     async def unsettled(self) -> list[DeliveryRow]:
@@ -183,7 +184,8 @@ class SensorLog(Protocol):
     ) -> list[StoredReading | None]:
         """Keep readings; None stands for one known already.
 
-        Known is the same quantity (level, rain, rain counter) of the same station with the same device time, or with the same `seq`.
+        Known is the same quantity (level, rain, rain counter) of the same station with the same device time, or with the same `seq` within an hour
+        of it: a device that restarts counts from 0 again.
         """
         ...
 

@@ -678,12 +678,13 @@ class StoreContract:
     async def test_the_lineage_reaches_further_back_once_the_link_between_has_come(self) -> None:
         first = make_alert(sent=TEN)
         second = make_alert(sent=TEN + timedelta(minutes=1), msg_type="Update", references=[first])
-        third = make_alert(sent=TEN + timedelta(minutes=2), msg_type="Update", references=[second])
+        other = make_alert(sent=TEN)
+        third = make_alert(sent=TEN + timedelta(minutes=2), msg_type="Update", references=[other, second])
         async with self.open_store() as store:
-            _, early = await append_all(store, first, third)
-            assert await store.lineage(early) == []
+            _, _, early = await append_all(store, first, other, third)
+            assert alerts(await store.lineage(early)) == [other]
             [late] = await append_all(store, second)
-            assert alerts(await store.lineage(early)) == [first]
+            assert alerts(await store.lineage(early)) == [first, other]
             assert alerts(await store.lineage(late)) == [first, third]
 
     async def test_the_lineage_of_an_unknown_reference_is_empty(self) -> None:
