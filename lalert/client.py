@@ -405,4 +405,7 @@ def _finding(found: Mapping[str, Any]) -> Problem:
         message=str(found.get("message", "")),
         message_ja=str(found.get("message_ja", "")),
         help=str(found.get("help", "")),
+        help_ja=str(found.get("help_ja", "")),
+        repair=str(found.get("repair", "")),
+        repair_ja=str(found.get("repair_ja", "")),
     )

@@ -49,6 +49,7 @@ class Problem:
 
     `rule` is a stable id (`CAP-…`), `path` the element path (`/alert/info[1]/area[1]/polygon[1]`), `line` counts from 1
     (0 where none is known), `message` says what is wrong in English and `message_ja` in Japanese, `help` what to do.
+    `repair` is what the hub did where it accepted the document all the same (a tolerant policy), "" where it did nothing.
     """
 
     rule: str
@@ -58,6 +59,29 @@ class Problem:
     message: str
     message_ja: str = ""
     help: str = ""
+    help_ja: str = ""
+    repair: str = ""
+    repair_ja: str = ""
+
+    @property
+    def doc(self) -> str:
+        """Return where the rule is explained: the page under any hub's address, with the rule's anchor."""
+        return f"/rules#{self.rule}"
+
+    def members(self) -> dict[str, str | int]:
+        """Return the finding as JSON names its parts (INTERFACE, `problems` and `defects`); what was not repaired has no `repair`."""
+        named: dict[str, str | int] = {
+            "rule": self.rule,
+            "severity": self.severity.value,
+            "path": self.path,
+            "line": self.line,
+            "message": self.message,
+            "message_ja": self.message_ja,
+            "help": self.help,
+            "help_ja": self.help_ja,
+            "doc": self.doc,
+        }
+        return named | {"repair": self.repair, "repair_ja": self.repair_ja} if self.repair else named
 
 
 class LalertError(Exception):

@@ -86,6 +86,7 @@ def refusal(rule: str, line: int = 0, **args: str) -> Unreadable:
             entry.message.format(**args),
             entry.message_ja.format(**args),
             entry.help,
+            entry.help_ja,
         )
     )
 

@@ -715,6 +715,7 @@ def _problem(found: Fault, path: str, line: int) -> Problem:
         rule.message.format_map(found.args),
         rule.message_ja.format_map(found.args),
         rule.help,
+        rule.help_ja,
     )
 
 

@@ -71,11 +71,11 @@ def validate(files: Sequence[str], form: str, lang: str) -> None:
         verdict = f"valid CAP {report.version}" if report.valid else "INVALID"
         click.echo(f"{name}: {verdict}")
         for problem in report.problems:
-            message = problem.message_ja if lang == "ja" and problem.message_ja else problem.message
+            message = _in(lang, problem.message, problem.message_ja)
             click.echo(
                 f"  {problem.severity:7} line {problem.line}: {problem.path}: {message} [{problem.rule}]"
             )
-            if advice := _help(problem, lang):
+            if advice := _in(lang, problem.help, problem.help_ja):
                 click.echo(f"          {advice}")
     sys.exit(1 if invalid else 0)
 
@@ -91,20 +91,16 @@ def _read(name: str) -> bytes:
         sys.exit(2)
 
 
-def _help(problem: Problem, lang: str) -> str:
-    rule = cap.RULES.get(problem.rule)
-    return rule.help_ja if lang == "ja" and rule is not None and rule.help_ja else problem.help
+def _in(lang: str, english: str, japanese: str) -> str:
+    return japanese if lang == "ja" and japanese else english
 
 
 def _problem(problem: Problem, lang: str) -> dict[str, object]:
-    return {
-        "rule": problem.rule,
-        "severity": problem.severity.value,
-        "path": problem.path,
-        "line": problem.line,
-        "message": problem.message_ja if lang == "ja" and problem.message_ja else problem.message,
-        "help": _help(problem, lang),
+    chosen = {
+        "message": _in(lang, problem.message, problem.message_ja),
+        "help": _in(lang, problem.help, problem.help_ja),
     }
+    return {name: value for name, value in problem.members().items() if not name.endswith("_ja")} | chosen
 
 
 @click.command()

@@ -201,15 +201,8 @@ def _reference(reference: Reference) -> dict[str, str]:
 
 
 def _defect(problem: Problem) -> dict[str, Any]:
-    return {
-        "rule": problem.rule,
-        "severity": problem.severity.value,
-        "path": problem.path,
-        "line": problem.line,
-        "message": clean(problem.message),
-        "message_ja": clean(problem.message_ja),
-        "help": clean(problem.help),
-    }
+    members = problem.members().items()
+    return {name: clean(value) if isinstance(value, str) else value for name, value in members}
 
 
 def _named(values: Sequence[NamedValue]) -> list[dict[str, str]]:

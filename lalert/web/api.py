@@ -18,7 +18,6 @@ from lalert.model import Entry, OriginKind, Reading, Role, Subscription
 from lalert.store import DeliveryRow
 from lalert.tenancy import Caller, require
 from lalert.web.health import Metrics
-from lalert.web.problems import problem_json
 from lalert.web.request import check_type, identify, preferred, read_body, read_json
 
 CAP_TYPES = ("application/cap+xml", "application/xml", "text/xml")
@@ -114,7 +113,7 @@ class Api:
         }
         serious = [p for p in (*receipt.warnings, *alert.defects) if p.severity is ProblemSeverity.WARNING]
         if serious:
-            body["problems"] = [problem_json(problem) for problem in serious]
+            body["problems"] = [problem.members() for problem in serious]
         if receipt.fresh:
             self._metrics.accepted.labels(alert.status.value).inc()
         return _json(body, status=201 if receipt.fresh else 200, headers={hdrs.LOCATION: url})

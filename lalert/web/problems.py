@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
-from typing import Any
 
 import orjson
 import structlog
@@ -21,19 +20,6 @@ HtmlError = Callable[[web.Request, int, str], web.StreamResponse | None]
 
 MEDIA_TYPE = "application/problem+json"
 NEVER_ECHOED = {"access-control-allow-origin": "*"}
-
-
-def problem_json(problem: Problem) -> dict[str, Any]:
-    """Return one problem as INTERFACE names its parts."""
-    return {
-        "rule": problem.rule,
-        "severity": problem.severity.value,
-        "path": problem.path,
-        "line": problem.line,
-        "message": problem.message,
-        "message_ja": problem.message_ja,
-        "help": problem.help,
-    }
 
 
 def answer(
@@ -66,7 +52,7 @@ def from_error(error: LalertError) -> web.Response:
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, InvalidAlert):
-        more["problems"] = [problem_json(problem) for problem in _gravest_first(error.problems)]
+        more["problems"] = [problem.members() for problem in _gravest_first(error.problems)]
     if isinstance(error, NotXml):
         more["line"] = error.line
     return answer(error.status, error.error_code, error.detail, headers, **more)

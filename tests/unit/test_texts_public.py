@@ -205,7 +205,9 @@ def test_a_document_in_another_encoding_is_put_in_as_it_reads(encoding: str, gaz
 
 
 def test_defects_are_told_and_advice_to_the_sender_is_not(gazetteer: Gazetteer) -> None:
-    problem = Problem("CAP-X", ProblemSeverity.WARNING, "/alert/note", 7, "odd", "変です", "mend it")
+    problem = Problem(
+        "CAP-X", ProblemSeverity.WARNING, "/alert/note", 7, "odd", "変です", "mend it", "直してください"
+    )
     advice = replace(problem, severity=ProblemSeverity.ADVICE)
     assert alert_json(entry_of(replace(make_alert(), defects=(problem, advice)), gazetteer))["defects"] == [
         {
@@ -216,6 +218,8 @@ def test_defects_are_told_and_advice_to_the_sender_is_not(gazetteer: Gazetteer) 
             "message": "odd",
             "message_ja": "変です",
             "help": "mend it",
+            "help_ja": "直してください",
+            "doc": "/rules#CAP-X",
         }
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -99,9 +99,7 @@ def encode_about(alert: Alert, origin: Origin, received: datetime) -> bytes:
         "remote": origin.remote,
     }
     if alert.defects:
-        about["defects"] = [
-            [p.rule, p.severity, p.path, p.line, p.message, p.message_ja, p.help] for p in alert.defects
-        ]
+        about["defects"] = [astuple(problem) for problem in alert.defects]
     return orjson.dumps(about)
 
 
@@ -109,8 +107,7 @@ def decode_about(about: bytes, alert: Alert) -> tuple[Alert, Origin, datetime]:
     """Return the alert with the defects it was accepted with, its origin, and the time of receipt."""
     fields: dict[str, Any] = orjson.loads(about)
     defects = tuple(
-        Problem(rule, ProblemSeverity(severity), path, line, message, message_ja, help)
-        for rule, severity, path, line, message, message_ja, help in fields.get("defects", ())
+        Problem(rule, ProblemSeverity(severity), *rest) for rule, severity, *rest in fields.get("defects", ())
     )
     origin = Origin(OriginKind(fields["kind"]), fields["tenant"], fields["key_id"], fields["remote"])
     return replace(alert, defects=defects), origin, moment(fields["received"])
