@@ -1,140 +1,277 @@
-"""An `Alert` as CAP 1.2, always the same bytes for the same alert."""
+"""An `Alert` as a CAP document in the version that it is of, always the same bytes for the same alert."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import cast
+from typing import Final, cast
 
 from lxml import etree
 
-from lalert.model import Alert, Area, Circle, Info, NamedValue, Reference, Resource, Ring
+from lalert.cap import rules
+from lalert.cap.grammar import NAMESPACES, PAIRS, VERY_LIKELY, Content, Grammar, grammar
+from lalert.model import Alert, Area, Certainty, Circle, Info, NamedValue, Resource, Ring, Scope
 
-_NAMESPACE = "urn:oasis:names:tc:emergency:cap:1.2"
+UNSAID: Final = "not said"
+"""What stands in the <restriction> of a restricted alert that had none, where the version asked for wants one."""
+
+_GRAMMARS: Final[Mapping[str, str]] = {version: namespace for namespace, version in NAMESPACES.items()}
 _UNKNOWN_TYPE = "application/octet-stream"
+_MAX_OFFSET = timedelta(hours=14)
 
 
-def render(alert: Alert) -> bytes:
-    """Return the alert as a CAP 1.2 document in UTF-8; `parse` of it gives the alert back.
+def render(alert: Alert, version: str | None = None) -> bytes:
+    """Return the alert as a CAP document in UTF-8; without a version in its own, and `parse` then gives it back.
 
-    Numbers are the shortest that read the same, polygons lat,lon and radii in kilometres. What CAP 1.2 cannot say is left out or said
-    otherwise: fractions of a second, and, of an alert of CAP 1.0, references without a time and a resource without a type. A name or text with
-    characters that XML cannot hold raises ValueError.
+    (Of a document close to `MAX_BYTES` what is rendered may be longer than `parse` takes.) Numbers are the shortest that read the same, polygons lat,lon and radii in kilometres, infos in their order. An empty text that may be
+    left out is; white space round a text and fractions of a second are no part of what CAP can say and are dropped. What cannot be
+    written raises ValueError that names the place: a character that XML has not, a number that is none, a name with a comma in a reference.
+
+    In another version than its own, what that has no words for is said as nearly as can be: a category that it does not know is Other, a
+    response that it does not know is left out, Observed is Very Likely in CAP 1.0 (which reads as Likely), a <derefUri> and the times of references are left
+    out there, and what must be there and is not (category, type of a resource, restriction) is Other, application/octet-stream and "not said". A status is never
+    changed, and a reference never left out: where they cannot be said, it raises ValueError.
     """
-    nsmap = cast(dict[str, str], {None: _NAMESPACE})  # the stubs of lxml do not know the default namespace
-    root = etree.Element(f"{{{_NAMESPACE}}}alert", nsmap=nsmap)
-    _add(root, "identifier", alert.identifier)
-    _add(root, "sender", alert.sender)
-    _add(root, "sent", alert.sent_text)
-    _add(root, "status", alert.status)
-    _add(root, "msgType", alert.msg_type)
-    _add(root, "source", alert.source)
-    _add(root, "scope", alert.scope)
-    _add(root, "restriction", alert.restriction)
-    _add(root, "addresses", _items(alert.addresses))
-    for code in alert.codes:
-        _add(root, "code", code)
-    _add(root, "note", alert.note)
-    _add(root, "references", " ".join(_reference(r) for r in alert.references if r.sent) or None)
-    _add(root, "incidents", _items(alert.incidents))
-    for info in alert.infos:
-        _info(_container(root, "info"), info)
-    etree.indent(root)
-    return etree.tostring(root, encoding="UTF-8", xml_declaration=True) + b"\n"
+    wanted = version or alert.version
+    if wanted not in _GRAMMARS:
+        raise ValueError(f"version: {wanted!r} is none of {', '.join(sorted(_GRAMMARS))}")
+    return _Writer(grammar(_GRAMMARS[wanted]), another=wanted != alert.version).document(alert)
 
 
-def _info(parent: etree._Element, info: Info) -> None:
-    _add(parent, "language", info.language)
-    for category in info.categories:
-        _add(parent, "category", category)
-    _add(parent, "event", info.event)
-    for response in info.response_types:
-        _add(parent, "responseType", response)
-    _add(parent, "urgency", info.urgency)
-    _add(parent, "severity", info.severity)
-    _add(parent, "certainty", info.certainty)
-    _add(parent, "audience", info.audience)
-    _pairs(parent, "eventCode", info.event_codes)
-    _add(parent, "effective", _time(info.effective))
-    _add(parent, "onset", _time(info.onset))
-    _add(parent, "expires", _time(info.expires))
-    _add(parent, "senderName", info.sender_name)
-    _add(parent, "headline", info.headline)
-    _add(parent, "description", info.description)
-    _add(parent, "instruction", info.instruction)
-    _add(parent, "web", info.web)
-    _add(parent, "contact", info.contact)
-    _pairs(parent, "parameter", info.parameters)
-    for resource in info.resources:
-        _resource(_container(parent, "resource"), resource)
-    for area in info.areas:
-        _area(_container(parent, "area"), area)
+class _Writer:
+    """Writes one alert by one grammar; `another` is true where the alert is of another version, whose words it may have to translate."""
+
+    def __init__(self, grammar: Grammar, *, another: bool) -> None:
+        self._grammar = grammar
+        self._another = another
+        self._namespace = f"{{{grammar.namespace}}}"
+
+    def document(self, alert: Alert) -> bytes:
+        # The stubs of lxml do not know the default namespace.
+        nsmap = cast(dict[str, str], {None: self._grammar.namespace})
+        root = etree.Element(f"{self._namespace}alert", nsmap=nsmap)
+        self._alert(root, alert)
+        etree.indent(root)
+        return etree.tostring(root, encoding="UTF-8", xml_declaration=True) + b"\n"
+
+    def _alert(self, root: etree._Element, alert: Alert) -> None:
+        self._required(root, "identifier", alert.identifier)
+        self._required(root, "sender", alert.sender)
+        if rules.instant(alert.sent_text) != alert.sent:
+            raise _unwritable(root, "sent", f"{alert.sent_text!r} is not how CAP writes {alert.sent}")
+        self._required(root, "sent", alert.sent_text)
+        self._value(root, "status", alert.status)
+        self._value(root, "msgType", alert.msg_type)
+        self._text(root, "source", alert.source)
+        restriction = alert.restriction
+        if not self._scope_unsaid(alert):
+            self._value(root, "scope", alert.scope)
+            if self._another and alert.scope is Scope.RESTRICTED:
+                restriction = restriction or UNSAID
+        self._text(root, "restriction", restriction)
+        self._items(root, "addresses", alert.addresses)
+        for code in alert.codes:
+            self._text(root, "code", code)
+        self._text(root, "note", alert.note)
+        self._references(root, alert)
+        self._items(root, "incidents", alert.incidents)
+        for info in alert.infos:
+            self._info(self._container(root, "info"), info)
+
+    def _scope_unsaid(self, alert: Alert) -> bool:
+        # Of CAP 1.0, where <scope> may be missing, the parser makes it Restricted: nobody said so, and no restriction was given.
+        return self._grammar.version == "1.0" and alert.scope is Scope.RESTRICTED and not alert.restriction
+
+    def _references(self, root: etree._Element, alert: Alert) -> None:
+        references = alert.references
+        if not references:
+            return
+        old = self._grammar.version == "1.0"
+        if old:
+            text = " ".join(f"{reference.identifier}/{reference.sender}" for reference in references)
+        else:
+            text = " ".join(f"{r.sender},{r.identifier},{r.sent}" for r in references)
+        read = tuple(rules.references(text, self._grammar.version)[0])
+        if old and self._another:
+            references = tuple(replace(r, sent="", instant=rules.UNKNOWN_INSTANT) for r in references)
+        if read != references:
+            raise _unwritable(root, "references", f"CAP {self._grammar.version} cannot say them: {text[:80]}")
+        self._required(root, "references", text)
+
+    def _info(self, parent: etree._Element, info: Info) -> None:
+        self._required(parent, "language", info.language)
+        self._values(parent, "category", info.categories, instead="Other")
+        if self._another and not info.categories and "category" in self._grammar.info.required:
+            self._required(parent, "category", "Other")
+        self._required(parent, "event", info.event)
+        self._values(parent, "responseType", info.response_types, instead=None)
+        self._value(parent, "urgency", info.urgency)
+        self._value(parent, "severity", info.severity)
+        certainty: str = info.certainty
+        if self._another and self._grammar.version == "1.0" and info.certainty is Certainty.OBSERVED:
+            certainty = VERY_LIKELY
+        self._value(parent, "certainty", certainty)
+        self._text(parent, "audience", info.audience)
+        self._pairs(parent, "eventCode", info.event_codes)
+        self._time(parent, "effective", info.effective)
+        self._time(parent, "onset", info.onset)
+        self._time(parent, "expires", info.expires)
+        self._text(parent, "senderName", info.sender_name)
+        self._text(parent, "headline", info.headline)
+        self._text(parent, "description", info.description)
+        self._text(parent, "instruction", info.instruction)
+        self._text(parent, "web", info.web)
+        self._text(parent, "contact", info.contact)
+        self._pairs(parent, "parameter", info.parameters)
+        for resource in info.resources:
+            self._resource(self._container(parent, "resource"), resource)
+        for area in info.areas:
+            self._area(self._container(parent, "area"), area)
+
+    def _resource(self, parent: etree._Element, resource: Resource) -> None:
+        self._required(parent, "resourceDesc", resource.resource_desc)
+        mime_type = resource.mime_type
+        if not mime_type and "mimeType" in self._grammar.resource.required:
+            if not self._another:
+                raise _unwritable(
+                    parent, "mimeType", f"CAP {self._grammar.version} wants the type of every resource"
+                )
+            mime_type = _UNKNOWN_TYPE
+        self._text(parent, "mimeType", mime_type)
+        if resource.size is not None:
+            if resource.size < 0:
+                raise _unwritable(parent, "size", f"{resource.size} is no number of bytes")
+            self._required(parent, "size", str(resource.size))
+        self._text(parent, "uri", resource.uri)
+        if resource.deref_uri and self._knows(self._grammar.resource, parent, "derefUri"):
+            self._text(parent, "derefUri", resource.deref_uri)
+        self._text(parent, "digest", resource.digest)
+
+    def _area(self, parent: etree._Element, area: Area) -> None:
+        self._required(parent, "areaDesc", area.area_desc)
+        for ring in area.polygons:
+            self._required(parent, "polygon", _polygon(parent, ring))
+        for circle in area.circles:
+            self._required(parent, "circle", _circle(parent, circle))
+        self._pairs(parent, "geocode", area.geocodes)
+        for name, height in (("altitude", area.altitude), ("ceiling", area.ceiling)):
+            if height is not None:
+                self._required(parent, name, _number(parent, name, height))
+
+    def _pairs(self, parent: etree._Element, name: str, pairs: Iterable[NamedValue]) -> None:
+        assert name in PAIRS
+        for pair in pairs:
+            if self._grammar.pairs:
+                element = self._container(parent, name)
+                self._required(element, "valueName", pair.name)
+                self._required(element, "value", pair.value)
+                continue
+            text = f"{pair.name}={pair.value}"
+            read = rules.pair(text)
+            if read == pair:
+                self._required(parent, name, text)
+            elif not self._another or pair.name:
+                raise _unwritable(parent, name, f"CAP 1.0 cannot say {text[:80]!r} as name=value")
+
+    def _items(self, parent: etree._Element, name: str, items: Sequence[str]) -> None:
+        """Write a list of CAP 1.2, 3.2.1 <addresses>: items with white space are quoted."""
+        if not items:
+            return
+        text = " ".join(f'"{item}"' if item.split() != [item] else item for item in items)
+        if rules.items(text, name) != tuple(items):
+            raise _unwritable(
+                parent, name, "an item is empty or has a quotation mark in it, or there are too many"
+            )
+        self._required(parent, name, text)
+
+    def _values(self, parent: etree._Element, name: str, values: Sequence[str], instead: str | None) -> None:
+        """Write values of an enumeration; `instead` is what another version's is turned into, None where it is left out."""
+        known = self._grammar.values.get(name, frozenset())
+        written: list[str] = []
+        for value in values:
+            if value in known or not self._another:
+                written.append(value)
+            elif instead and instead not in (*values, *written):
+                written.append(instead)
+        for value in written:
+            self._value(parent, name, value)
+
+    def _value(self, parent: etree._Element, name: str, value: str) -> None:
+        known = self._grammar.values.get(name, frozenset())
+        if value not in known:
+            values = ", ".join(sorted(known)) or "none"
+            raise _unwritable(parent, name, f"CAP {self._grammar.version} has no {value} there, but {values}")
+        self._required(parent, name, value)
+
+    def _knows(self, content: Content, parent: etree._Element, name: str) -> bool:
+        if f"{self._namespace}{name}" in content.slots:
+            return True
+        if not self._another:
+            raise _unwritable(parent, name, f"CAP {self._grammar.version} has no such element")
+        return False
+
+    def _time(self, parent: etree._Element, name: str, time: datetime | None) -> None:
+        """Write a time of CAP 1.2, 3.3.2, which has no Z and writes UTC as -00:00."""
+        if time is None:
+            return
+        offset = time.utcoffset()
+        if offset is None or abs(offset) > _MAX_OFFSET or offset % timedelta(minutes=1):
+            raise _unwritable(
+                parent, name, f"{time} has no offset from UTC that CAP can write (whole minutes, to 14:00)"
+            )
+        text = time.replace(microsecond=0).isoformat()
+        self._required(parent, name, f"{text[:-6]}-00:00" if text.endswith("+00:00") else text)
+
+    def _container(self, parent: etree._Element, name: str) -> etree._Element:
+        return etree.SubElement(parent, self._namespace + name)
+
+    def _text(self, parent: etree._Element, name: str, text: str | None) -> None:
+        if text:
+            self._required(parent, name, text)
+
+    def _required(self, parent: etree._Element, name: str, text: str) -> None:
+        element = etree.SubElement(parent, self._namespace + name)
+        try:
+            element.text = text
+        except ValueError as error:
+            raise _unwritable(parent, name, "it has a character that XML has not") from error
 
 
-def _resource(parent: etree._Element, resource: Resource) -> None:
-    _add(parent, "resourceDesc", resource.resource_desc)
-    _add(parent, "mimeType", resource.mime_type or _UNKNOWN_TYPE)
-    _add(parent, "size", None if resource.size is None else str(resource.size))
-    _add(parent, "uri", resource.uri)
-    _add(parent, "derefUri", resource.deref_uri)
-    _add(parent, "digest", resource.digest)
+def _unwritable(parent: etree._Element, name: str, reason: str) -> ValueError:
+    return ValueError(f"{_path(parent)}/{name}: {reason}")
 
 
-def _area(parent: etree._Element, area: Area) -> None:
-    _add(parent, "areaDesc", area.area_desc)
-    for ring in area.polygons:
-        _add(parent, "polygon", _polygon(ring))
-    for circle in area.circles:
-        _add(parent, "circle", _circle(circle))
-    _pairs(parent, "geocode", area.geocodes)
-    _add(parent, "altitude", None if area.altitude is None else _number(area.altitude))
-    _add(parent, "ceiling", None if area.ceiling is None else _number(area.ceiling))
+def _path(element: etree._Element) -> str:
+    name = etree.QName(element).localname
+    parent = element.getparent()
+    if parent is None:
+        return f"/{name}"
+    number = sum(1 for _ in element.itersiblings(element.tag, preceding=True)) + 1
+    return f"{_path(parent)}/{name}[{number}]"
 
 
-def _pairs(parent: etree._Element, name: str, pairs: Iterable[NamedValue]) -> None:
-    for pair in pairs:
-        element = _container(parent, name)
-        etree.SubElement(element, f"{{{_NAMESPACE}}}valueName").text = pair.name
-        etree.SubElement(element, f"{{{_NAMESPACE}}}value").text = pair.value
+def _polygon(parent: etree._Element, ring: Ring) -> str:
+    if not ring:
+        raise _unwritable(parent, "polygon", "it has no points")
+    return " ".join(
+        f"{_number(parent, 'polygon', lat)},{_number(parent, 'polygon', lon)}" for lon, lat in ring
+    )
 
 
-def _container(parent: etree._Element, name: str) -> etree._Element:
-    return etree.SubElement(parent, f"{{{_NAMESPACE}}}{name}")
-
-
-def _add(parent: etree._Element, name: str, text: str | None) -> None:
-    if text is not None:
-        etree.SubElement(parent, f"{{{_NAMESPACE}}}{name}").text = text
-
-
-def _items(items: Iterable[str]) -> str | None:
-    """Return a list of CAP 1.2, 3.2.1 <addresses>: items with white space are quoted."""
-    return " ".join(f'"{item}"' if item.split() != [item] else item for item in items) or None
-
-
-def _reference(reference: Reference) -> str:
-    return f"{reference.sender},{reference.identifier},{reference.sent}"
-
-
-def _time(time: datetime | None) -> str | None:
-    """Return a time of CAP 1.2, 3.3.2, which has no Z and writes UTC as -00:00."""
-    if time is None:
-        return None
-    text = time.replace(microsecond=0).isoformat()
-    return f"{text[:-6]}-00:00" if text.endswith("+00:00") else text
-
-
-def _polygon(ring: Ring) -> str:
-    return " ".join(f"{_number(lat)},{_number(lon)}" for lon, lat in ring)
-
-
-def _circle(circle: Circle) -> str:
+def _circle(parent: etree._Element, circle: Circle) -> str:
+    lat, lon = _number(parent, "circle", circle.lat), _number(parent, "circle", circle.lon)
+    if not 0 <= circle.radius_m < math.inf:
+        raise _unwritable(parent, "circle", f"{circle.radius_m} m is no radius")
     radius_km = Decimal(repr(circle.radius_m)).scaleb(-3)
-    return f"{_number(circle.lat)},{_number(circle.lon)} {radius_km.normalize():f}"
+    return f"{lat},{lon} {radius_km.normalize():f}"
 
 
-def _number(number: float) -> str:
+def _number(parent: etree._Element, name: str, number: float) -> str:
     """Return the shortest decimal that reads the same, never with an exponent, which CAP does not know."""
+    if not math.isfinite(number):
+        raise _unwritable(parent, name, f"{number} is no number of degrees or feet")
     text = repr(float(number))
     return f"{Decimal(text):f}" if "e" in text else text

@@ -142,8 +142,8 @@ def _parameters(station: Station, decision: Decision) -> tuple[NamedValue, ...]:
         ("station", station.id),
         ("stage", decision.stage.name.lower()),
         ("level_m", f"{reading.level_m:.2f}"),
-        ("observed", reading.time.isoformat(timespec="seconds")),
-        ("received", decision.evidence.received.isoformat(timespec="milliseconds")),
+        ("observed", reading.time.astimezone(JST).isoformat(timespec="seconds")),
+        ("received", decision.evidence.received.astimezone(JST).isoformat(timespec="milliseconds")),
     ]
     if decision.stage in STAGES:
         # 相当: what the level corresponds to. It is not the mayor's 警戒レベル, which only an order carries.

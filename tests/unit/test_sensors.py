@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -170,7 +171,7 @@ def test_a_warning_carries_its_evidence_and_never_the_mayors_level() -> None:
     assert parameters["level_m"] == "3.50"
     assert parameters["threshold_m"] == "3.40"
     assert parameters["station"] == "hitoyoshi"
-    assert parameters["observed"] == START.isoformat(timespec="seconds")
+    assert parameters["observed"] == "2026-06-03T10:00:00+09:00"
     assert parameters["警戒レベル相当"] == "4"
     assert cap.level(alert) is None
     assert cap.kind(alert) == "river-level"
@@ -178,6 +179,14 @@ def test_a_warning_carries_its_evidence_and_never_the_mayors_level() -> None:
     assert alert.sent.utcoffset() == timedelta(hours=9)
     assert alert.infos[0].headline == "球磨川 人吉 氾濫危険水位に到達"
     assert alert.infos[1].headline == "Kuma River at Hitoyoshi: reached flood danger level"
+
+
+def test_every_time_that_a_gauge_writes_is_japanese_time() -> None:
+    for decision in play([3.1, 3.5, 2.0]):
+        document = cap.render(warning(GAUGE, decision)).decode()
+        offsets = re.findall(r"[0-9]T[0-9]{2}:[0-9]{2}:[0-9.]+([^0-9.][^< ]*)", document)
+        assert len(offsets) > 8
+        assert set(offsets) == {"+09:00"}
 
 
 def test_a_lifting_is_a_cancel_with_its_reason_and_its_reference() -> None:
