@@ -25,6 +25,7 @@ from lalert.errors import (
     ProblemSeverity,
     Unauthenticated,
 )
+from lalert.findings import HUB
 from lalert.geo import Gazetteer, area_geometry, normalise_code
 from lalert.model import Alert, Area, Entry, Role, Status
 from lalert.tenancy import Caller, sender_allowed
@@ -116,39 +117,16 @@ def _drill_key_drills(case: Case) -> Iterator[Problem]:
 def _not_a_draft(case: Case) -> Iterator[Problem]:
     # CAP 1.2, 3.2.1 <status>: Draft is "not actionable in its current form", so there is nobody to send it to.
     if case.alert.status is Status.DRAFT:
-        yield Problem(
-            "HUB-STATUS-DRAFT",
-            ProblemSeverity.ERROR,
-            "/alert/status",
-            0,
-            "a Draft is never sent out",
-            "下書き(Draft)は配信できません",
-            "submit it with status Actual, Exercise or Test",
-        )
+        yield HUB["HUB-STATUS-DRAFT"].finding("/alert/status")
 
 
 def _clock_agrees(case: Case) -> Iterator[Problem]:
     sent, now, policy = case.alert.sent, case.now, case.policy
+    clock = now.isoformat(timespec="seconds")
     if sent > now + policy.future:
-        yield Problem(
-            "HUB-SENT-FUTURE",
-            ProblemSeverity.ERROR,
-            "/alert/sent",
-            0,
-            f"sent is {_minutes(sent - now)} ahead of the hub's clock ({now.isoformat(timespec='seconds')})",
-            "sent がハブの時計より先の時刻です",
-            "check the sender's clock and its offset from UTC",
-        )
+        yield HUB["HUB-SENT-FUTURE"].finding("/alert/sent", minutes=_minutes(sent - now), now=clock)
     if policy.past is not None and sent < now - policy.past:
-        yield Problem(
-            "HUB-SENT-PAST",
-            ProblemSeverity.ERROR,
-            "/alert/sent",
-            0,
-            f"sent is {_minutes(now - sent)} behind the hub's clock ({now.isoformat(timespec='seconds')})",
-            "sent が古すぎます",
-            "check the sender's clock and its offset from UTC",
-        )
+        yield HUB["HUB-SENT-PAST"].finding("/alert/sent", minutes=_minutes(now - sent), now=clock)
 
 
 def _inside_its_jurisdiction(case: Case) -> Iterator[Problem]:
@@ -177,14 +155,8 @@ def _refers_to_its_own(case: Case) -> Iterator[Problem]:
     for number, reference in enumerate(case.alert.references, 1):
         entry = case.known.get(reference.id)
         if entry is None:
-            yield Problem(
-                "HUB-REFERENCE-UNKNOWN",
-                ProblemSeverity.WARNING,
-                "/alert/references",
-                0,
-                f"reference {number} ({reference.identifier}) is not known to this hub",
-                f"参照先 {reference.identifier} はこのハブに記録がありません",
-                "it is kept and joined if that alert arrives later",
+            yield HUB["HUB-REFERENCE-UNKNOWN"].finding(
+                "/alert/references", number=number, identifier=reference.identifier
             )
         elif entry.origin.tenant != tenant.id:
             raise Forbidden(
@@ -193,14 +165,11 @@ def _refers_to_its_own(case: Case) -> Iterator[Problem]:
             )
         elif entry.alert.status is not case.alert.status:
             # A drill must never change what is shown of a real alert, nor the other way about.
-            yield Problem(
-                "HUB-REFERENCE-STATUS",
-                ProblemSeverity.ERROR,
+            yield HUB["HUB-REFERENCE-STATUS"].finding(
                 "/alert/references",
-                0,
-                f"this is {case.alert.status} but refers to {reference.identifier}, which is {entry.alert.status}",
-                "訓練・試験の電文で本番の情報を(またはその逆を)更新・取消することはできません",
-                "refer only to alerts of the same status",
+                status=case.alert.status,
+                identifier=reference.identifier,
+                other=entry.alert.status,
             )
 
 
@@ -258,4 +227,4 @@ def _home(gazetteer: Gazetteer, codes: frozenset[str], buffer_m: float) -> BaseG
 
 
 def _minutes(span: timedelta) -> str:
-    return f"{span.total_seconds() / 60:.0f} minutes"
+    return f"{span.total_seconds() / 60:.0f}"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lalert.errors import ProblemSeverity
+from lalert.errors import Problem, ProblemSeverity
 
 _ERROR = ProblemSeverity.ERROR
 _WARNING = ProblemSeverity.WARNING
@@ -28,6 +28,19 @@ class Rule:
     message_ja: str
     help: str
     help_ja: str
+
+    def finding(self, path: str, line: int = 0, **args: object) -> Problem:
+        """Return the rule as it is broken at one place; `args` fill the places of its messages."""
+        return Problem(
+            rule=self.id,
+            severity=self.severity,
+            path=path,
+            line=line,
+            message=self.message.format_map(args),
+            message_ja=self.message_ja.format_map(args),
+            help=self.help,
+            help_ja=self.help_ja,
+        )
 
 
 _TABLE = (

@@ -17,7 +17,8 @@ import apsw
 import orjson
 
 from lalert.clock import Clock
-from lalert.errors import Conflict, InvalidAlert, Problem, ProblemSeverity
+from lalert.errors import Conflict, InvalidAlert
+from lalert.findings import HUB
 from lalert.model import Alert, Facts, Origin
 from lalert.store.sqlite.codec import encode_about, encode_codes, is_state, micros, scope_of, until_of
 from lalert.store.sqlite.statements import Row, Value, all_or_nothing, row, rows
@@ -109,7 +110,9 @@ def prepare(
     """Work out an entry's columns, on the loop's side. Raises `InvalidAlert` for more references than `MAX_REFERENCES`."""
     id = alert.id
     if len(alert.references) > MAX_REFERENCES:
-        raise _too_many(f"refers to {len(alert.references)} alerts")
+        raise _too_many(
+            f"refers to {len(alert.references)} alerts", f"{len(alert.references)}件の文書を参照しています"
+        )
     return NewEntry(
         alert=alert,
         origin=origin,
@@ -261,7 +264,10 @@ class _Linking:
         if not self._chains:
             self._chains[new.id] = None
         if len(self._chains) > MAX_REFERENCES:
-            raise _too_many(f"continues {len(self._chains)} incidents")
+            raise _too_many(
+                f"continues {len(self._chains)} incidents",
+                f"{len(self._chains)}件の事案を引き継いでいます",
+            )
         # A late alert takes the incident of the Update that came before it, so that both are told as one.
         incident = self._incident or next((name for name, is_state in waiting if is_state), new.id)
         before = {self._top(chain) for chain in (*self._chains, new.id)}
@@ -414,14 +420,8 @@ def _digest(raw: bytes) -> bytes:
     return hash.digest()
 
 
-def _too_many(what: str) -> InvalidAlert:
-    problem = Problem(
-        "HUB-REFERENCES-MANY",
-        ProblemSeverity.ERROR,
-        "/alert/references",
-        0,
-        f"the alert {what}; {MAX_REFERENCES} are the most this hub keeps",
-        f"参照が多すぎます(上限{MAX_REFERENCES}件)",
-        "split it into several messages",
+def _too_many(what: str, what_ja: str) -> InvalidAlert:
+    found = HUB["HUB-REFERENCES-MANY"].finding(
+        "/alert/references", what=what, what_ja=what_ja, limit=MAX_REFERENCES
     )
-    return InvalidAlert([problem])
+    return InvalidAlert([found])
