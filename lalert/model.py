@@ -320,15 +320,30 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+class SignaturePolicy(StrEnum):
+    """What is asked of the XML signatures of an organisation's alerts: nothing; that one holds if there is one; that there is one and it holds."""
+
+    IGNORE = "ignore"
+    VERIFY = "verify"
+    REQUIRE = "require"
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """An organisation: the codes it may alert for (`all` is the empty set with `everywhere`) and the CAP senders it may use (shell patterns)."""
+    """An organisation: the codes it may alert for (`all` is the empty set with `everywhere`) and the CAP senders it may use (shell patterns).
+
+    `tolerant` are shell patterns of those senders whose alerts are taken in spite of errors that do not hide what they say; `certificates`
+    are the pinned ones (PEM) that its signatures are checked with.
+    """
 
     id: str
     name: str
     codes: frozenset[str]
     senders: tuple[str, ...]
     everywhere: bool = False
+    tolerant: tuple[str, ...] = ()
+    signatures: SignaturePolicy = SignaturePolicy.IGNORE
+    certificates: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from lalert.cap.catalogue import RULES as RULES
 from lalert.cap.catalogue import Rule as Rule
+from lalert.cap.certificates import Certificate as Certificate
+from lalert.cap.certificates import read_certificate as read_certificate
+from lalert.cap.certificates import read_certificates as read_certificates
 from lalert.cap.opening import MAX_BYTES as MAX_BYTES
 from lalert.cap.parse import Report as Report
 from lalert.cap.parse import examine as examine

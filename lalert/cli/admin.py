@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar
 
 import aiohttp
 import click
@@ -16,17 +17,31 @@ from rich.table import Table
 from lalert.app import offline_administration
 from lalert.cli.settings import node_options, settings
 from lalert.errors import Refused
-from lalert.model import Role
+from lalert.model import Role, SignaturePolicy
 from lalert.web.admin import key_json, org_json, socket_path
 
 T = TypeVar("T")
 Row = dict[str, Any]
 
+_WIDE = 10_000
+
+
+class OrgPolicy(TypedDict, total=False):
+    """How an organisation's alerts are judged; what is left out is the default, or stays as it is."""
+
+    tolerant: list[str]
+    signatures: SignaturePolicy
+    certificates: list[str]
+
 
 class Office(Protocol):
     """What the commands ask for, whichever way it is done."""
 
-    async def create_org(self, org: str, codes: list[str], senders: list[str], name: str) -> Row: ...
+    async def create_org(
+        self, org: str, codes: list[str], senders: list[str], name: str, policy: OrgPolicy
+    ) -> Row: ...
+
+    async def update_org(self, org: str, policy: OrgPolicy) -> Row: ...
 
     async def orgs(self) -> list[Row]: ...
 
@@ -54,10 +69,14 @@ class SocketOffice:
                 )
             return answer
 
-    async def create_org(self, org: str, codes: list[str], senders: list[str], name: str) -> Row:
-        return await self._call(
-            "POST", "/orgs", {"org": org, "codes": codes, "senders": senders, "name": name}
-        )
+    async def create_org(
+        self, org: str, codes: list[str], senders: list[str], name: str, policy: OrgPolicy
+    ) -> Row:
+        body: Row = {"org": org, "codes": codes, "senders": senders, "name": name, **policy}
+        return await self._call("POST", "/orgs", body)
+
+    async def update_org(self, org: str, policy: OrgPolicy) -> Row:
+        return await self._call("POST", "/orgs/set", {"org": org, **policy})
 
     async def orgs(self) -> list[Row]:
         return list((await self._call("GET", "/orgs"))["orgs"])
@@ -81,8 +100,13 @@ class StoreOffice:
     def __init__(self, administration: Any) -> None:  # noqa: ANN401  # tenancy.Administration, which the command line does not build
         self._administration = administration
 
-    async def create_org(self, org: str, codes: list[str], senders: list[str], name: str) -> Row:
-        return org_json(await self._administration.create_org(org, codes, senders, name))
+    async def create_org(
+        self, org: str, codes: list[str], senders: list[str], name: str, policy: OrgPolicy
+    ) -> Row:
+        return org_json(await self._administration.create_org(org, codes, senders, name, **policy))
+
+    async def update_org(self, org: str, policy: OrgPolicy) -> Row:
+        return org_json(await self._administration.update_org(org, **policy))
 
     async def orgs(self) -> list[Row]:
         return [org_json(tenant) for tenant in await self._administration.orgs()]
@@ -122,6 +146,53 @@ async def _on_store(folder: Path, work: Callable[[Office], Awaitable[T]]) -> T:
         return await work(StoreOffice(administration))
 
 
+def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --tolerant, --signatures and --certificate."""
+    tolerant = click.option(
+        "--tolerant",
+        metavar="PATTERNS",
+        help='Those of its senders whose alerts are taken in spite of repairable errors, comma-separated; "" for none.',
+    )
+    signatures = click.option(
+        "--signatures",
+        type=click.Choice([policy.value for policy in SignaturePolicy]),
+        help="XML signatures: ignore (the default), verify if there is one, or require one that holds.",
+    )
+    certificates = click.option(
+        "--certificate",
+        "certificates",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        help="PEM file of the certificate that its signatures are checked with; may be given again. Replaces those of before.",
+    )
+    return tolerant(signatures(certificates(command)))
+
+
+def _policy(tolerant: str | None, signatures: str | None, certificates: tuple[Path, ...]) -> OrgPolicy:
+    policy = OrgPolicy()
+    if tolerant is not None:
+        policy["tolerant"] = _split(tolerant)
+    if signatures is not None:
+        policy["signatures"] = SignaturePolicy(signatures)
+    if certificates:
+        policy["certificates"] = [_pem(path) for path in certificates]
+    return policy
+
+
+def _pem(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError as error:
+        raise click.BadParameter(
+            f"{path}: cannot be read ({error.strerror})", param_hint="--certificate"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(
+            f"{path}: is no PEM text; convert it with `openssl x509 -inform DER -in FILE -out FILE.pem`",
+            param_hint="--certificate",
+        ) from error
+
+
 @click.group()
 def org() -> None:
     """Organisations: who may alert for which places, as which CAP senders."""
@@ -138,17 +209,54 @@ def org() -> None:
     help="CAP senders it may use, comma-separated; shell patterns such as *@city.example",
 )
 @click.option("--name", default="", help="The name that people read.")
+@policy_options
 @node_options
 def org_create(
-    org_id: str, codes: str, senders: str, name: str, config_file: Path | None, data: Path | None
+    org_id: str,
+    codes: str,
+    senders: str,
+    name: str,
+    tolerant: str | None,
+    signatures: str | None,
+    certificates: tuple[Path, ...],
+    config_file: Path | None,
+    data: Path | None,
 ) -> None:
     """Add an organisation."""
+    policy = _policy(tolerant, signatures, certificates)
     row = run(
-        config_file, data, lambda office: office.create_org(org_id, _split(codes), _split(senders), name)
+        config_file,
+        data,
+        lambda office: office.create_org(org_id, _split(codes), _split(senders), name, policy),
     )
-    click.echo(
-        f"{row['org']}: {row['name']}, codes {', '.join(row['codes'])}, senders {', '.join(row['senders'])}"
-    )
+    _print_org(row)
+
+
+@org.command("set")
+@click.argument("org_id", metavar="ORG")
+@policy_options
+@click.option("--no-certificates", is_flag=True, help="Forget the pinned certificates.")
+@node_options
+def org_set(
+    org_id: str,
+    tolerant: str | None,
+    signatures: str | None,
+    certificates: tuple[Path, ...],
+    no_certificates: bool,
+    config_file: Path | None,
+    data: Path | None,
+) -> None:
+    """Change how an organisation's alerts are judged. What is not named stays as it is."""
+    if no_certificates and certificates:
+        raise click.UsageError("--certificate and --no-certificates contradict each other")
+    policy = _policy(tolerant, signatures, certificates)
+    if no_certificates:
+        policy["certificates"] = []
+    if not policy:
+        raise click.UsageError(
+            "nothing to change: name --tolerant, --signatures, --certificate or --no-certificates"
+        )
+    _print_org(run(config_file, data, lambda office: office.update_org(org_id, policy)))
 
 
 @org.command("list")
@@ -156,7 +264,7 @@ def org_create(
 def org_list(config_file: Path | None, data: Path | None) -> None:
     """List the organisations."""
     rows = run(config_file, data, lambda office: office.orgs())
-    _print(["org", "name", "codes", "senders"], rows)
+    _print(["org", "name", "codes", "senders", "tolerant", "signatures", "certificates"], rows)
 
 
 @click.group()
@@ -208,6 +316,21 @@ def key_revoke(key_id: str, config_file: Path | None, data: Path | None) -> None
     click.echo("revoked")
 
 
+def _print_org(row: Row) -> None:
+    parts = [
+        f"{row['org']}: {row['name']}",
+        f"codes {', '.join(row['codes'])}",
+        f"senders {', '.join(row['senders'])}",
+        f"tolerant {', '.join(row['tolerant']) or 'none'}",
+        f"signatures {row['signatures']}",
+    ]
+    click.echo(", ".join(parts))
+    for certificate in row["certificates"]:
+        click.echo(
+            f"certificate {certificate['fingerprint']}, {certificate['subject']}, until {certificate['ends']}"
+        )
+
+
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -216,14 +339,21 @@ def _print(columns: list[str], rows: list[Row]) -> None:
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(_cell(row[column]) for column in columns))
-    Console(soft_wrap=True).print(table)
+    # A program that reads the list must not find a value broken over two lines.
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
 def _cell(value: object) -> str:
     if isinstance(value, list):
-        return " ".join(map(str, value))
+        return " ".join(map(_word, value)) or "-"
     return (
         {True: "yes", False: "no", None: "-"}.get(value, str(value))
         if value is None or isinstance(value, bool)
         else str(value)
     )
+
+
+def _word(value: object) -> str:
+    if isinstance(value, dict):  # a certificate
+        return f"{value['fingerprint'][:16]}({value['ends'][:10]})"
+    return str(value)

@@ -135,6 +135,10 @@ class Directory(Protocol):
         """Add an organisation; raises `Conflict` if the id is taken."""
         ...
 
+    async def update_tenant(self, tenant: Tenant) -> None:
+        """Replace an organisation by what is now true of it; raises `NotFound`."""
+        ...
+
     async def tenants(self) -> list[Tenant]: ...
 
     async def save_key(self, key: Key) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from lalert.cap import read_certificates
 from lalert.clock import Clock
 from lalert.errors import BadRequest, NotFound
-from lalert.model import Key, Role, Tenant
+from lalert.model import Key, Role, SignaturePolicy, Tenant
 from lalert.tenancy.keys import new_key_id, new_secret, secret_digest
+from lalert.tenancy.rights import patterns_meet
 
 _ORG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _MAX_CODES = 2000
@@ -22,6 +24,8 @@ class Directory(Protocol):
     """What administration writes to."""
 
     async def save_tenant(self, tenant: Tenant) -> None: ...
+
+    async def update_tenant(self, tenant: Tenant) -> None: ...
 
     async def tenants(self) -> list[Tenant]: ...
 
@@ -49,11 +53,20 @@ class Administration:
         self._clock = clock
 
     async def create_org(
-        self, org: str, codes: Sequence[str], senders: Sequence[str], name: str = ""
+        self,
+        org: str,
+        codes: Sequence[str],
+        senders: Sequence[str],
+        name: str = "",
+        *,
+        tolerant: Sequence[str] = (),
+        signatures: SignaturePolicy = SignaturePolicy.IGNORE,
+        certificates: Sequence[str] = (),
     ) -> Tenant:
         """Add an organisation that may alert for `codes` (the word `all` alone: everywhere) as one of `senders`.
 
-        Raises `BadRequest`, `InvalidCode`, and `Conflict` if the id is taken.
+        Its alerts are judged strictly but for the senders that `tolerant` names, and their signatures as `signatures` says, with
+        `certificates` (PEM texts). Raises `BadRequest`, `InvalidCode`, and `Conflict` if the id is taken.
         """
         if not _ORG.fullmatch(org):
             raise BadRequest(
@@ -68,15 +81,64 @@ class Administration:
             raise BadRequest(
                 f"senders: name 1 to {_MAX_PATTERNS} CAP senders, such as bousai@city.example or *@city.example"
             )
-        tenant = Tenant(
+        plain = Tenant(
             id=org,
             name=name or org,
             codes=frozenset() if everywhere else frozenset(self._normalise(code) for code in wanted),
             senders=patterns,
             everywhere=everywhere,
         )
+        tenant = self._with_policy(plain, tolerant, signatures, certificates)
         await self._directory.save_tenant(tenant)
         return tenant
+
+    async def update_org(
+        self,
+        org: str,
+        *,
+        tolerant: Sequence[str] | None = None,
+        signatures: SignaturePolicy | None = None,
+        certificates: Sequence[str] | None = None,
+    ) -> Tenant:
+        """Change how an organisation's alerts are judged; None leaves as it is, an empty sequence takes all away.
+
+        A running hub judges by it within half a second. Raises `NotFound` and `BadRequest`.
+        """
+        known = next((tenant for tenant in await self._directory.tenants() if tenant.id == org), None)
+        if known is None:
+            raise NotFound(f"there is no organisation {org[:64]}; `lalert org list` shows them")
+        tenant = self._with_policy(known, tolerant, signatures, certificates)
+        await self._directory.update_tenant(tenant)
+        return tenant
+
+    def _with_policy(
+        self,
+        tenant: Tenant,
+        tolerant: Sequence[str] | None,
+        signatures: SignaturePolicy | None,
+        certificates: Sequence[str] | None,
+    ) -> Tenant:
+        changed = replace(
+            tenant,
+            tolerant=tenant.tolerant if tolerant is None else _tolerated(tenant, tolerant),
+            signatures=tenant.signatures if signatures is None else signatures,
+            certificates=tenant.certificates if certificates is None else self._pinned(certificates),
+        )
+        if changed.signatures is not SignaturePolicy.IGNORE and not changed.certificates:
+            raise BadRequest(
+                f"signatures: {changed.signatures} needs the certificate that they are checked with; give it with --certificate FILE"
+            )
+        return changed
+
+    def _pinned(self, texts: Sequence[str]) -> tuple[str, ...]:
+        now = self._clock.now()
+        found = read_certificates(texts)
+        for certificate in found:
+            if certificate.ends < now:
+                raise BadRequest(
+                    f"certificate {certificate.subject}: expired on {certificate.ends:%Y-%m-%d}; ask its owner for the one that follows it"
+                )
+        return tuple(certificate.pem for certificate in found)
 
     async def orgs(self) -> list[Tenant]:
         return await self._directory.tenants()
@@ -121,3 +183,16 @@ class Administration:
         if found is None:
             raise NotFound("no such key; `lalert key list` shows the ids")
         await self._directory.revoke_key(found.id, self._clock.now())
+
+
+def _tolerated(tenant: Tenant, patterns: Sequence[str]) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(pattern.strip() for pattern in patterns if pattern.strip()))
+    if len(wanted) > _MAX_PATTERNS:
+        raise BadRequest(f"tolerant: {len(wanted)} patterns; {_MAX_PATTERNS} are the most that is kept")
+    for pattern in wanted:
+        if not any(patterns_meet(pattern, sender) for sender in tenant.senders):
+            raise BadRequest(
+                f"tolerant: {pattern!r} fits none of the senders of {tenant.id} ({', '.join(tenant.senders[:5])}); "
+                "name one of these, or a part of them"
+            )
+    return wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 
 from lalert.errors import Forbidden, Unauthenticated
@@ -22,6 +23,42 @@ def require(caller: Caller, *roles: Role) -> Caller:
 def sender_allowed(tenant: Tenant, sender: str) -> bool:
     """Say whether an organisation may use this CAP sender; patterns are those of a shell, case matters."""
     return any(fnmatchcase(sender, pattern) for pattern in tenant.senders)
+
+
+def patterns_meet(one: str, other: str) -> bool:
+    """Say whether some text can fit both shell patterns; a set such as [a-z] counts as any one character."""
+    first, second = _tokens(one), _tokens(other)
+    # Which lengths of `second` can be used up together with what has been read of `first`.
+    reached = _skip_stars({0}, second)
+    for token in first:
+        if token == _MANY:
+            reached = set(range(min(reached), len(second) + 1)) if reached else reached
+        else:
+            step = {
+                at + (second[at] != _MANY)
+                for at in reached
+                if at < len(second) and (token == _ONE or second[at] in (token, _ONE, _MANY))
+            }
+            reached = _skip_stars(step, second)
+    return len(second) in reached
+
+
+_ONE, _MANY = "?", "*"
+_TOKEN = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)
+
+
+def _tokens(pattern: str) -> list[str]:
+    return [token if len(token) == 1 else _ONE for token in _TOKEN.findall(pattern)]
+
+
+def _skip_stars(reached: set[int], tokens: list[str]) -> set[int]:
+    more = set(reached)
+    for at in sorted(reached):
+        here = at
+        while here < len(tokens) and tokens[here] == _MANY:
+            here += 1
+            more.add(here)
+    return more
 
 
 def may_see(audience: str | None, entry: Entry) -> bool:

@@ -31,6 +31,7 @@ from lalert.model import (
     Reading,
     Role,
     Severity,
+    SignaturePolicy,
     Status,
     Subscription,
     Tenant,
@@ -725,8 +726,29 @@ class StoreContract:
             await store.save_tenant(jma)
             await store.save_tenant(hitoyoshi)
             await refuses(store.save_tenant(replace(jma, name="別")), Conflict)
+            await refuses(store.update_tenant(replace(jma, id="nobody")), NotFound)
         async with self.open_store() as store:
             assert await store.tenants() == [hitoyoshi, jma]
+
+    async def test_an_organisations_policy_is_kept_and_replaced(self) -> None:
+        town = Tenant(
+            "town",
+            "町",
+            frozenset({HITOYOSHI}),
+            ("*@town.example",),
+            tolerant=("*@town.example", "x"),
+            signatures=SignaturePolicy.REQUIRE,
+            certificates=("one", "two"),
+        )
+        other = Tenant("other", "他", frozenset({"43"}), ("*",))
+        strict = replace(town, tolerant=(), signatures=SignaturePolicy.VERIFY, certificates=("three",))
+        async with self.open_store() as store:
+            await store.save_tenant(town)
+            await store.save_tenant(other)
+            assert await store.tenants() == [other, town]
+            await store.update_tenant(strict)
+        async with self.open_store() as store:
+            assert await store.tenants() == [other, strict]
 
     async def test_keys_belong_to_an_organisation_and_are_revoked_once_for_good(self) -> None:
         key = Key("key-1", "hitoyoshi", Role.SENDER, b"\x01" * 32, TEN)

@@ -16,7 +16,8 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from lalert.model import Key, Role, Tenant
+from lalert.cap import read_certificate
+from lalert.model import Key, Role, SignaturePolicy, Tenant
 from lalert.tenancy import Administration
 from lalert.web.request import read_json
 
@@ -24,6 +25,9 @@ SOCKET_NAME = "admin.sock"
 _SOCKET_NAME_MAX = 100
 
 _Text = Annotated[str, msgspec.Meta(max_length=200)]
+_Patterns = Annotated[list[_Text], msgspec.Meta(max_length=100)]
+_Pems = Annotated[list[Annotated[str, msgspec.Meta(max_length=65_536)]], msgspec.Meta(max_length=20)]
+_ORG_BYTES = 1_048_576
 
 
 class NewOrg(msgspec.Struct, forbid_unknown_fields=True):
@@ -33,6 +37,18 @@ class NewOrg(msgspec.Struct, forbid_unknown_fields=True):
     codes: Annotated[list[_Text], msgspec.Meta(max_length=2_000)]
     senders: Annotated[list[_Text], msgspec.Meta(max_length=100)]
     name: _Text = ""
+    tolerant: _Patterns = []
+    signatures: SignaturePolicy = SignaturePolicy.IGNORE
+    certificates: _Pems = []
+
+
+class OrgChange(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /orgs/set`: what is left out stays as it is."""
+
+    org: _Text
+    tolerant: _Patterns | None = None
+    signatures: SignaturePolicy | None = None
+    certificates: _Pems | None = None
 
 
 class NewKeyOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -68,8 +84,27 @@ def routes(administration: Administration, changed: Callable[[], Awaitable[None]
     """Return the routes; `changed` is awaited after every change, so that the running node knows at once."""
 
     async def create_org(request: web.Request) -> web.Response:
-        order: NewOrg = await read_json(request, NewOrg, 1_048_576)
-        tenant = await administration.create_org(order.org, order.codes, order.senders, order.name)
+        order: NewOrg = await read_json(request, NewOrg, _ORG_BYTES)
+        tenant = await administration.create_org(
+            order.org,
+            order.codes,
+            order.senders,
+            order.name,
+            tolerant=order.tolerant,
+            signatures=order.signatures,
+            certificates=order.certificates,
+        )
+        await changed()
+        return _json(org_json(tenant))
+
+    async def set_org(request: web.Request) -> web.Response:
+        order: OrgChange = await read_json(request, OrgChange, _ORG_BYTES)
+        tenant = await administration.update_org(
+            order.org,
+            tolerant=order.tolerant,
+            signatures=order.signatures,
+            certificates=order.certificates,
+        )
         await changed()
         return _json(org_json(tenant))
 
@@ -95,6 +130,7 @@ def routes(administration: Administration, changed: Callable[[], Awaitable[None]
 
     return [
         web.post("/orgs", create_org),
+        web.post("/orgs/set", set_org),
         web.get("/orgs", list_orgs),
         web.post("/keys", create_key),
         web.get("/keys", list_keys),
@@ -103,9 +139,20 @@ def routes(administration: Administration, changed: Callable[[], Awaitable[None]
 
 
 def org_json(tenant: Tenant) -> dict[str, Any]:
-    """Return an organisation as the command line prints it."""
-    codes = ["all"] if tenant.everywhere else sorted(tenant.codes)
-    return {"org": tenant.id, "name": tenant.name, "codes": codes, "senders": list(tenant.senders)}
+    """Return an organisation as the command line prints it; of a certificate its SHA-256 and its last day."""
+    pinned = [read_certificate(pem) for pem in tenant.certificates]
+    return {
+        "org": tenant.id,
+        "name": tenant.name,
+        "codes": ["all"] if tenant.everywhere else sorted(tenant.codes),
+        "senders": list(tenant.senders),
+        "tolerant": list(tenant.tolerant),
+        "signatures": tenant.signatures.value,
+        "certificates": [
+            {"fingerprint": each.fingerprint, "subject": each.subject, "ends": each.ends.isoformat()}
+            for each in pinned
+        ],
+    }
 
 
 def key_json(key: Key) -> dict[str, Any]:

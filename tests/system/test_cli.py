@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 import structlog
 
+from lalert.cap import read_certificate
 from lalert.cli.serving import configure_logging
 from lalert.testing import make_cap
+from tests.signing_kit import signer
 
 LALERT = [sys.executable, "-m", "lalert"]
 SENDER = "bousai@hitoyoshi.example"
@@ -127,6 +129,40 @@ def test_administration_works_without_a_node_and_is_refused_a_second_store(tmp_p
     assert "is 2, not 3" in wrong.stderr
 
 
+def test_a_policy_is_set_and_shown_with_and_without_a_node(tmp_path: Path) -> None:
+    data, pem = tmp_path / "data", tmp_path / "town.pem"
+    pem.write_text(signer().certificate)
+    fingerprint = read_certificate(signer().certificate).fingerprint
+    town = ["org", "create", "town", "--codes", "43", "--senders", "*@town.example", "--data", str(data)]
+    made = lalert(*town, "--signatures", "verify", "--certificate", str(pem))
+    assert made.returncode == 0, made.stderr
+    assert "tolerant none, signatures verify" in made.stdout
+    assert fingerprint in made.stdout
+    with serving(data):
+        changed = lalert("org", "set", "town", "--tolerant", "*@town.example", "--data", str(data))
+        assert changed.returncode == 0, changed.stderr
+        assert "tolerant *@town.example, signatures verify" in changed.stdout
+        listed = lalert("org", "list", "--data", str(data)).stdout
+        refused = lalert("org", "set", "town", "--no-certificates", "--data", str(data))
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "verify needs the certificate" in refused.stderr
+    assert f"verify      {fingerprint[:16]}(2030-01-01)" in listed
+    cleared = lalert(
+        "org",
+        "set",
+        "town",
+        "--tolerant",
+        "",
+        "--signatures",
+        "ignore",
+        "--no-certificates",
+        "--data",
+        str(data),
+    )
+    assert "tolerant none, signatures ignore" in cleared.stdout
+    assert fingerprint not in cleared.stdout
+
+
 def test_a_second_node_on_the_same_data_is_refused_with_the_reason(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with serving(data) as (process, _):
@@ -188,6 +224,9 @@ def test_an_empty_hub_hands_out_one_link_by_a_private_file(tmp_path: Path) -> No
         (["key", "create", "--org", "nobody", "--role", "sender"], 1, "nobody"),
         (["key", "create", "--org", "x", "--role", "king"], 2, "king"),
         (["key", "create", "--org", "x", "--role", "sender", "--expires", "soon"], 2, "soon"),
+        (["org", "set", "nobody", "--tolerant", "*"], 1, "nobody"),
+        (["org", "set", "x"], 2, "--tolerant"),
+        (["org", "set", "x", "--certificate", "missing.pem"], 2, "missing.pem"),
         (["gazetteer", "show", "432033"], 1, "is 2, not 3"),
         (["gazetteer", "show", "439999"], 1, "43999"),
         (["serve", "--port", "70000"], 2, "70000"),

@@ -14,6 +14,7 @@ import pytest
 
 from lalert.clock import SystemClock
 from lalert.errors import StoreError
+from lalert.model import Tenant
 from lalert.store.sqlite import SqliteStore
 from lalert.store.sqlite.files import Lock, open_for_reading, open_for_writing, prepare, require_sound_sqlite
 from lalert.store.sqlite.schema import APPLICATION_ID, STEPS, epoch_of, migrate
@@ -208,6 +209,16 @@ def test_a_file_is_brought_up_step_by_step_and_keeps_what_it_holds(db: apsw.Conn
     assert db.execute("SELECT x FROM later").get == 2
     assert epoch_of(db) == epoch
     db.close()
+
+
+async def test_who_was_there_before_sender_policy_is_strict_and_unsigned(path: Path) -> None:
+    prepare(path)
+    db = open_for_writing(path, None)
+    migrate(db, STEPS[:1])
+    db.execute("INSERT INTO tenant VALUES ('town', '町', ?, ?, 0)", (b'["43"]', b'["*"]'))
+    db.close()
+    async with opened(path) as store:
+        assert await store.tenants() == [Tenant("town", "町", frozenset({"43"}), ("*",))]
 
 
 def test_a_step_that_fails_leaves_the_file_as_it_was(db: apsw.Connection) -> None:

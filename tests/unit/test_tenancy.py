@@ -2,12 +2,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from lalert.cap import read_certificate
 from lalert.errors import BadRequest, Conflict, Forbidden, InvalidCode, NotFound, Unauthenticated
 from lalert.geo import normalise_code
-from lalert.model import Key, Role, Tenant
+from lalert.model import Key, Role, SignaturePolicy, Tenant
 from lalert.tenancy import (
     ANONYMOUS,
     Administration,
@@ -18,7 +22,9 @@ from lalert.tenancy import (
     secret_digest,
     sender_allowed,
 )
+from lalert.tenancy.rights import patterns_meet
 from lalert.testing import FakeClock
+from tests.signing_kit import signer
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 PAST_THE_CALENDAR = datetime.fromisoformat("9999-12-31T23:59:59-12:00")
@@ -34,6 +40,11 @@ class MemoryDirectory:
     async def save_tenant(self, tenant: Tenant) -> None:
         if tenant.id in self._tenants:
             raise Conflict("taken")
+        self._tenants[tenant.id] = tenant
+
+    async def update_tenant(self, tenant: Tenant) -> None:
+        if tenant.id not in self._tenants:
+            raise NotFound("no such organisation")
         self._tenants[tenant.id] = tenant
 
     async def tenants(self) -> list[Tenant]:
@@ -183,3 +194,120 @@ def test_rights_name_the_role_that_is_needed() -> None:
 )
 def test_sender_patterns_are_those_of_a_shell(pattern: str, sender: str, allowed: bool) -> None:
     assert sender_allowed(Tenant("t", "t", frozenset(), (pattern,)), sender) is allowed
+
+
+async def test_an_organisation_is_strict_and_unsigned_until_somebody_says_otherwise(
+    office: Administration,
+) -> None:
+    (tenant,) = await office.orgs()
+    assert (tenant.tolerant, tenant.signatures, tenant.certificates) == ((), SignaturePolicy.IGNORE, ())
+
+
+async def test_a_policy_is_changed_in_part_and_heard_of_by_a_running_hub(
+    office: Administration, directory: MemoryDirectory, clock: FakeClock
+) -> None:
+    ring = KeyRing(directory, clock)
+    pem = signer().certificate
+    await office.update_org("hitoyoshi", signatures=SignaturePolicy.VERIFY, certificates=[pem])
+    changed = await office.update_org("hitoyoshi", tolerant=[" *@hitoyoshi.example ", ""])
+    await ring.refresh()
+    assert ring.tenant("hitoyoshi") == changed
+    assert changed.tolerant == ("*@hitoyoshi.example",)
+    assert (changed.name, changed.codes) == ("人吉市", frozenset({"432032", "43"}))
+    assert changed.signatures is SignaturePolicy.VERIFY
+    assert [read_certificate(each) for each in changed.certificates] == [read_certificate(pem)]
+    strict = await office.update_org(
+        "hitoyoshi", tolerant=[], signatures=SignaturePolicy.IGNORE, certificates=[]
+    )
+    assert (strict.tolerant, strict.signatures, strict.certificates) == ((), SignaturePolicy.IGNORE, ())
+
+
+async def test_the_same_certificate_is_pinned_once_and_a_file_may_hold_several(
+    office: Administration,
+) -> None:
+    first, second = signer().certificate, signer("other", "ec").certificate
+    tenant = await office.update_org("hitoyoshi", certificates=[f"words\n{first}{second}", first])
+    assert len(tenant.certificates) == 2
+
+
+@pytest.mark.parametrize("policy", [SignaturePolicy.VERIFY, SignaturePolicy.REQUIRE])
+async def test_signatures_are_never_asked_for_without_a_certificate_to_check_them(
+    office: Administration, policy: SignaturePolicy
+) -> None:
+    with pytest.raises(BadRequest, match=f"{policy} needs the certificate.*--certificate"):
+        await office.update_org("hitoyoshi", signatures=policy)
+    with pytest.raises(BadRequest, match="--certificate"):
+        await office.create_org("other", ["43203"], ["*"], signatures=policy)
+    await office.update_org("hitoyoshi", signatures=policy, certificates=[signer().certificate])
+    with pytest.raises(BadRequest, match="--certificate"):
+        await office.update_org("hitoyoshi", certificates=[])
+
+
+def damaged(pem: str) -> str:
+    lines = pem.splitlines()
+    return "\n".join([lines[0], *lines[2:]])
+
+
+@pytest.mark.parametrize(
+    ("pem", "said"),
+    [
+        ("", "certificate 1: no PEM certificate"),
+        ("-----BEGIN CERTIFICATE-----\n\u3042\n-----END CERTIFICATE-----", "no X.509 certificate"),
+        (damaged(signer().certificate), "no X.509 certificate"),
+        (signer().certificate + signer().key, "certificate 1: holds a private key"),
+        (signer(ends=NOW - timedelta(days=1)).certificate, "expired on 2026-11-22"),
+        (signer(bits=1024).certificate, "1024 bits can be forged"),
+        (signer(kind="ed25519").certificate, "neither RSA nor ECDSA"),
+        ("x" * 65_537, "65537 characters"),
+    ],
+    ids=["empty", "no base64", "damaged", "private key", "expired", "weak", "another kind", "long"],
+)
+async def test_a_certificate_that_cannot_serve_is_refused_with_the_remedy(
+    office: Administration, pem: str, said: str
+) -> None:
+    with pytest.raises(BadRequest, match=said) as refused:
+        await office.update_org("hitoyoshi", certificates=[pem])
+    assert "MII" not in refused.value.detail
+    assert (await office.orgs())[0].certificates == ()
+
+
+async def test_a_policy_for_nobody_is_refused(office: Administration) -> None:
+    with pytest.raises(NotFound, match=r"nobody.*org list"):
+        await office.update_org("nobody", tolerant=["*"])
+    with pytest.raises(BadRequest, match="fits none of the senders of hitoyoshi"):
+        await office.update_org("hitoyoshi", tolerant=["*@yatsushiro.example"])
+    with pytest.raises(BadRequest, match="101 patterns"):
+        await office.update_org("hitoyoshi", tolerant=[f"{n}@hitoyoshi.example" for n in range(101)])
+
+
+letters = st.text("ab@", max_size=6)
+patterns = st.text("ab@*?", max_size=6) | st.text("ab*?[]!-", max_size=6)
+
+
+@given(letters, patterns, patterns)
+def test_patterns_that_one_text_fits_meet(text: str, one: str, other: str) -> None:
+    assert patterns_meet(one, one)
+    assert patterns_meet(one, other) == patterns_meet(other, one)
+    if fnmatchcase(text, one) and fnmatchcase(text, other):
+        assert patterns_meet(one, other)
+
+
+@given(letters, st.text("ab@*?", max_size=6))
+def test_a_plain_name_meets_exactly_the_patterns_that_it_fits(text: str, pattern: str) -> None:
+    assert patterns_meet(text, pattern) == fnmatchcase(text, pattern)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("*@a.example", "bousai@*", True),
+        ("*@a.example", "*@b.example", False),
+        ("a*b", "*c", False),
+        ("a*", "b*", False),
+        ("*a*", "*b*", True),
+        ("", "*", True),
+        ("", "?", False),
+    ],
+)
+def test_two_patterns_meet_where_a_name_could_fit_both(one: str, other: str, meet: bool) -> None:
+    assert patterns_meet(one, other) is meet

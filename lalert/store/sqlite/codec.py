@@ -21,6 +21,7 @@ from lalert.model import (
     Reading,
     Role,
     Severity,
+    SignaturePolicy,
     Status,
     Subscription,
     Tenant,
@@ -159,13 +160,30 @@ def decode_filter(text: bytes) -> Filter:
 
 
 def encode_tenant(tenant: Tenant) -> tuple[Value, ...]:
-    codes, senders = orjson.dumps(sorted(tenant.codes)), orjson.dumps(tenant.senders)
-    return tenant.id, tenant.name, codes, senders, tenant.everywhere
+    return (
+        tenant.id,
+        tenant.name,
+        orjson.dumps(sorted(tenant.codes)),
+        orjson.dumps(tenant.senders),
+        tenant.everywhere,
+        orjson.dumps(tenant.tolerant),
+        tenant.signatures,
+        orjson.dumps(tenant.certificates),
+    )
 
 
 def decode_tenant(row: Row) -> Tenant:
-    id, name, codes, senders, everywhere = row
-    return Tenant(id, name, frozenset(orjson.loads(codes)), tuple(orjson.loads(senders)), bool(everywhere))
+    id, name, codes, senders, everywhere, tolerant, signatures, certificates = row
+    return Tenant(
+        id,
+        name,
+        frozenset(orjson.loads(codes)),
+        tuple(orjson.loads(senders)),
+        everywhere=bool(everywhere),
+        tolerant=tuple(orjson.loads(tolerant)),
+        signatures=SignaturePolicy(signatures),
+        certificates=tuple(orjson.loads(certificates)),
+    )
 
 
 def encode_key(key: Key) -> tuple[Value, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 import apsw
 
@@ -12,6 +13,11 @@ from lalert.store.sqlite.access import Access
 from lalert.store.sqlite.codec import decode_key, decode_tenant, encode_key, encode_tenant, micros
 from lalert.store.sqlite.statements import row
 
+_UPDATE_TENANT: Final = """
+UPDATE tenant SET name = ?, codes = ?, senders = ?, everywhere = ?, tolerant = ?, signatures = ?, certificates = ?
+WHERE id = ?
+"""
+
 
 class DirectoryTables(Access):
     """Keeps `store.Directory`."""
@@ -20,11 +26,23 @@ class DirectoryTables(Access):
         values = encode_tenant(tenant)
 
         def save(db: apsw.Connection) -> None:
-            db.execute("INSERT INTO tenant VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING", values)
+            db.execute(
+                "INSERT INTO tenant VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING", values
+            )
             if not db.changes():
                 raise Conflict(f"the organisation {tenant.id} exists already; choose another id")
 
         await self._write(save)
+
+    async def update_tenant(self, tenant: Tenant) -> None:
+        id, *values = encode_tenant(tenant)
+
+        def update(db: apsw.Connection) -> None:
+            db.execute(_UPDATE_TENANT, (*values, id))
+            if not db.changes():
+                raise NotFound(f"there is no organisation {tenant.id}; `lalert org list` shows them")
+
+        await self._write(update)
 
     async def tenants(self) -> list[Tenant]:
         return [decode_tenant(found) for found in await self._rows("SELECT * FROM tenant ORDER BY id")]

@@ -153,7 +153,18 @@ def _create(db: apsw.Connection) -> None:
     db.execute("INSERT INTO meta VALUES ('epoch', ?), ('judged', 0)", (secrets.token_hex(4),))
 
 
-STEPS: Final[tuple[Step, ...]] = (_create,)
+def _keep_sender_policy(db: apsw.Connection) -> None:
+    # X'5B5D' is the empty list of JSON. Who was there before keeps what held then: strict, signatures not looked at.
+    db.execute(
+        """
+        ALTER TABLE tenant ADD COLUMN tolerant BLOB NOT NULL DEFAULT X'5B5D';
+        ALTER TABLE tenant ADD COLUMN signatures TEXT NOT NULL DEFAULT 'ignore';
+        ALTER TABLE tenant ADD COLUMN certificates BLOB NOT NULL DEFAULT X'5B5D';
+        """
+    )
+
+
+STEPS: Final[tuple[Step, ...]] = (_create, _keep_sender_policy)
 """Step n brings a file from version n to n + 1. A step that has been released is never edited: add another."""
 
 

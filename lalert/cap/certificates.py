@@ -1,0 +1,109 @@
+"""Certificates that an operator pins: read from PEM, checked with the remedy in every refusal, and named by their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from lalert.errors import BadRequest
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+MAX_CERTIFICATES: Final = 20
+MAX_PEM: Final = 65_536
+MIN_RSA_BITS: Final = 2048
+
+_BLOCK: Final = re.compile(r"-----BEGIN CERTIFICATE-----[^-]{1,32768}-----END CERTIFICATE-----")
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate as people and programs read of it; `fingerprint` is the SHA-256 of its DER, in hexadecimal."""
+
+    pem: str
+    fingerprint: str
+    subject: str
+    begins: datetime
+    ends: datetime
+
+    def valid_at(self, moment: datetime) -> bool:
+        """Say whether the moment lies within the certificate's life, both ends included (RFC 5280, 4.1.2.5)."""
+        return self.begins <= moment <= self.ends
+
+
+def read_certificates(texts: Iterable[str]) -> tuple[Certificate, ...]:
+    """Return every certificate in PEM texts, each once, in their order.
+
+    Raises `BadRequest` for a text without one, for what is no certificate, a private key, or a key too weak to sign with.
+    """
+    found: dict[str, Certificate] = {}
+    for number, text in enumerate(texts, 1):
+        if len(text) > MAX_PEM:
+            raise BadRequest(
+                f"certificate {number}: has {len(text)} characters; {MAX_PEM} are the most that is read"
+            )
+        if "PRIVATE KEY-----" in text:
+            raise BadRequest(
+                f"certificate {number}: holds a private key, which nobody but its owner may have; give the certificate alone"
+            )
+        blocks = _BLOCK.findall(text)
+        if not blocks:
+            raise BadRequest(
+                f"certificate {number}: no PEM certificate in it; it begins with -----BEGIN CERTIFICATE-----"
+            )
+        for block in blocks:
+            certificate = read_certificate(block)
+            found[certificate.fingerprint] = certificate
+    if len(found) > MAX_CERTIFICATES:
+        raise BadRequest(f"certificates: {len(found)} of them; {MAX_CERTIFICATES} are the most that is kept")
+    return tuple(found.values())
+
+
+@lru_cache(maxsize=1024)
+def read_certificate(pem: str) -> Certificate:
+    """Return one certificate of a PEM text that is nothing but it; raises `BadRequest`."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    loaded = load(pem)
+    return Certificate(
+        pem=loaded.public_bytes(Encoding.PEM).decode(),
+        fingerprint=hashlib.sha256(loaded.public_bytes(Encoding.DER)).hexdigest(),
+        subject=loaded.subject.rfc4514_string()[:200],
+        begins=loaded.not_valid_before_utc,
+        ends=loaded.not_valid_after_utc,
+    )
+
+
+@lru_cache(maxsize=1024)
+def load(pem: str) -> x509.Certificate:
+    """Return a PEM certificate that a signature can be checked with; raises `BadRequest`."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    try:
+        loaded = x509.load_pem_x509_certificate(pem.encode())
+        key = loaded.public_key()
+        loaded.subject.rfc4514_string()
+    except Exception as error:  # whatever the parser of a stranger's DER makes of it, it is no certificate
+        raise BadRequest(
+            "certificate: what stands between BEGIN and END is no X.509 certificate; export it again as PEM"
+        ) from error
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size < MIN_RSA_BITS:
+            raise BadRequest(
+                f"certificate: an RSA key of {key.key_size} bits can be forged; use {MIN_RSA_BITS} bits or more"
+            )
+    elif not (isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES):
+        raise BadRequest(
+            "certificate: its key is neither RSA nor ECDSA on P-256, P-384 or P-521; use one of these"
+        )
+    return loaded
+
+
+_CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
