@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import orjson
 
 from lalert import cap
 from lalert.client import Client
-from lalert.errors import LalertError, Problem
+from lalert.errors import LalertError, Problem, ProblemSeverity
+from lalert.geo import Gazetteer
+from lalert.resources import gazetteer_csv
 
 key_options = [
     click.option("--key", envvar="LALERT_KEY", help="A key of the hub (or LALERT_KEY, or --key-file)."),
@@ -42,22 +45,21 @@ def the_key(key: str | None, key_file: Path | None) -> str | None:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
     "--profile",
-    type=click.Choice(["cap"]),
+    type=click.Choice(list(cap.PROFILES)),
     default="cap",
     show_default=True,
-    help="Rules beyond the standard; cap has none.",
-    expose_value=False,
+    help="Rules beyond the standard: cap has none, jp has those of docs/profile-jp.md.",
 )
 @click.option("--lang", type=click.Choice(["ja", "en"]), default="en", show_default=True)
-def validate(files: Sequence[str], form: str, lang: str) -> None:
+def validate(files: Sequence[str], form: str, profile: str, lang: str) -> None:
     """Check CAP files; `-` reads standard input.
 
     Exit 0: all valid (warnings allowed); 1: some invalid; 2: a file that cannot be read.
     """
     invalid = False
+    judged = _judged_by(cap.PROFILES[profile])
     for name in files:
-        raw = _read(name)
-        report = cap.examine(raw)
+        report = judged(cap.examine(_read(name)))
         invalid = invalid or not report.valid
         if form == "json":
             line = {
@@ -78,6 +80,21 @@ def validate(files: Sequence[str], form: str, lang: str) -> None:
             if advice := _in(lang, problem.help, problem.help_ja):
                 click.echo(f"          {advice}")
     sys.exit(1 if invalid else 0)
+
+
+def _judged_by(profile: cap.Profile) -> Callable[[cap.Report], cap.Report]:
+    """Return what adds a profile's findings to a report; the places that it asks for are read only if there are any rules."""
+    lookup = Gazetteer.from_csv(gazetteer_csv()).place if profile.rules else None
+
+    def judged(report: cap.Report) -> cap.Report:
+        found = cap.judge(report.alert, profile, lookup) if report.alert else ()
+        if not found:
+            return report
+        problems = tuple(sorted((*report.problems, *found), key=lambda problem: problem.line))
+        refused = any(problem.severity is ProblemSeverity.ERROR for problem in problems)
+        return replace(report, problems=problems, alert=None if refused else report.alert)
+
+    return judged
 
 
 def _read(name: str) -> bytes:

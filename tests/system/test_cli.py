@@ -22,6 +22,7 @@ from lalert.cli.serving import configure_logging
 from lalert.testing import make_cap
 from tests.signing_kit import signer
 
+ROOT = Path(__file__).parents[2]
 LALERT = [sys.executable, "-m", "lalert"]
 SENDER = "bousai@hitoyoshi.example"
 
@@ -283,6 +284,26 @@ def test_validate_speaks_text_and_json_and_exits_by_the_verdict(tmp_path: Path) 
     for line in japanese.stdout.splitlines()[1:]:
         assert any("\u3040" <= letter <= "\u30ff" for letter in line), line
     assert lalert("validate", str(tmp_path / "missing.xml")).returncode == 2
+
+
+def test_validate_judges_by_a_profile() -> None:
+    examples = sorted(map(str, (ROOT / "examples" / "jp").glob("*.xml")))
+    good = lalert("validate", "--profile", "jp", *examples)
+    assert (good.returncode, len(good.stdout.splitlines())) == (0, len(examples)), good.stdout
+    wrong = Path(examples[0]).read_text(encoding="utf-8").replace(">432032<", ">432033<").encode()
+    assert lalert("validate", "-", stdin=wrong).returncode == 0
+    done = lalert("validate", "--profile", "jp", "--format", "json", "--lang", "ja", "-", stdin=wrong)
+    assert done.returncode == 1
+    said = json.loads(done.stdout)
+    (problem,) = said["problems"]
+    assert (said["valid"], problem["rule"], problem["severity"]) == (False, "JP-CODE-CHECK-DIGIT", "error")
+    assert "432033" in wrong.decode().splitlines()[problem["line"] - 1]
+    assert "正しければ432032" in problem["message"]
+    text = lalert("validate", "--profile", "jp", "-", stdin=wrong)
+    assert "INVALID" in text.stdout
+    assert "432032 would be right [JP-CODE-CHECK-DIGIT]" in text.stdout
+    unknown = lalert("validate", "--profile", "fr", "-", stdin=wrong)
+    assert (unknown.returncode, "'jp'" in unknown.stderr) == (2, True)
 
 
 def test_the_demo_plays_to_the_end_and_everything_arrives() -> None:

@@ -165,6 +165,12 @@ def test_what_a_gauge_says_is_a_valid_alert_in_both_languages(levels: list[float
     assert [info.language for info in report.alert.infos] == ["ja", "en"]
 
 
+@pytest.mark.parametrize("levels", [[3.1], [3.1, 3.3], [3.5], [3.5, 2.0], [5.0], [3.5, 3.1]])
+def test_what_a_gauge_says_is_right_by_the_japanese_profile(levels: list[float]) -> None:
+    alert = warning(GAUGE, play(levels)[-1])
+    assert [p.rule for p in cap.judge(alert, cap.PROFILES["jp"]) if p.severity != "advice"] == []
+
+
 def test_a_warning_carries_its_evidence_and_never_the_mayors_level() -> None:
     alert = warning(GAUGE, play([3.5])[0])
     parameters = {p.name: p.value for p in alert.infos[0].parameters}
