@@ -130,6 +130,7 @@ class Node:
                 timedelta(seconds=limits.past_s) if limits.past_s is not None else None,
                 limits.border_buffer_m,
                 limits.approximate_buffer_m,
+                cap.PROFILES[limits.profile],
             ),
             clock=self.clock,
             base_url=lambda: self.base_url,

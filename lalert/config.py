@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
+from lalert.cap import PROFILES
 from lalert.errors import ConfigError, InvalidCode
 from lalert.geo import normalise_code
 
@@ -35,6 +36,8 @@ class Hub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Intake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[intake]: what is judged of an alert beyond CAP. Seconds and metres."""
 
+    profile: str = "cap"
+    """The national rules that everything handed in is judged by: `jp`, or `cap` for none."""
     future_s: float = 300.0
     past_s: float | None = None
     border_buffer_m: float = 2_000.0
@@ -197,6 +200,10 @@ def _contradictions(settings: Settings) -> list[str]:
     mistakes: list[str] = []
     if not 0 <= settings.hub.port <= 65_535:
         mistakes.append(f"hub.port: {settings.hub.port} is no TCP port (0 to 65535)")
+    if settings.intake.profile not in PROFILES:
+        mistakes.append(
+            f"intake.profile: {settings.intake.profile[:40]!r} is no profile; known: {', '.join(PROFILES)}"
+        )
     mistakes += _out_of_bounds(settings)
     for number, network in enumerate(settings.outbound.allow, 1):
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from lalert import cap, intake, matching, texts
@@ -132,8 +132,11 @@ class Hub:
         return Receipt(appended.entry, appended.fresh, warnings)
 
     def read(self, raw: bytes, home: frozenset[str]) -> tuple[Alert, Facts]:
-        """Parse a document and derive whom it concerns; `home` is the jurisdiction of one that names no place."""
+        """Parse a document, judge it by the hub's profile, and derive whom it concerns; `home` is the jurisdiction of one that names no place."""
         alert = cap.parse(raw)
+        found = cap.judge(alert, self._policy.profile, self.gazetteer.place)
+        if found:
+            alert = replace(alert, defects=(*alert.defects, *found))
         return alert, matching.facts_of(alert, self.gazetteer, home)
 
     async def observe(self, readings: Sequence[Reading], tenant: str) -> Observed:

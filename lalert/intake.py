@@ -15,7 +15,7 @@ from typing import Final
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from lalert.cap import JIS_GEOCODE_NAMES
+from lalert.cap import JIS_GEOCODE_NAMES, PROFILES, Profile
 from lalert.errors import (
     Forbidden,
     InvalidAlert,
@@ -42,12 +42,14 @@ class Policy:
 
     `future` is how far ahead of the hub's clock `sent` may lie. `past` is how old it may be, None for any age: a late warning is worth
     more than none, and what has expired is never sent as new. The buffers, in metres, widen a jurisdiction where its border is official or only approximate.
+    `profile` is what is asked of every alert beyond CAP.
     """
 
     future: timedelta = timedelta(minutes=5)
     past: timedelta | None = None
     border_buffer_m: float = 2_000.0
     approximate_buffer_m: float = 20_000.0
+    profile: Profile = PROFILES["cap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,12 @@ Rule = Callable[[Case], Iterator[Problem]]
 def judge(case: Case) -> tuple[Problem, ...]:
     """Return the warnings that the sender should hear of; the alert may go out.
 
-    Raises `Unauthenticated`, `Forbidden`, or `InvalidAlert` with every problem found.
+    Its own defects, those that the profile found among them, must hold no error either. Raises `Unauthenticated`, `Forbidden`, or `InvalidAlert` with every problem found.
     """
     problems = [problem for rule in POLICY for problem in rule(case)]
-    if any(problem.severity is ProblemSeverity.ERROR for problem in problems):
-        raise InvalidAlert([*problems, *case.alert.defects])
+    found = [*problems, *case.alert.defects]
+    if any(problem.severity is ProblemSeverity.ERROR for problem in found):
+        raise InvalidAlert(found)
     return tuple(problems)
 
 

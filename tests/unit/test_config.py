@@ -107,6 +107,7 @@ def test_a_code_that_is_none_is_found_before_anything_starts() -> None:
         "live.stall_s = -1",
         "intake.future_s = inf",
         "intake.past_s = 0",
+        "intake.profile = 'jpn'",
         "intake.border_buffer_m = -1",
     ],
 )
