@@ -23,9 +23,11 @@ from lalert.plugin import Access, Endpoint, HubApi, Route
 
 KINDS: Final[Mapping[str, str]] = {
     "evacuation": "避難情報",
+    "shelter": "避難所",
+    "headquarters": "災害対策本部",
+    "damage": "被害情報",
     "river-level": "河川水位",
     "rain": "雨量",
-    "shelter": "避難所",
     "weather": "気象情報",
     "general": "お知らせ",
 }

@@ -231,8 +231,12 @@ async def test_feeds_are_per_kind(get: Get, log: Log) -> None:
     assert (await get("/feeds/432059/river-level.atom")).feed.feed.title == "災害情報 432059 河川水位"
 
 
+def test_every_kind_has_a_feed_of_its_name() -> None:
+    assert {kind.name: kind.title_ja for kind in cap.KINDS.values()} == KINDS
+
+
 def test_every_kind_that_is_found_by_itself_has_a_feed() -> None:
-    events = ["避難指示", "避難所開設", "氾濫注意水位", "大雨", "断水"]
+    events = ["避難指示", "避難所開設", "災害対策本部設置", "被害状況", "氾濫注意水位", "大雨", "断水"]
     found = {cap.kind(make_alert(event=event)) for event in events} | {
         cap.kind(make_alert(event="x", category="Met"))
     }
@@ -527,7 +531,7 @@ async def test_what_is_kept_is_bounded(hub: FakeHub, log: Log, monkeypatch: pyte
         ("/feeds/４３.atom", 404, "is no place"),
         ("/feeds/all/evacuation.atom", 404, "is no place"),
         ("/feeds/kind.atom", 404, "is no place"),
-        ("/feeds/kind/evacuations.atom", 404, "kinds are evacuation, river-level"),
+        ("/feeds/kind/evacuations.atom", 404, "kinds are evacuation, shelter"),
         ("/feeds/432032/x.rss", 404, "there is no kind"),
         ("/feeds/all.json", 404, "ends in .atom or .rss"),
         ("/feeds/all.atom?area=432032", 400, "area: unknown parameter"),
