@@ -3,12 +3,13 @@ PYTHON ?=
 PORT ?= 8080
 DATA ?= data
 ARGS ?=
+FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run test check bench torture assurance sbom lock vendor gazetteer wheel clean
+.PHONY: help venv demo run test check bench fuzz torture assurance sbom lock vendor gazetteer wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,10 @@ check: .venv/.dev ## lint, format, types, layers, change fragments, vendored fil
 
 bench: .venv/.dev ## measure; writes nothing, prints figures
 	@for script in bench/[a-z]*.py; do echo "== $$script"; $(BIN)/python -m bench.$$(basename $$script .py) || exit 1; done
+
+fuzz: .venv/.dev ## look for a document that breaks the reader, for 60 s (FUZZ_SECONDS=); installs atheris where there is one
+	@$(INSTALL) --require-hashes --no-build-isolation -r requirements/fuzz.txt || echo "atheris does not install for this Python and system" >&2
+	$(BIN)/python -m fuzz.examine $(FUZZ_SECONDS)
 
 torture: ## kill, cut off and overload a hub while it works (comes with #4)
 	@echo "make torture is not built yet: it comes with issue #4, the durable log under faults" >&2; exit 2

@@ -78,16 +78,20 @@ def judged(raw: bytes) -> Verdicts:
         fault = "refused without an error"
     elif by_libxml2 and not report.valid and reasons <= BY_SCHEMA:
         fault = f"refused by {sorted(reasons)}, which the schemas accept"
-    elif words := [p.message for p in errors if p.rule == "CAP-SCHEMA" and not _unnamed(p.message)]:
+    elif words := [p.message for p in errors if p.rule == "CAP-SCHEMA" and not _unnamed(root, p)]:
         fault = f"refused in the schema's words: {words}"
     else:
         fault = next((f"{p.rule}: no {p.path} on line {p.line}" for p in errors if not there(root, p)), "")
     return Verdicts(raw, by_libxml2, by_xmlschema, report.valid, reasons, lenient, fault)
 
 
-def _unnamed(message: str) -> bool:
-    """Say whether a rule of its own would be too much: what is wrong inside a signature, and two rare forms of an address."""
-    return XMLDSIG in message or "xs:anyURI" in message
+def _unnamed(root: etree._Element, problem: Problem) -> bool:
+    """Say whether a rule of its own would be too much: for what is wrong inside a signature, and for two rare forms of an address."""
+    signed = f"{{{XMLDSIG}}}"
+    if "xs:anyURI" in problem.message or signed in problem.message:
+        return True
+    places = _found(root, problem.path)
+    return any(e.tag.startswith(signed) for place in places for e in (place, *place.iterancestors()))
 
 
 @cache

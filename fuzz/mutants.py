@@ -400,3 +400,65 @@ def _written(root: etree._Element, random: Random) -> bytes:
     if declaration and random.random() < 0.8:
         declaration += "\n"
     return bom + (declaration + text).encode(encoding, "xmlcharrefreplace")
+
+
+_TOKENS: Final = (
+    *(b"<", b">", b"</", b"/>", b"&", b"&amp;", b"&#0;", b"&#x80;", b"&#xD800;", b"&#x110000;", b"&lt;b&gt;"),
+    *(b"<!--", b"-->", b"<![CDATA[", b"]]>", b"<?", b"?>", b"<?xml ", b"<!DOCTYPE a>", b"<!ENTITY", b"&x;"),
+    *(b"xmlns=", b'xmlns:x="urn:x"', b'xml:lang="ja"', b'xsi:type="x"', b"<x:y/>", b'""', b"=", b'"', b"'"),
+    *(
+        b"\0",
+        b"\x01",
+        b"\x7f",
+        b"\x80",
+        b"\xff",
+        b"\xc0\xbc",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\xef\xbf\xbe",
+    ),
+    *(
+        b"\xef\xbb\xbf",
+        b"\xff\xfe",
+        b"\xfe\xff",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\xc2\x85",
+        b"\xe2\x80\xa8",
+        b"\t",
+        b" ",
+    ),
+    *(b"UTF-8", b"UTF-16", b"Shift_JIS", b"EUC-JP", b"ISO-2022-JP", b"UTF-7", b"\x1b$B", b"\x1b(B", b"+ADw-"),
+    *(
+        b"<info>",
+        b"</info>",
+        b"<area>",
+        b"</area>",
+        b"<polygon>",
+        b"</polygon>",
+        b"<references>",
+        b"</alert>",
+    ),
+    *(b"0", b"-", b",", b".", b"1e999", b"99999999999999999999", b"+09:00", b"-00:00", b"Z", b"24:00:00"),
+)
+
+
+def garbled(random: Random) -> bytes:
+    """Return a mutant whose bytes were damaged as well, so that it need not be XML at all."""
+    data = bytearray(mutant(random))
+    for _ in range(random.choice((1, 1, 2, 3, 8))):
+        at, length = random.randrange(len(data) + 1), random.choice((0, 1, 1, 2, 8, 64))
+        kind = random.randrange(5)
+        if kind == 0:
+            data[at : at + length] = b""
+        elif kind == 1:
+            data[at : at + length] = random.choice(_TOKENS)
+        elif kind == 2:
+            data[at:at] = data[at : at + length] * random.choice((1, 2, 9))
+        elif kind == 3 and at < len(data):
+            data[at] ^= 1 << random.randrange(8)
+        else:
+            other = random.randrange(len(data) + 1)
+            data[at : at + length] = data[other : other + random.choice((1, 8, 64))]
+    return bytes(data)
