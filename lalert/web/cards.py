@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from lalert import cap
 from lalert.web.wording import JST, Wording
 
 MAX_HEADLINE: Final = 200
@@ -16,7 +17,8 @@ MAX_TEXT: Final = 2_000
 MAX_AREAS: Final = 30
 MAX_AREA: Final = 60
 MAX_INFOS: Final = 8
-PICTURES: Final = ("evacuation", "river-level", "rain", "shelter", "weather", "general")
+PICTURES: Final = tuple(cap.KINDS)
+"""Each kind has a picture (templates/_symbols.html); an alert of any other is shown with that of a notice."""
 
 _REGION = re.compile(r"-([a-z]{2}|\d{3})(?=-|$)")
 _SEVERITIES = ("Unknown", "Minor", "Moderate", "Severe", "Extreme")

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from lalert import cap
 from lalert.errors import ConfigError
 from lalert.resources import web_dir
 from lalert.web.cards import card, chosen
@@ -260,6 +261,24 @@ async def test_of_very_many_alerts_the_gravest_are_listed_and_the_rest_counted()
     assert "ほか40件あります" in text
 
 
+async def test_every_kind_has_its_name_picture_and_feeds(http: aiohttp.ClientSession) -> None:
+    async with http.get("/?lang=ja") as response:
+        home = await response.text()
+    async with http.get(f"/place/{HITOYOSHI}?lang=en") as response:
+        place = await response.text()
+    assert list(cap.KINDS) == list(wordings()["ja"].catalogue["kind"])
+    for kind in cap.KINDS.values():
+        assert f'id="picture-{kind.name}"' in home
+        assert re.search(rf'href="/feeds/kind/{kind.name}\.atom"[^>]*>{kind.title_ja}<', home)
+        name = wordings()["en"](f"kind.{kind.name}")
+        assert re.search(rf'href="/feeds/{HITOYOSHI}/{kind.name}\.atom"[^>]*>{name}<', place)
+        assert card(alert(kind=kind.name), wordings()["ja"], "ja").picture == kind.name
+    script = (web_dir("static") / "js" / "cards.js").read_text(encoding="utf-8")
+    listed = re.search(r"PICTURES = (\[.*?\]);", script)
+    assert listed is not None
+    assert json.loads(listed[1]) == list(cap.KINDS)
+
+
 def test_both_languages_have_the_same_words_with_the_same_blanks() -> None:
     ja, en = (dict(_leaves(wordings()[lang].catalogue)) for lang in ("ja", "en"))
     assert ja.keys() == en.keys()
@@ -272,7 +291,7 @@ def test_every_word_of_the_catalogue_is_used() -> None:
     root = Path(web_dir("static")).parent
     files = [*root.glob("*.py"), *root.glob("templates/*.html"), *root.glob("static/js/*.js")]
     source = "\n".join(file.read_text(encoding="utf-8") for file in files)
-    composed = ("time", "grade", "evacuation", "act", "mark", "error", "other")
+    composed = ("time", "grade", "evacuation", "act", "mark", "error", "other", "kind")
     unused = [
         key
         for key, _ in _leaves(wordings()["ja"].catalogue)

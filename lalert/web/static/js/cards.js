@@ -4,7 +4,7 @@ const MAX_TEXT = 2000;
 const MAX_AREAS = 30;
 const MAX_AREA = 60;
 const MAX_INFOS = 8;
-const PICTURES = ["evacuation", "river-level", "rain", "shelter", "weather", "general"];
+const PICTURES = ["evacuation", "shelter", "headquarters", "damage", "general", "river-level", "rain", "weather"];
 const SEVERITIES = ["Unknown", "Minor", "Moderate", "Severe", "Extreme"];
 
 const grave = (severity) => Math.max(0, SEVERITIES.indexOf(severity));
