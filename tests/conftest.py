@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,7 @@ from hypothesis import settings
 settings.register_profile("lalert", deadline=None)
 settings.load_profile("lalert")
 
+DESELECTED = pytest.StashKey[int]()
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -24,11 +26,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(absent)
 
 
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count for the process that writes the summary: with workers, it collects nothing itself, and all workers collect the same."""
+    if items and (told := getattr(items[0].config, "workeroutput", None)) is not None:
+        told["deselected"] = told.get("deselected", 0) + len(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    told = getattr(node, "workeroutput", {})
+    node.config.stash[DESELECTED] = max(node.config.stash.get(DESELECTED, 0), told.get("deselected", 0))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say how many tests passed and, for each reason, how many did not run: a green line alone hides what was left out."""
     stats = terminalreporter.stats
     reasons = Counter(skip_reason(report) for report in stats.get("skipped", ()))
-    if deselected := len(stats.get("deselected", ())):
+    if deselected := len(stats.get("deselected", ())) or config.stash.get(DESELECTED, 0):
         selection = f"-m {config.option.markexpr!r} {config.option.keyword}".rstrip()
         reasons[f"not selected by {selection}"] = deselected
     terminalreporter.section("what ran")
