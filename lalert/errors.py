@@ -112,6 +112,8 @@ class NotXml(Refused):
     def __init__(self, detail: str, *, line: int = 0, code: str | None = None) -> None:
         super().__init__(detail, code=code)
         self.line = line
+        self.problem: Problem | None = None
+        """Which rule of the catalogue says so, where one does."""
 
 
 class InvalidAlert(Refused):

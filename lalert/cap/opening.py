@@ -71,7 +71,7 @@ class Unreadable(NotXml):
         super().__init__(
             f"line {problem.line}: {problem.message}" if problem.line else problem.message, line=problem.line
         )
-        self.problem = problem
+        self.problem: Problem = problem
 
 
 def refusal(rule: str, line: int = 0, **args: str) -> Unreadable:

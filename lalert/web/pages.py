@@ -1,4 +1,4 @@
-"""The pages that people see: home with its map, signage, a municipality's page, the first set-up, and errors.
+"""The pages that people see: home with its map, signage, a municipality's page, the rules explained, the first set-up, and errors.
 
 A page is complete as the server sends it; its scripts only keep it up to date. Nothing here decides who may see what: `Context` hands over
 what is meant for everybody.
@@ -29,6 +29,7 @@ from lalert.errors import BadRequest, ConfigError, Forbidden, InvalidCode, NotFo
 from lalert.geo import normalise_code
 from lalert.model import SEVERITY_RANK, Entry, Filter, Role, Status
 from lalert.resources import web_dir
+from lalert.web import rules
 from lalert.web.cards import Card, card
 from lalert.web.request import check_type, preferred, read_body
 from lalert.web.wording import Wording, choose, language_tag, wordings
@@ -196,6 +197,7 @@ class Pages:
             web.get("/", self.home),
             web.get("/place/{code}", self.place),
             web.get("/signage/{screen:[A-Za-z0-9][A-Za-z0-9_-]{0,63}}", self.signage),
+            web.get("/rules", self.rules),
             web.get("/setup", self.setup),
             web.post("/setup", self.claim),
             web.get("/map/places.json", self.points),
@@ -241,6 +243,13 @@ class Pages:
         words = {lang: wording.catalogue for lang, wording in wordings().items()}
         page = view.page | board.page | {"langs": view.asked, "wordings": words}
         return self._html("signage.html", view, board=board, page=page, screen=screen, font=FONT, framed=True)
+
+    async def rules(self, request: web.Request) -> web.Response:
+        """Every rule that a finding can carry, each with an anchor of its id; the same for everybody, and without any script."""
+        view = self._view(request)
+        response = self._html("rules.html", view, sections=rules.sections(view.wording.lang))
+        response.enable_compression()
+        return response
 
     async def setup(self, request: web.Request) -> web.Response:
         """Return the first-run form, for whoever has the one-time link."""

@@ -55,6 +55,8 @@ def from_error(error: LalertError) -> web.Response:
         more["problems"] = [problem.members() for problem in _gravest_first(error.problems)]
     if isinstance(error, NotXml):
         more["line"] = error.line
+        if error.problem is not None:
+            more["problems"] = [error.problem.members()]
     return answer(error.status, error.error_code, error.detail, headers, **more)
 
 

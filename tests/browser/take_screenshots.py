@@ -23,6 +23,7 @@ class Picture:
     size: tuple[int, int]
     hub: Callable[[], Hub]
     dark: bool = False
+    live: bool = True
 
 
 def storm() -> Hub:
@@ -81,6 +82,7 @@ PICTURES = [
     Picture("signage-portrait", "/signage/lobby?area=43203", (1080, 1920), storm),
     Picture("signage-drill", "/signage/lobby?status=exercise", (1920, 1080), exercise),
     Picture("signage-calm", "/signage/lobby?area=43203", (1920, 1080), Hub),
+    Picture("rules", "/rules#CAP-POLYGON-OPEN", (1280, 900), Hub, live=False),
 ]
 
 
@@ -95,7 +97,8 @@ async def take(browser: Browser, picture: Picture, folder: Path) -> None:
         )
         page = await context.new_page()
         await page.goto(url + picture.path)
-        await page.wait_for_selector('#pulse[data-state="live"]')
+        if picture.live:
+            await page.wait_for_selector('#pulse[data-state="live"]')
         await page.wait_for_timeout(2000)  # fonts and the map
         await page.screenshot(path=folder / f"{picture.name}.png")
         await context.close()

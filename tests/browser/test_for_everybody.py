@@ -16,6 +16,7 @@ PAGES = [
     "/?status=all",
     f"/place/{HITOYOSHI}?status=all",
     "/signage/lobby?status=all",
+    "/rules#CAP-XML-SIZE",
     f"/setup?token={TOKEN}",
     "/setup?token=wrong",
     "/no-such-page",
@@ -171,7 +172,7 @@ async def test_targets_are_at_least_24_pixels(visit: Open) -> None:
     hub = Hub()
     hub.emit(alert(1))
     at = await visit(hub, width=360, height=780)
-    for path in ("/", f"/place/{HITOYOSHI}", f"/setup?token={TOKEN}"):
+    for path in ("/", f"/place/{HITOYOSHI}", "/rules", f"/setup?token={TOKEN}"):
         page = await at.go(path)
         small = await page.evaluate(
             """() => [...document.querySelectorAll("a, button, input:not([type=hidden]), textarea, summary")]

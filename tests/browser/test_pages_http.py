@@ -6,20 +6,23 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import aiohttp
 import pytest
+from lxml import html
 
 from lalert import cap
 from lalert.errors import ConfigError
+from lalert.findings import RULES
 from lalert.resources import web_dir
 from lalert.web.cards import card, chosen
 from lalert.web.pages import Pages, Site
 from lalert.web.wording import choose, wordings
 from tests.browser.stage import HITOYOSHI, TOKEN, Hub, alert, info, staged
 
-PAGES = ["/", f"/place/{HITOYOSHI}", "/signage/lobby", f"/setup?token={TOKEN}", "/setup"]
+PAGES = ["/", f"/place/{HITOYOSHI}", "/signage/lobby", "/rules", f"/setup?token={TOKEN}", "/setup"]
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
@@ -298,6 +301,7 @@ def test_every_word_of_the_catalogue_is_used() -> None:
         if "." in key
         and key.split(".")[0] not in composed
         and ".role" not in key
+        and not re.fullmatch(r"rules\.(error|warning|advice|info)(_text)?", key)
         and key not in source
         and not key.startswith("connection.")
     ]
@@ -361,3 +365,30 @@ def test_times_are_japanese_time_whatever_the_senders_offset() -> None:
 
 def test_a_value_that_holds_braces_is_not_filled_again() -> None:
     assert choose("ja", "")("state.added", text="{n}{text}") == "新しい情報：{n}{text}"
+
+
+@pytest.mark.parametrize("lang", ["ja", "en"])
+async def test_every_rule_has_an_anchor_its_remedy_and_both_languages(
+    http: aiohttp.ClientSession, lang: str
+) -> None:
+    async with http.get("/rules", params={"lang": lang}) as response:
+        page: Any = html.fromstring(await response.text())
+    assert not page.xpath("//script")
+    explained = {element.get("id"): element for element in page.xpath("//article[@class='rule']")}
+    assert list(explained) == list(RULES)
+    for rule in RULES.values():
+        element = explained[rule.id]
+        words = " ".join(element.text_content().split())
+        first, second = (rule.help_ja, rule.help) if lang == "ja" else (rule.help, rule.help_ja)
+        assert words.index(" ".join(first.split())) < words.index(" ".join(second.split()))
+        assert element.xpath("string(.//h3/a/@href)") == f"#{rule.id}"
+        assert element.xpath("string(.//*[@lang]/@lang)") == ("en" if lang == "ja" else "ja")
+        assert element.xpath(f"boolean(.//span[@class='weight {rule.severity.value}'])")
+        fields = {name for _, name, _, _ in Formatter().parse(rule.message) if name}
+        assert {place.text for place in element.xpath(".//var")} >= fields
+
+
+async def test_every_page_leads_to_the_rules(http: aiohttp.ClientSession) -> None:
+    for path in ("/", f"/place/{HITOYOSHI}", "/setup", "/rules"):
+        async with http.get(path, params={"lang": "en"}) as response:
+            assert 'href="/rules?lang=en"' in await response.text()
