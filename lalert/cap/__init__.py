@@ -24,6 +24,7 @@ from lalert.cap.profiles.jp.reading import Order as Order
 from lalert.cap.profiles.jp.reading import Rainfall as Rainfall
 from lalert.cap.profiles.jp.reading import RiverLevel as RiverLevel
 from lalert.cap.profiles.jp.reading import Shelter as Shelter
+from lalert.cap.profiles.jp.reading import as_of as as_of
 from lalert.cap.profiles.jp.reading import damages as damages
 from lalert.cap.profiles.jp.reading import equivalent_level as equivalent_level
 from lalert.cap.profiles.jp.reading import headquarters as headquarters
@@ -34,4 +35,5 @@ from lalert.cap.profiles.jp.reading import rainfalls as rainfalls
 from lalert.cap.profiles.jp.reading import readings as readings
 from lalert.cap.profiles.jp.reading import river_levels as river_levels
 from lalert.cap.profiles.jp.reading import shelters as shelters
+from lalert.cap.profiles.jp.reading import topic as topic
 from lalert.cap.render import render as render

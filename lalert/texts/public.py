@@ -14,6 +14,7 @@ from lalert.errors import Problem, ProblemSeverity
 from lalert.geo import bbox, to_geojson
 from lalert.matching import drawn_geometry
 from lalert.model import SEVERITY_RANK, Alert, Area, Entry, Info, NamedValue, Reference, Resource, Status
+from lalert.texts.details import details
 from lalert.texts.languages import chosen
 from lalert.texts.marks import mark, marked_word
 from lalert.texts.plain import clean
@@ -64,6 +65,7 @@ def alert_json(
         "level": entry.facts.level,
         "kind": entry.facts.kind,
         "codes": municipalities(entry),
+        "details": details(alert),
         "bbox": list(entry.facts.bbox) if entry.facts.bbox else None,
         "nowhere": entry.facts.nowhere,
         "mark": marked_word(alert.status),

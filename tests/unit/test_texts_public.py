@@ -125,6 +125,18 @@ def test_the_members_are_those_of_the_contract(gazetteer: Gazetteer) -> None:
         "level": 4,
         "kind": "evacuation",
         "codes": ["432032"],
+        "details": {
+            "orders": [
+                {
+                    "level": 4,
+                    "event": "避難指示",
+                    "lifted": False,
+                    "areas": ["人吉市"],
+                    "codes": ["432032"],
+                    "expires": "2026-11-23T15:05:00+09:00",
+                }
+            ]
+        },
         "bbox": list(entry.facts.bbox or ()),
         "nowhere": False,
         "mark": None,

@@ -14,9 +14,12 @@ from enum import StrEnum
 from typing import Final, TypeVar
 
 from lalert.cap.profiles.jp.kinds import (
+    HAZARDS,
     KINDS,
     PREFIX,
     RAIN,
+    STAGES,
+    TOPICS,
     Field,
     amount,
     decimal,
@@ -255,8 +258,8 @@ def as_of(alert: Alert) -> datetime | None:
 
 def topic(alert: Alert) -> str | None:
     """Return what a notice is about, one of `TOPICS`."""
-    known = next(p for p in KINDS["general"].parameters if p.name == "topic").form.holds
-    return next((word for info in _told(alert) if known(word := named(info).get("topic", ""))), None)
+    said = (named(info).get("topic") for info in _told(alert))
+    return next((word for word in said if _known(TOPICS, word)), None)
 
 
 def river_levels(alert: Alert) -> tuple[RiverLevel, ...]:
@@ -326,7 +329,7 @@ def _order(info: Info, msg_type: MsgType) -> Order:
         lifted=lifted,
         areas=tuple(area.area_desc for area in info.areas),
         codes=tuple(dict.fromkeys(filter(None, map(_code, codes)))),
-        hazard=said.get("hazard"),
+        hazard=_known(HAZARDS, said.get("hazard")),
         households=_read(whole, said, "households"),
         people=_read(whole, said, "people"),
         expires=info.expires,
@@ -368,7 +371,7 @@ def _river_level(info: Info) -> RiverLevel | None:
         station=said["station"],
         observed=observed,
         level_m=level_m,
-        stage=said.get("stage"),
+        stage=_known(STAGES, said.get("stage")),
         threshold_m=_read(decimal, said, "threshold_m"),
         equivalent=max(_digits((info,), EQUIVALENT_NAMES), default=None),
     )
@@ -405,6 +408,10 @@ RECORDS: Final[Mapping[str, tuple[Field, ...]]] = {
 
 def _yes(said: Mapping[str, str], name: str) -> bool | None:
     return said[name] == "yes" if name in said else None
+
+
+def _known(words: Mapping[str, object], word: str | None) -> str | None:
+    return word if word in words else None
 
 
 def _read(read: Callable[[str], _Value | None], said: Mapping[str, str], name: str) -> _Value | None:
