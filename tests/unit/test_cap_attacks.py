@@ -17,7 +17,7 @@ import pytest
 
 from bench.attacks import attacks
 from lalert import cap
-from lalert.errors import NotXml
+from lalert.errors import NotXml, ProblemSeverity
 
 DATA = Path(__file__).parents[1] / "data" / "cap"
 ORDER = (DATA / "good" / "evacuation-order.xml").read_text(encoding="utf-8")
@@ -25,32 +25,69 @@ EXPECTED = cap.parse(ORDER.encode())
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>'
 
 ATTACKS = attacks()
-# Generous: each takes a small part of this on an idle machine (bench/attacks.py prints how much); a bomb takes minutes.
-SECONDS = 2.0
+# The aim is 0.05 s on an idle machine (`python -m bench.attacks` prints what each takes); a bomb takes minutes.
+SECONDS = 0.5
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_refused_or_harmless_and_takes_little_time(name: str) -> None:
+    attack = ATTACKS[name]
+    report, seconds = examined(attack.document)
+    errors = [p.rule for p in report.problems if p.severity is ProblemSeverity.ERROR]
+    assert (errors[0] if errors else "") == attack.rule, report.problems[:3]
+    assert report.valid == (attack.rule == "")
+    assert seconds < SECONDS
+
+
+def examined(document: bytes) -> tuple[cap.Report, float]:
+    """Return the report and the processor time; a slow one gets two more tries, since a busy machine slows processors too."""
+    report, seconds = timed(document)
+    for _ in range(2):
+        if seconds >= SECONDS:
+            seconds = min(seconds, timed(document)[1])
+    return report, seconds
+
+
+def timed(document: bytes) -> tuple[cap.Report, float]:
     start = time.process_time()
-    report = cap.examine(ATTACKS[name].document)
-    assert time.process_time() - start < SECONDS
-    first = report.problems[0].rule if report.problems else ""
-    assert first == ATTACKS[name].rule or (ATTACKS[name].rule == "" and report.valid), report.problems[:3]
+    report = cap.examine(document)
+    return report, time.process_time() - start
 
 
-def test_the_whole_corpus_fits_into_little_memory() -> None:
+def test_the_whole_corpus_fits_into_little_memory_and_asks_for_no_file_and_no_socket() -> None:
     code = (
-        "import json, resource\nfrom bench.attacks import attacks\nfrom lalert import cap\n"
-        "documents = [a.document for a in attacks().values()]\ncap.examine(documents[0])\n"
+        "import json, resource\nfrom bench import attacks\nfrom lalert import cap\n"
+        "corpus = attacks.attacks()\ndocuments = [a.document for a in corpus.values()]\nattacks.warm_up(corpus)\n"
+        "idle = -attacks.reads() + attacks.reads()\nreads = attacks.reads()\nopened = attacks.watch()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for document in documents: cap.examine(document)\n"
-        "print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))"
+        "grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before\nopened = list(opened)\n"
+        "print(json.dumps([grown, opened, attacks.reads() - reads - idle]))"
     )
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, cwd=DATA.parents[2], timeout=50
     )
-    unit = 1 if sys.platform == "darwin" else 1024
-    assert json.loads(run.stdout) * unit < 60_000_000
+    grown, opened, reads = json.loads(run.stdout)
+    assert grown * (1 if sys.platform == "darwin" else 1024) < 30_000_000
+    assert opened == []
+    assert reads == 0
+
+
+def test_the_watch_would_see_a_file_and_a_socket(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text("<a/>")
+    code = (
+        "import json, socket, sys\nfrom lxml import etree\nfrom bench import attacks\n"
+        "idle = -attacks.reads() + attacks.reads()\nreads = attacks.reads()\nopened = attacks.watch()\n"
+        "socket.socket().close()\nopen(sys.argv[1]).close()\nseen = list(opened)\n"
+        "etree.parse(sys.argv[1])\n"  # opened in C, where no hook of Python looks
+        "print(json.dumps([seen, attacks.reads() - reads - idle]))"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "a.xml")]
+    run = subprocess.run(words, capture_output=True, check=True, cwd=DATA.parents[2], timeout=50)
+    seen, reads = json.loads(run.stdout)
+    assert any(event.startswith("socket.__new__") for event in seen)
+    assert any(event.startswith("open(") and "a.xml" in event for event in seen)
+    assert reads > 0 or sys.platform != "linux"
 
 
 def test_documents_of_ever_new_names_do_not_fill_the_memory() -> None:
