@@ -19,7 +19,7 @@ _INFO = ProblemSeverity.INFO
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. The messages are templates for `str.format`, the helps are not; `clause` is of CAP 1.2 unless it says otherwise."""
+    """One rule. The messages are templates for `str.format`, the helps only those of profiles; `clause` is of CAP 1.2 unless it says otherwise."""
 
     id: str
     severity: ProblemSeverity

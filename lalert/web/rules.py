@@ -20,7 +20,7 @@ class Said:
 
     lang: str
     message: Sequence[Piece]
-    help: str
+    help: Sequence[Piece]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def sections(lang: str) -> tuple[Section, ...]:
 
 
 def _explained(rule: Rule, lang: str) -> Explained:
-    japanese = Said("ja", tuple(_pieces(rule.message_ja)), rule.help_ja)
-    english = Said("en", tuple(_pieces(rule.message)), rule.help)
+    japanese = Said("ja", tuple(_pieces(rule.message_ja)), tuple(_pieces(rule.help_ja)))
+    english = Said("en", tuple(_pieces(rule.message)), tuple(_pieces(rule.help)))
     said = (japanese, english) if lang == "ja" else (english, japanese)
     return Explained(rule.id, rule.severity.value, rule.clause, said)
 
