@@ -37,3 +37,6 @@ from lalert.cap.profiles.jp.reading import river_levels as river_levels
 from lalert.cap.profiles.jp.reading import shelters as shelters
 from lalert.cap.profiles.jp.reading import topic as topic
 from lalert.cap.render import render as render
+from lalert.cap.signature import Verification as Verification
+from lalert.cap.signature import sign as sign
+from lalert.cap.signature import verify as verify

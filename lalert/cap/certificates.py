@@ -14,6 +14,7 @@ from lalert.errors import BadRequest
 
 if TYPE_CHECKING:
     from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 MAX_CERTIFICATES: Final = 20
 MAX_PEM: Final = 65_536
@@ -104,6 +105,24 @@ def load(pem: str) -> x509.Certificate:
             "certificate: its key is neither RSA nor ECDSA on P-256, P-384 or P-521; use one of these"
         )
     return loaded
+
+
+@lru_cache(maxsize=4)
+def load_key(pem: str) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
+    """Return a private key to sign with; raises `BadRequest`."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise BadRequest(
+            "private key: is none, or is protected by a password; write it as plain PEM"
+        ) from error
+    if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey)):
+        raise BadRequest("private key: is neither RSA nor ECDSA; use one of these")
+    return key
 
 
 _CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
