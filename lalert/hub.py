@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from lalert import cap, intake, matching, texts
@@ -20,6 +21,7 @@ from lalert.model import (
     Origin,
     OriginKind,
     Reading,
+    SignaturePolicy,
     Subscription,
 )
 from lalert.plugin import Channel, HubApi, Observed, Receipt, State, Text
@@ -119,12 +121,16 @@ class Hub:
         else:
             alert, facts = self.read(raw, home)
         known = {ref.id: entry for ref in alert.references if (entry := await self.store.find(ref.id))}
-        warnings = intake.judge(intake.Case(alert, caller, received, known, self.gazetteer, self._policy))
+        signature = await self._verified(raw, alert, caller, received)
+        warnings = intake.judge(
+            intake.Case(alert, caller, received, known, self.gazetteer, self._policy, signature)
+        )
         origin = Origin(
             kind=kind,
             tenant=caller.audience,
             key_id=caller.key.id if caller.key else None,
             remote=remote,
+            signer=signature.signer if signature else None,
         )
         appended = await self.store.append(
             alert, origin, received, facts, home if facts.nowhere else frozenset()
@@ -138,6 +144,17 @@ class Hub:
         if found:
             alert = replace(alert, defects=(*alert.defects, *found))
         return alert, matching.facts_of(alert, self.gazetteer, home)
+
+    async def _verified(
+        self, raw: bytes, alert: Alert, caller: Caller, received: datetime
+    ) -> cap.Verification | None:
+        """Return what became of the signature, None where the organisation's policy is not to look."""
+        tenant = caller.tenant
+        if tenant is None or tenant.signatures is SignaturePolicy.IGNORE:
+            return None
+        if len(raw) > OFF_LOOP_BYTES:
+            return await asyncio.to_thread(cap.verify, raw, tenant.certificates, received, alert)
+        return cap.verify(raw, tenant.certificates, received, alert)
 
     async def observe(self, readings: Sequence[Reading], tenant: str) -> Observed:
         """Take readings of an organisation's stations; returns once they are durable. Raises `Unavailable`."""

@@ -15,7 +15,7 @@ from typing import Final
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from lalert.cap import JIS_GEOCODE_NAMES, PROFILES, Profile
+from lalert.cap import JIS_GEOCODE_NAMES, PROFILES, Profile, Verification
 from lalert.errors import (
     Forbidden,
     InvalidAlert,
@@ -27,7 +27,7 @@ from lalert.errors import (
 )
 from lalert.findings import HUB
 from lalert.geo import Gazetteer, area_geometry, normalise_code
-from lalert.model import Alert, Area, Entry, Role, Status
+from lalert.model import Alert, Area, Entry, Role, SignaturePolicy, Status
 from lalert.tenancy import Caller, sender_allowed
 
 METRES_PER_DEGREE: Final = 90_000.0
@@ -54,7 +54,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Everything a rule may look at; `known` maps the ids that the alert refers to, to their entries, as far as the hub has them."""
+    """Everything a rule may look at; `known` maps the ids that the alert refers to, to their entries, as far as the hub has them.
+
+    `signature` is what became of the alert's signature, None where nobody is to look at it.
+    """
 
     alert: Alert
     caller: Caller
@@ -62,6 +65,7 @@ class Case:
     known: Mapping[str, Entry]
     gazetteer: Gazetteer
     policy: Policy
+    signature: Verification | None = None
 
 
 Rule = Callable[[Case], Iterator[Problem]]
@@ -115,6 +119,17 @@ def _drill_key_drills(case: Case) -> Iterator[Problem]:
             code="exercise-only-key",
         )
     return iter(())
+
+
+def _signed_as_asked(case: Case) -> Iterator[Problem]:
+    tenant, found = case.caller.tenant, case.signature
+    assert tenant is not None
+    assert found is not None or tenant.signatures is SignaturePolicy.IGNORE
+    # No tolerance comes into it: a signature that does not hold is not a mistake in writing, it is somebody else's alert.
+    if found is None or found.problem is None:
+        return
+    if found.signed or tenant.signatures is SignaturePolicy.REQUIRE:
+        yield found.problem
 
 
 def _not_a_draft(case: Case) -> Iterator[Problem]:
@@ -180,6 +195,7 @@ POLICY: Final[tuple[Rule, ...]] = (
     _belongs_to_somebody,
     _speaks_for_itself,
     _drill_key_drills,
+    _signed_as_asked,
     _not_a_draft,
     _inside_its_jurisdiction,
     _refers_to_its_own,

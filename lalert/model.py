@@ -244,13 +244,15 @@ class Origin:
     """Who handed an alert in, and by which way; decided at the door, judged by intake.
 
     `tenant` is the organisation's id, `key_id` the key's public id, `node` the hub's node. An origin without a tenant
-    belongs to nobody and may submit nothing.
+    belongs to nobody and may submit nothing. `signer` is the SHA-256 (hexadecimal) of the certificate that the alert's signature was found
+    to hold with; None where it has none, or nobody asked.
     """
 
     kind: OriginKind
     tenant: str | None = None
     key_id: str | None = None
     remote: str | None = None
+    signer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

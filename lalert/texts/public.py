@@ -47,7 +47,7 @@ def alert_json(
     Headline, description and instruction of a drill carry the mark; a drill without a headline gets its marked event for one. The content that
     a resource brings along (derefUri) stays in the CAP document alone.
     """
-    alert = entry.alert
+    alert, signer = entry.alert, entry.origin.signer
     public = {
         "position": entry.position,
         "id": alert.id,
@@ -72,6 +72,7 @@ def alert_json(
         "incident": entry.incident,
         "url": f"/alerts/{alert.id}",
         "defects": [_defect(problem) for problem in alert.defects if problem.severity in DEFECTS],
+        "signature": {"status": "verified", "certificate": signer} if signer else None,
         "changes": {name: list(codes) for name, codes in changes.items()} if changes is not None else None,
     }
     return {**public, "cap": document_text(alert)} if with_cap else public

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lalert.errors import BadRequest, UnknownPosition
-from lalert.model import Filter, Reading, Severity, Status
+from lalert.model import Filter, Origin, OriginKind, Reading, Severity, Status
 from lalert.store.sqlite import codec
+from lalert.testing import make_alert
 
 coordinates = st.tuples(st.floats(-180, 180), st.floats(-90, 90))
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -91,3 +92,13 @@ def test_a_long_text_that_is_no_position_is_not_repeated_whole() -> None:
 
 def test_times_before_1970_have_their_place() -> None:
     assert codec.micros(datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC)) == -1
+
+
+@pytest.mark.parametrize("signer", [None, "ab" * 32])
+def test_an_origin_comes_back_with_the_certificate_that_signed(signer: str | None) -> None:
+    alert = make_alert()
+    origin = Origin(OriginKind.HTTP, "hitoyoshi", "key-1", "192.0.2.1", signer)
+    about = codec.encode_about(alert, origin, alert.sent)
+    assert origin in tuple(codec.decode_about(about, alert))
+    # Records of before have no word on it.
+    assert (b"signer" in about) is (signer is not None)

@@ -143,8 +143,15 @@ def test_the_members_are_those_of_the_contract(gazetteer: Gazetteer) -> None:
         "incident": "the-first",
         "url": f"/alerts/{alert.id}",
         "defects": [],
+        "signature": None,
         "changes": None,
     }
+
+
+def test_a_signature_that_was_verified_is_told_with_its_certificate(gazetteer: Gazetteer) -> None:
+    entry = entry_of(make_alert(), gazetteer)
+    verified = replace(entry, origin=replace(entry.origin, signer="ab" * 32))
+    assert alert_json(verified)["signature"] == {"status": "verified", "certificate": "ab" * 32}
 
 
 def test_nothing_that_is_not_public_is_in_it(gazetteer: Gazetteer) -> None:

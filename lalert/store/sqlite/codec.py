@@ -99,6 +99,8 @@ def encode_about(alert: Alert, origin: Origin, received: datetime) -> bytes:
         "key_id": origin.key_id,
         "remote": origin.remote,
     }
+    if origin.signer is not None:
+        about["signer"] = origin.signer
     if alert.defects:
         about["defects"] = [astuple(problem) for problem in alert.defects]
     return orjson.dumps(about)
@@ -110,7 +112,9 @@ def decode_about(about: bytes, alert: Alert) -> tuple[Alert, Origin, datetime]:
     defects = tuple(
         Problem(rule, ProblemSeverity(severity), *rest) for rule, severity, *rest in fields.get("defects", ())
     )
-    origin = Origin(OriginKind(fields["kind"]), fields["tenant"], fields["key_id"], fields["remote"])
+    origin = Origin(
+        OriginKind(fields["kind"]), fields["tenant"], fields["key_id"], fields["remote"], fields.get("signer")
+    )
     return replace(alert, defects=defects), origin, moment(fields["received"])
 
 
