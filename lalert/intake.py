@@ -15,7 +15,7 @@ from typing import Final
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from lalert.cap import JIS_GEOCODE_NAMES, PROFILES, Profile, Verification
+from lalert.cap import PROFILES, Profile, Verification, declared_code
 from lalert.errors import (
     Forbidden,
     InvalidAlert,
@@ -26,7 +26,7 @@ from lalert.errors import (
     Unauthenticated,
 )
 from lalert.findings import HUB
-from lalert.geo import Gazetteer, area_geometry, normalise_code
+from lalert.geo import Gazetteer, area_geometry
 from lalert.model import Alert, Area, Entry, Role, SignaturePolicy, Status
 from lalert.tenancy import Caller, sender_allowed
 
@@ -211,11 +211,12 @@ def _areas(alert: Alert) -> Iterator[tuple[str, Area]]:
 
 def _declared(area: Area) -> Iterator[str]:
     for geocode in area.geocodes:
-        if geocode.name in JIS_GEOCODE_NAMES:
-            try:
-                yield normalise_code(geocode.value)
-            except InvalidCode as error:
-                raise Forbidden(f"{area.area_desc}: {error.detail}", code="area-not-yours") from error
+        try:
+            code = declared_code(geocode)
+        except InvalidCode as error:
+            raise Forbidden(f"{area.area_desc}: {error.detail}", code="area-not-yours") from error
+        if code is not None:
+            yield code
 
 
 def _upwards(code: str, gazetteer: Gazetteer) -> frozenset[str]:

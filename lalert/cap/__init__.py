@@ -26,6 +26,7 @@ from lalert.cap.profiles.jp.reading import RiverLevel as RiverLevel
 from lalert.cap.profiles.jp.reading import Shelter as Shelter
 from lalert.cap.profiles.jp.reading import as_of as as_of
 from lalert.cap.profiles.jp.reading import damages as damages
+from lalert.cap.profiles.jp.reading import declared_code as declared_code
 from lalert.cap.profiles.jp.reading import equivalent_level as equivalent_level
 from lalert.cap.profiles.jp.reading import headquarters as headquarters
 from lalert.cap.profiles.jp.reading import kind as kind

@@ -11,7 +11,7 @@ import shapely
 
 from lalert import cap
 from lalert.errors import InvalidCode, InvalidGeometry
-from lalert.geo import Gazetteer, bbox, circle_geometry, normalise_code, polygon_geometry, repair
+from lalert.geo import Gazetteer, bbox, circle_geometry, polygon_geometry, repair
 from lalert.model import Alert, Area, Facts, Ring
 
 if TYPE_CHECKING:
@@ -56,14 +56,15 @@ def facts_of(alert: Alert, gazetteer: Gazetteer, jurisdiction: frozenset[str] = 
 
 
 def declared_codes(area: Area) -> frozenset[str]:
-    """Return the municipality and prefecture codes among an area's geocodes, as `normalise_code` spells them."""
+    """Return the municipality and prefecture codes among an area's geocodes, as `normalise_code` spells them; of a 町丁目 its municipality."""
     codes = set()
     for geocode in area.geocodes:
-        if geocode.name in cap.JIS_GEOCODE_NAMES:
-            try:
-                codes.add(normalise_code(geocode.value))
-            except InvalidCode:
-                continue
+        try:
+            code = cap.declared_code(geocode)
+        except InvalidCode:
+            continue
+        if code is not None:
+            codes.add(code)
     return frozenset(codes)
 
 

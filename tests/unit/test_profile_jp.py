@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lalert import cap
+from lalert import cap, matching
 from lalert.cap.places import places
 from lalert.cap.profiles.base import Finding, Lookup, Profile, finding, table
 from lalert.cap.profiles.jp import kinds, mail
 from lalert.cap.profiles.jp.reading import ShelterState, as_of, said_kind, topic, town_municipality
 from lalert.cap.profiles.jp.table import RULES
-from lalert.errors import Problem, ProblemSeverity
+from lalert.errors import InvalidCode, Problem, ProblemSeverity
 from lalert.geo import Gazetteer
-from lalert.model import Alert, Circle, MsgType, Severity, Status
+from lalert.model import Alert, Circle, MsgType, NamedValue, Severity, Status
 from lalert.resources import gazetteer_csv
 from lalert.testing import make_alert, make_cap
 
@@ -97,6 +97,8 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
     ("evacuation", [("<description>球磨川の", "<description>［訓練放送］球磨川の")], [f"error JP-DRILL-IN-ACTUAL {I1}/description"]),
     ("evacuation", [("<instruction>危険な", "<instruction>これは訓練です。危険な")], [f"error JP-DRILL-IN-ACTUAL {I1}/instruction"]),
     ("general", [("<description>配水管", "<description>訓練、訓練。配水管")], [f"error JP-DRILL-IN-ACTUAL {I1}/description"]),
+    ("general", [("<areaDesc>人吉市西部", "<areaDesc>人吉市西部(訓練)"), ("人吉市西部=", "人吉市西部(訓練)=")], [f"error JP-DRILL-IN-ACTUAL {I1}/area[1]/areaDesc"]),
+    ("cancel", [("<note>対象地域", "<note>【訓練】対象地域")], ["error JP-DRILL-IN-ACTUAL /alert/note"]),
     ("general", [("<headline>人吉市西部で断水", "<headline>8日に防災訓練を行います")], []),
     ("general", [("<description>配水管", "<description>これは訓練ではありません。配水管")], []),
     ("general", [("<description>配水管", "<description>水質検査(テスト)のため、配水管")], []),
@@ -161,6 +163,7 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
     ("weather", [("<value>432032<", "<value>432033<")], [f"error JP-CODE-CHECK-DIGIT {CODE}"]),
     ("weather", [("<value>432032<", "<value>43203<")], [f"warning JP-CODE-SPELLING {CODE}"]),
     ("weather", [("<value>432032<", "<value>４３２０３２<")], [f"warning JP-CODE-SPELLING {CODE}"]),
+    ("drill", [("<value>432032<", "<value>43<"), ("<areaDesc>人吉市", "<areaDesc>熊本県")], [f"warning JP-ORDER-PREFECTURE {CODE}", f"advice JP-URGENT-MAIL-AREA {I1}"]),
     ("weather", [("<value>432032<", "<value>43<")], [f"advice JP-KANA-MISSING {I1}"]),
     ("weather", [("<value>432032<", "<value>430005<")], [f"advice JP-KANA-MISSING {I1}"]),
     ("weather", [("<value>432032<", "<value>481009<")], [f"error JP-CODE-FORM {CODE}"]),
@@ -169,7 +172,7 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
     ("weather", [(GEOCODE, GEOCODE + "\n      " + town("町丁目コード", "432030012001"))], []),
     ("weather", [(GEOCODE, GEOCODE + "\n      " + town("jp:town", "435010012001"))], [f"error JP-TOWN-ELSEWHERE {I1}/area[1]/geocode[2]/value"]),
     ("weather", [(GEOCODE, GEOCODE + "\n      " + town("jp:town", "43203001200"))], [f"error JP-TOWN-FORM {I1}/area[1]/geocode[2]/value"]),
-    ("weather", [(f"<geocode>\n        {GEOCODE}", town("jp:town", "432030012001"))], [f"warning JP-TOWN-ALONE {I1}/area[1]"]),
+    ("weather", [(f"<geocode>\n        {GEOCODE}", town("jp:town", "432030012001"))], [f"advice JP-TOWN-ALONE {I1}/area[1]"]),
     ("general", [(parameter("jp:kana", "人吉市西部=ひとよしし せいぶ"), "")], [f"advice JP-KANA-MISSING {I1}"]),
     ("general", [("=ひとよしし せいぶ", "=人吉市西部")], [f"warning JP-KANA-FORM {I1}/parameter[3]/value"]),
     ("general", [("=ひとよしし せいぶ", "")], [f"advice JP-KANA-MISSING {I1}", f"warning JP-KANA-FORM {I1}/parameter[3]/value"]),
@@ -528,7 +531,45 @@ def test_a_kind_without_the_prefix_counts_only_if_it_is_known() -> None:
 def test_a_town_lies_in_its_municipality() -> None:
     assert town_municipality("432030012001") == "432032"
     for wrong in ("", "432030", "43203001200１", "990000012001"):
-        assert town_municipality(wrong) is None
+        with pytest.raises(InvalidCode):
+            town_municipality(wrong)
+
+
+def test_a_town_code_alone_tells_the_hub_whom_the_alert_concerns() -> None:
+    weather = example("weather", (f"<geocode>\n        {GEOCODE}", town("jp:town", "432030012001")))
+    facts = matching.facts_of(cap.parse(weather), GAZETTEER)
+    assert facts.codes == frozenset({"432032"})
+    assert not facts.nowhere
+    assert cap.declared_code(NamedValue("ooAzaTyouTyouMoku", "432030012001")) == "432032"
+    assert cap.declared_code(NamedValue("SAME", "432032")) is None
+
+
+def test_plain_japanese_is_read_and_easy_japanese_says_the_same_again() -> None:
+    text = example("shelter").decode()
+    info = text[text.index("  <info>") : text.index("</alert>")]
+    easy = info.replace("<language>ja<", "<language>ja-x-easy<").replace("避難所開設", "にげる ばしょ")
+    both = text.replace("</alert>", f"{easy}</alert>").encode()
+    assert len(cap.shelters(cap.parse(both))) == 3
+    assert found(both) == []
+    order = example("evacuation").decode()
+    info = order[order.index("  <info>") : order.index("  <info>", order.index("</info>"))]
+    easy = info.replace("<language>ja<", "<language>ja-x-easy<").replace(
+        "<event>避難指示", "<event>にげてください"
+    )
+    both = order.replace("</alert>", f"{easy}</alert>").encode()
+    assert found(both) == []
+    assert [o.event for o in cap.orders(cap.parse(both))] == ["避難指示"]
+    only(
+        "".join((order.replace("</alert>", easy.replace("<value>4<", "<value>3<")), "</alert>")).encode(),
+        "JP-LEVEL-TRANSLATION",
+    )
+    assert cap.urgent_mail(cap.parse(both.replace(b"<language>ja<", b"<language>ja-JP<"))).fits
+
+
+def test_a_receipt_orders_nothing() -> None:
+    order = cap.parse(example("evacuation"))
+    for msg_type in (MsgType.ACK, MsgType.ERROR):
+        assert cap.orders(replace(order, msg_type=msg_type)) == ()
 
 
 @given(

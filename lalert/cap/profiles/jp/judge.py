@@ -30,6 +30,7 @@ from lalert.cap.profiles.jp.reading import (
     LEVEL_OF_NAME,
     TOWN_GEOCODE_NAMES,
     bare,
+    declared_code,
     is_japanese,
     kind,
     kind_word,
@@ -37,6 +38,7 @@ from lalert.cap.profiles.jp.reading import (
     readings,
     said_kind,
     town_municipality,
+    variety,
 )
 from lalert.cap.rules import shown
 from lalert.errors import InvalidCode
@@ -153,6 +155,12 @@ def _cancel_has_a_reason(alert: Alert) -> Iterator[Finding]:
         yield finding("JP-CANCEL-REASON", "/alert")
 
 
+def _note_is_of_what_is_real(alert: Alert) -> Iterator[Finding]:
+    note = unicodedata.normalize("NFKC", alert.note or "").strip()
+    if alert.status is Status.ACTUAL and (mark := _MARK.match(note) or _SAYS_DRILL.search(note)):
+        yield _drill("/alert/note", "note", mark[0])
+
+
 def _sent_in_japan(alert: Alert) -> Iterator[Finding]:
     yield from _offset(alert.sent, "sent", "/alert/sent")
 
@@ -178,7 +186,7 @@ def _levels_agree_between_languages(alert: Alert) -> Iterator[Finding]:
     for number, info in enumerate(alert.infos, 1):
         if not lifts(info):
             levels = {read for p in info.parameters if p.name in LEVEL_NAMES and (read := digit(p.value))}
-            language = "ja" if is_japanese(info.language) else info.language.lower()
+            language = variety(info.language)
             by_language.setdefault(language, set()).update(levels)
             first.setdefault(language, number)
     japanese = by_language.pop("ja", set())
@@ -214,6 +222,7 @@ def _shelters_do_not_contradict(alert: Alert) -> Iterator[Finding]:
 _OF_ALERT: Final[tuple[Callable[[Alert], Iterator[Finding]], ...]] = (
     _speaks_japanese,
     _cancel_has_a_reason,
+    _note_is_of_what_is_real,
     _sent_in_japan,
     _order_is_public,
     _one_kind,
@@ -248,13 +257,20 @@ def _no_drill_in_what_is_real(said: _Said) -> Iterator[Finding]:
             # In the middle of a longer text, (テスト) may be part of what it says.
             looked_for = _MARK.search if name in ("event", "headline") else _MARK.match
             if mark := looked_for(text.strip()) or _SAYS_DRILL.search(text):
-                yield finding("JP-DRILL-IN-ACTUAL", f"{said.path}/{name}", name=name, text=shown(mark[0]))
+                yield _drill(f"{said.path}/{name}", name, mark[0])
+        for number, area in enumerate(said.info.areas, 1):
+            if mark := _MARK.search(unicodedata.normalize("NFKC", area.area_desc)):
+                yield _drill(f"{said.path}/area[{number}]/areaDesc", "areaDesc", mark[0])
+
+
+def _drill(path: str, name: str, mark: str) -> Finding:
+    return finding("JP-DRILL-IN-ACTUAL", path, name=name, text=shown(mark))
 
 
 def _texts_can_be_shown(said: _Said) -> Iterator[Finding]:
     info = said.info
     headline = info.headline or ""
-    if len(headline) > MAX_HEADLINE and is_japanese(info.language):
+    if len(headline) > MAX_HEADLINE and variety(info.language) == "ja":
         args = {"length": str(len(headline)), "limit": str(MAX_HEADLINE)}
         yield finding("JP-HEADLINE-LONG", f"{said.path}/headline", **args)
     for name in ("event", "headline", "description", "instruction"):
@@ -272,7 +288,7 @@ def _names_are_of_today(said: _Said) -> Iterator[Finding]:
 
 def _readings_are_given(said: _Said) -> Iterator[Finding]:
     info = said.info
-    if not is_japanese(info.language):
+    if variety(info.language) != "ja":
         return
     names = {area.area_desc for area in info.areas}
     for number, parameter in said.parameters.get("kana", ()):
@@ -472,7 +488,7 @@ def _level_goes_with_the_order(said: _Said) -> Iterator[Finding]:
 def _order_has_its_name(said: _Said) -> Iterator[Finding]:
     event = unicodedata.normalize("NFKC", said.info.event)
     named = _names_in(event) or _ABOLISHED.search(event) or "自主避難" in event
-    if said.ordered and is_japanese(said.info.language) and not named:
+    if said.ordered and variety(said.info.language) == "ja" and not named:
         yield finding("JP-EVENT-NAME", f"{said.path}/event", text=shown(said.info.event))
 
 
@@ -518,7 +534,7 @@ def _lifting_is_said(said: _Said) -> Iterator[Finding]:
 def _fits_urgent_mail(said: _Said) -> Iterator[Finding]:
     """Advise on the mail where one may be wanted: a new order, once, at its first Japanese info."""
     new = said.alert.msg_type is MsgType.ALERT and said.ordered
-    first = next((info for info in said.alert.infos if is_japanese(info.language)), None)
+    first = next((info for info in said.alert.infos if variety(info.language) == "ja"), None)
     if new and said.info is first:
         yield from mail.urgent_mail(said.alert).problems
 
@@ -555,6 +571,17 @@ def _somebody_is_concerned(said: _Said) -> Iterator[Finding]:
         coded = any(g.name in JIS_GEOCODE_NAMES or g.name in TOWN_GEOCODE_NAMES for g in area.geocodes)
         if not (area.polygons or area.circles or coded):
             yield finding("JP-AREA-PLACE", f"{said.path}/area[{number}]")
+
+
+def _a_mayor_orders_in_a_municipality(said: _Said) -> Iterator[Finding]:
+    if not said.ordered:
+        return
+    for a, area in enumerate(said.info.areas, 1):
+        for g, geocode in enumerate(area.geocodes, 1):
+            code = _code_of(geocode)
+            if code is not None and len(code) == 2:
+                path = f"{said.path}/area[{a}]/geocode[{g}]/value"
+                yield finding("JP-ORDER-PREFECTURE", path, text=shown(geocode.value))
 
 
 def _codes_are_right(said: _Said) -> Iterator[Finding]:
@@ -600,8 +627,9 @@ def _code_fault(text: str) -> tuple[str, Mapping[str, str]]:
 
 
 def _town(text: str, path: str, area_path: str, area: Area, lookup: Lookup | None) -> Iterator[Finding]:
-    municipality = town_municipality(text)
-    if municipality is None:
+    try:
+        municipality = town_municipality(text)
+    except InvalidCode:
         yield finding("JP-TOWN-FORM", path, text=shown(text))
         return
     declared = _declared(area)
@@ -613,14 +641,14 @@ def _town(text: str, path: str, area_path: str, area: Area, lookup: Lookup | Non
 
 
 def _declared(area: Area) -> frozenset[str]:
-    found = set()
-    for geocode in area.geocodes:
-        if geocode.name in JIS_GEOCODE_NAMES:
-            try:
-                found.add(normalise_code(geocode.value))
-            except InvalidCode:
-                continue
-    return frozenset(found)
+    return frozenset(code for geocode in area.geocodes if (code := _code_of(geocode)))
+
+
+def _code_of(geocode: NamedValue) -> str | None:
+    try:
+        return declared_code(geocode) if geocode.name in JIS_GEOCODE_NAMES else None
+    except InvalidCode:
+        return None
 
 
 def _within(municipality: str, code: str, lookup: Lookup | None) -> bool:
@@ -668,6 +696,7 @@ _OF_INFO: Final[tuple[Callable[[_Said], Iterator[Finding]], ...]] = (
     _ends,
     _times_in_japan,
     _somebody_is_concerned,
+    _a_mayor_orders_in_a_municipality,
     _codes_are_right,
     _readings_are_given,
     _fits_urgent_mail,

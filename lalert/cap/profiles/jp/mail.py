@@ -12,7 +12,7 @@ from typing import Final
 
 from lalert.cap import rules
 from lalert.cap.profiles.base import Finding, finding
-from lalert.cap.profiles.jp.reading import JIS_GEOCODE_NAMES, is_japanese, named
+from lalert.cap.profiles.jp.reading import JIS_GEOCODE_NAMES, named, variety
 from lalert.model import Alert, Info, MsgType
 
 _LINK = re.compile(
@@ -48,12 +48,12 @@ class UrgentMail:
 
 
 def urgent_mail(alert: Alert, limits: Limits = CARRIERS) -> UrgentMail:
-    """Return the mail of an alert: its first Japanese info.
+    """Return the mail of an alert: its first info in plain Japanese.
 
     Title and body are the parameters `jp:urgent_mail_title` and `jp:urgent_mail_body`; where they are not given, the headline (or
     event), and description and instruction.
     """
-    at = next((n for n, info in enumerate(alert.infos) if is_japanese(info.language)), None)
+    at = next((n for n, info in enumerate(alert.infos) if variety(info.language) == "ja"), None)
     if at is None:
         return UrgentMail("", "", (finding("JP-URGENT-MAIL-EMPTY", "/alert"),))
     info, path = alert.infos[at], f"/alert/info[{at + 1}]"

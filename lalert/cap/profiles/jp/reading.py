@@ -31,7 +31,7 @@ from lalert.cap.profiles.jp.kinds import (
 )
 from lalert.errors import InvalidCode
 from lalert.geo import normalise_code
-from lalert.model import Alert, Info, MsgType
+from lalert.model import Alert, Info, MsgType, NamedValue
 
 _Value = TypeVar("_Value")
 
@@ -72,6 +72,7 @@ EQUIVALENT_NAMES: Final = frozenset(
 LEVEL_OF_NAME: Final[Mapping[str, int]] = {"緊急安全確保": 5, "避難指示": 4, "高齢者等避難": 3}
 """What a mayor can issue (災害対策基本法, since 2021)."""
 
+_REGION = re.compile(r"-(?:[a-z]{2}|\d{3})(?=-|$)")
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 # In this order: 避難所 is a shelter though 避難 is in it, and an order to evacuate because of rain is an evacuation.
@@ -223,8 +224,8 @@ class Rainfall:
 
 
 def orders(alert: Alert) -> tuple[Order, ...]:
-    """Return the evacuation orders of an alert, one for each info; a Cancel lifts all that it names."""
-    if kind(alert) != "evacuation":
+    """Return the evacuation orders of an alert, one for each info in one language; a Cancel lifts all that it names."""
+    if kind(alert) != "evacuation" or alert.msg_type in (MsgType.ACK, MsgType.ERROR):
         return ()
     return tuple(_order(info, alert.msg_type) for info in _told(alert))
 
@@ -291,14 +292,21 @@ def named(info: Info) -> Mapping[str, str]:
     return found
 
 
-def town_municipality(code: str) -> str | None:
-    """Return the 6-digit municipality code that a 12-digit 町丁目 code lies in, None for what is no such code."""
+def declared_code(geocode: NamedValue) -> str | None:
+    """Return the municipality or prefecture code that a geocode names, as `normalise_code` spells it, or that its 町丁目 lies in.
+
+    None for a geocode of another scheme. Raises InvalidCode for what should be such a code and is none.
+    """
+    if geocode.name in JIS_GEOCODE_NAMES:
+        return normalise_code(geocode.value)
+    return town_municipality(geocode.value) if geocode.name in TOWN_GEOCODE_NAMES else None
+
+
+def town_municipality(code: str) -> str:
+    """Return the 6-digit code of the municipality that a 12-digit 町丁目 code lies in; raises InvalidCode for what is no such code."""
     if len(code) != 12 or not (code.isascii() and code.isdigit()):
-        return None
-    try:
-        return normalise_code(code[:5])
-    except InvalidCode:
-        return None
+        raise InvalidCode(f"{code[:20]!r} is no 町丁目 code: write 12 digits")
+    return normalise_code(code[:5])
 
 
 def _digits(infos: Iterable[Info], names: frozenset[str]) -> Iterator[int]:
@@ -309,26 +317,32 @@ def _digits(infos: Iterable[Info], names: frozenset[str]) -> Iterator[int]:
 
 
 def _told(alert: Alert) -> list[Info]:
-    """Return the infos in one language, Japanese if there are any: the others say the same again."""
-    japanese = [info for info in alert.infos if is_japanese(info.language)]
-    return japanese or [info for info in alert.infos if info.language == alert.infos[0].language]
+    """Return the infos in one language, plain Japanese if there are any: the others, やさしい日本語 too, say the same again."""
+    varieties = [variety(info.language) for info in alert.infos]
+    wanted = min(varieties, key=lambda tag: (tag != "ja", not is_japanese(tag)), default="")
+    return [info for info, tag in zip(alert.infos, varieties, strict=True) if tag == wanted]
 
 
 def is_japanese(language: str) -> bool:
-    """Say whether a language tag is of Japanese."""
+    """Say whether a language tag is of Japanese, of whatever variety."""
     return language.partition("-")[0].lower() == "ja"
+
+
+def variety(language: str) -> str:
+    """Return a language tag without its region: `ja-JP` is `ja`, and `ja-x-easy` (やさしい日本語) something of its own."""
+    return _REGION.sub("", language.lower(), count=1)
 
 
 def _order(info: Info, msg_type: MsgType) -> Order:
     said = named(info)
     lifted = lifts(info) or msg_type is MsgType.CANCEL
-    codes = (g.value for area in info.areas for g in area.geocodes if g.name in JIS_GEOCODE_NAMES)
+    codes = (_code(geocode) for area in info.areas for geocode in area.geocodes)
     return Order(
         level=None if lifted else max(_digits((info,), LEVEL_NAMES), default=None),
         event=info.event,
         lifted=lifted,
         areas=tuple(area.area_desc for area in info.areas),
-        codes=tuple(dict.fromkeys(filter(None, map(_code, codes)))),
+        codes=tuple(dict.fromkeys(code for code in codes if code)),
         hazard=_known(HAZARDS, said.get("hazard")),
         households=_read(whole, said, "households"),
         people=_read(whole, said, "people"),
@@ -336,9 +350,9 @@ def _order(info: Info, msg_type: MsgType) -> Order:
     )
 
 
-def _code(text: str) -> str | None:
+def _code(geocode: NamedValue) -> str | None:
     try:
-        return normalise_code(text)
+        return declared_code(geocode)
     except InvalidCode:
         return None
 
