@@ -140,7 +140,8 @@ class Hub:
     def read(self, raw: bytes, home: frozenset[str]) -> tuple[Alert, Facts]:
         """Parse a document, judge it by the hub's profile, and derive whom it concerns; `home` is the jurisdiction of one that names no place."""
         alert = cap.parse(raw)
-        found = cap.judge(alert, self._policy.profile, self.gazetteer.place)
+        asked = self._policy.profile
+        found = cap.judge(alert, asked if asked.rules else cap.CODES, self.gazetteer.place)
         if found:
             alert = replace(alert, defects=(*alert.defects, *found))
         return alert, matching.facts_of(alert, self.gazetteer, home)

@@ -11,6 +11,7 @@ from lalert.cap.opening import MAX_BYTES as MAX_BYTES
 from lalert.cap.parse import Report as Report
 from lalert.cap.parse import examine as examine
 from lalert.cap.parse import parse as parse
+from lalert.cap.profiles import CODES as CODES
 from lalert.cap.profiles import PROFILES as PROFILES
 from lalert.cap.profiles import judge as judge
 from lalert.cap.profiles.base import Profile as Profile

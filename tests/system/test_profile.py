@@ -64,6 +64,20 @@ async def test_without_the_profile_nothing_of_it_is_asked(tmp_path: Path) -> Non
         assert [p["rule"] for p in answer.get("problems", [])] == []
 
 
+@pytest.mark.parametrize("profile", ["cap", "jp"])
+async def test_a_code_that_cannot_be_read_is_answered_with_the_right_one(
+    tmp_path: Path, profile: str
+) -> None:
+    async with running_node(tmp_path / "data", Settings(intake=Intake(profile=profile))) as node:
+        raw = make_cap(sender=SENDER, parameters=KIND, codes=["432033"])
+        status, answer = await node.post(raw)
+        assert status == 422, answer
+        (problem,) = (p for p in answer["problems"] if p["severity"] == "error")
+        assert problem["rule"] == "JP-CODE-CHECK-DIGIT"
+        assert "正しければ432032です" in problem["message_ja"]
+        assert "432033" in raw.decode().splitlines()[problem["line"] - 1]
+
+
 async def test_who_may_not_send_at_all_hears_that_first(node: RunningNode) -> None:
     raw = make_cap(sender=SENDER, headline="【訓練】")
     assert (await node.post(raw, None))[0] == 401

@@ -544,6 +544,19 @@ def test_a_town_code_alone_tells_the_hub_whom_the_alert_concerns() -> None:
     assert cap.declared_code(NamedValue("SAME", "432032")) is None
 
 
+def test_a_hub_of_any_profile_asks_for_codes_that_can_be_read() -> None:
+    def rules(*codes: tuple[str, str]) -> list[str]:
+        geocodes = tuple(NamedValue(name, value) for name, value in codes)
+        areas = (replace(make_alert().infos[0].areas[0], geocodes=geocodes),)
+        return [p.rule for p in cap.judge(make_alert(areas=areas), cap.CODES)]
+
+    assert (
+        rules(("JISX0402", "432032"), ("JISX0402", "43203"), ("SAME", "1"), ("jp:town", "432030012001")) == []
+    )
+    assert rules(("JISX0402", "432033")) == ["JP-CODE-CHECK-DIGIT"]
+    assert rules(("JISX0402", "人吉"), ("jp:town", "1")) == ["JP-CODE-FORM", "JP-TOWN-FORM"]
+
+
 def test_plain_japanese_is_read_and_easy_japanese_says_the_same_again() -> None:
     text = example("shelter").decode()
     info = text[text.index("  <info>") : text.index("</alert>")]

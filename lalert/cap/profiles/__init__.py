@@ -15,6 +15,15 @@ from lalert.model import Alert
 
 CAP: Final = Profile("cap", "the standard alone", "CAP標準のみ", {}, lambda _alert, _lookup: ())
 
+CODES: Final = Profile(
+    "codes",
+    "municipality codes that cannot be read",
+    "読み取れない市区町村コード",
+    jp.PROFILE.rules,
+    lambda alert, _lookup: jp.unreadable_codes(alert),
+)
+"""What a hub asks of codes whatever its profile is: by one that it cannot read, nobody would be found and no jurisdiction checked."""
+
 PROFILES: Final[Mapping[str, Profile]] = {profile.name: profile for profile in (CAP, jp.PROFILE)}
 
 

@@ -75,6 +75,7 @@ _HALF_KANA = re.compile(r"[ｦ-ﾟ]+")
 _JAPANESE_TEXT = re.compile(r"[ぁ-ゖァ-ヺ]")
 _MUNICIPALITY = re.compile(r"\S{1,12}[都道府県市区町村]")
 _NO_MUNICIPALITIES = frozenset({"SAME", "FIPS6", "UGC"})  # codes of six digits that others use
+_UNREADABLE = frozenset({"JP-CODE-FORM", "JP-CODE-CHECK-DIGIT"})
 _CODE_LIKE = re.compile(r"[0-9]{6}")
 
 
@@ -126,6 +127,20 @@ def judge(alert: Alert, lookup: Lookup | None) -> Iterator[Finding]:
         )
         for ask_info in _OF_INFO:
             yield from ask_info(said)
+
+
+def unreadable_codes(alert: Alert) -> Iterator[Finding]:
+    """Yield the geocodes that should be a municipality's, or a 町丁目's, and are none."""
+    for i, info in enumerate(alert.infos, 1):
+        for a, area in enumerate(info.areas, 1):
+            for g, geocode in enumerate(area.geocodes, 1):
+                path = f"/alert/info[{i}]/area[{a}]/geocode[{g}]/value"
+                if geocode.name in JIS_GEOCODE_NAMES:
+                    rule, args = _code_fault(geocode.value)
+                    if rule in _UNREADABLE:
+                        yield Finding(rule, path, args)
+                elif geocode.name in TOWN_GEOCODE_NAMES and _town_of(geocode.value) is None:
+                    yield finding("JP-TOWN-FORM", path, text=shown(geocode.value))
 
 
 def _by_name(parameters: Iterable[NamedValue]) -> Mapping[str, Sequence[tuple[int, NamedValue]]]:
@@ -627,9 +642,8 @@ def _code_fault(text: str) -> tuple[str, Mapping[str, str]]:
 
 
 def _town(text: str, path: str, area_path: str, area: Area, lookup: Lookup | None) -> Iterator[Finding]:
-    try:
-        municipality = town_municipality(text)
-    except InvalidCode:
+    municipality = _town_of(text)
+    if municipality is None:
         yield finding("JP-TOWN-FORM", path, text=shown(text))
         return
     declared = _declared(area)
@@ -638,6 +652,13 @@ def _town(text: str, path: str, area_path: str, area: Area, lookup: Lookup | Non
     elif not any(_within(municipality, code, lookup) for code in declared):
         codes = ", ".join(sorted(declared)[:5])
         yield finding("JP-TOWN-ELSEWHERE", path, text=shown(text), right=municipality, codes=codes)
+
+
+def _town_of(text: str) -> str | None:
+    try:
+        return town_municipality(text)
+    except InvalidCode:
+        return None
 
 
 def _declared(area: Area) -> frozenset[str]:
