@@ -26,6 +26,7 @@ from lalert.dispatch import Dispatcher, guarded_session
 from lalert.errors import ConfigError, StoreError
 from lalert.geo import Gazetteer, normalise_code
 from lalert.hub import AdapterHub, Hub
+from lalert.lifecycle import Handling, ReferencePolicy
 from lalert.live import Live, LiveSettings
 from lalert.matching import FilterIndex
 from lalert.model import Alert, Entry, Facts, Filter, OriginKind, Status
@@ -131,6 +132,12 @@ class Node:
                 limits.border_buffer_m,
                 limits.approximate_buffer_m,
                 cap.PROFILES[limits.profile],
+                ReferencePolicy(
+                    **{
+                        name: Handling(word)
+                        for name, word in msgspec.structs.asdict(limits.references).items()
+                    }
+                ),
             ),
             clock=self.clock,
             base_url=lambda: self.base_url,

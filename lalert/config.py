@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -33,6 +33,15 @@ class Hub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The public address, when a proxy stands in front; else made from host and port."""
 
 
+class References(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[intake.references]: what is done about a reference to what is unknown, over, cancelled or replaced (docs/life.md)."""
+
+    unknown: Literal["accept", "warn", "refuse"] = "warn"
+    expired: Literal["accept", "warn", "refuse"] = "warn"
+    cancelled: Literal["accept", "warn", "refuse"] = "warn"
+    superseded: Literal["accept", "warn", "refuse"] = "accept"
+
+
 class Intake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[intake]: what is judged of an alert beyond CAP. Seconds and metres."""
 
@@ -42,6 +51,7 @@ class Intake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     past_s: float | None = None
     border_buffer_m: float = 2_000.0
     approximate_buffer_m: float = 20_000.0
+    references: References = References()
 
 
 class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,8 +8,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakValueDictionary
 
-from lalert import cap, intake, matching, texts
+from lalert import cap, intake, lifecycle, matching, texts
 from lalert.clock import Clock
 from lalert.errors import BadRequest, NotFound, Refused, TooLarge, UnknownPosition
 from lalert.geo import Gazetteer
@@ -21,6 +22,7 @@ from lalert.model import (
     Origin,
     OriginKind,
     Reading,
+    Reference,
     SignaturePolicy,
     Subscription,
 )
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 OFF_LOOP_BYTES = 65_536
 """A document larger than this is parsed in a thread: about 2 ms of work is the most that one alert may take from everybody else."""
+
+NAMESAKES = 50
+"""How many alerts of one sender and identifier are looked at to find the one that a reference without a time means."""
 
 SCAN_LIMIT = 2_000
 """How many entries one listing may look at: a narrow filter over a long log answers in pages, not in minutes."""
@@ -69,6 +74,16 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Referred:
+    """An alert with what it refers to; what has the same `turn` is judged and kept one after the other."""
+
+    alert: Alert
+    known: dict[str, Entry]
+    ambiguous: frozenset[str]
+    turn: str
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Entries of a listing, and the position to go on after."""
 
@@ -97,6 +112,7 @@ class Hub:
         self.clock = clock
         self._policy = policy
         self._base_url = base_url
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.channels: dict[str, Channel] = {}
         self.dispatcher: Deliverer
         self.sensors: Observer
@@ -110,6 +126,7 @@ class Hub:
     ) -> Receipt:
         """Take a CAP document; returns once it is durable, and the fan-out is then under way.
 
+        What refers to other alerts waits for what is being said of the same incident, so that each is judged by what came before it.
         Raises `TooLarge`, `NotXml`, `InvalidAlert`, `Unauthenticated`, `Forbidden`, `Conflict` or `Unavailable`; nothing is kept of what was refused.
         """
         if len(raw) > cap.MAX_BYTES:
@@ -120,11 +137,7 @@ class Hub:
             alert, facts = await asyncio.to_thread(self.read, raw, home)
         else:
             alert, facts = self.read(raw, home)
-        known = {ref.id: entry for ref in alert.references if (entry := await self.store.find(ref.id))}
         signature = await self._verified(raw, alert, caller, received)
-        warnings = intake.judge(
-            intake.Case(alert, caller, received, known, self.gazetteer, self._policy, signature)
-        )
         origin = Origin(
             kind=kind,
             tenant=caller.audience,
@@ -132,10 +145,63 @@ class Hub:
             remote=remote,
             signer=signature.signer if signature else None,
         )
+        if not alert.references:
+            case = intake.Case(alert, caller, received, {}, self.gazetteer, self._policy, signature, facts)
+            return await self._keep(case, origin, home)
+        referred = await self._referred(alert, caller)
+        async with self._turns.setdefault(referred.turn, asyncio.Lock()):
+            heads = {id: await self.store.heads(entry) for id, entry in referred.known.items()}
+            case = intake.Case(
+                referred.alert,
+                caller,
+                received,
+                referred.known,
+                self.gazetteer,
+                self._policy,
+                signature,
+                facts,
+                heads,
+                referred.ambiguous,
+            )
+            return await self._keep(case, origin, home)
+
+    async def _keep(self, case: intake.Case, origin: Origin, home: frozenset[str]) -> Receipt:
+        warnings = intake.judge(case)
+        message = case.message
         appended = await self.store.append(
-            alert, origin, received, facts, home if facts.nowhere else frozenset()
+            case.alert,
+            origin,
+            case.now,
+            case.facts,
+            home if case.facts.nowhere else frozenset(),
+            changes=lifecycle.replaces(message),
+            correction=lifecycle.corrects(message),
         )
-        return Receipt(appended.entry, appended.fresh, warnings)
+        return Receipt(appended.entry, appended.fresh, (*warnings, *intake.found_by_the_log(appended.entry)))
+
+    async def _referred(self, alert: Alert, caller: Caller) -> _Referred:
+        """Return what the alert refers to, as far as it is here; a reference without a time gets that of the one alert it can mean."""
+        known: dict[str, Entry] = {}
+        ambiguous: set[str] = set()
+        references: list[Reference] = []
+        for reference in alert.references:
+            if reference.timeless:
+                named = await self.store.named(reference.sender, reference.identifier, NAMESAKES)
+                # Another organisation's counts only where there is none of one's own: it is then refused as such.
+                meant = [
+                    e for e in named if e.origin.tenant == caller.audience and e.alert.id != alert.id
+                ] or named
+                if len(meant) == 1:
+                    reference = replace(reference, instant=meant[0].alert.sent)  # noqa: PLW2901
+                elif meant:
+                    ambiguous.add(reference.id)
+            references.append(reference)
+            entry = None if reference.timeless else await self.store.find(reference.id)
+            if entry is not None:
+                known[reference.id] = entry
+        first = next(iter(known.values()), None)
+        turn = f"{caller.audience} {first.incident if first else references[0].id}"
+        return _Referred(replace(alert, references=tuple(references)), known, frozenset(ambiguous), turn)
 
     def read(self, raw: bytes, home: frozenset[str]) -> tuple[Alert, Facts]:
         """Parse a document, judge it by the hub's profile, and derive whom it concerns; `home` is the jurisdiction of one that names no place."""

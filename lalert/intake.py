@@ -6,8 +6,8 @@ The rules are a table (`POLICY`), judged in its order; docs/adr/0004-intake-poli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from lalert import lifecycle
 from lalert.cap import PROFILES, Profile, Verification, declared_code
 from lalert.errors import (
     Forbidden,
@@ -27,7 +28,8 @@ from lalert.errors import (
 )
 from lalert.findings import HUB
 from lalert.geo import Gazetteer, area_geometry
-from lalert.model import Alert, Area, Entry, Role, SignaturePolicy, Status
+from lalert.lifecycle import ReferencePolicy
+from lalert.model import Alert, Area, Entry, Facts, Role, SignaturePolicy, Status
 from lalert.tenancy import Caller, sender_allowed
 
 METRES_PER_DEGREE: Final = 90_000.0
@@ -50,12 +52,15 @@ class Policy:
     border_buffer_m: float = 2_000.0
     approximate_buffer_m: float = 20_000.0
     profile: Profile = PROFILES["cap"]
+    references: ReferencePolicy = field(default_factory=ReferencePolicy)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Everything a rule may look at; `known` maps the ids that the alert refers to, to their entries, as far as the hub has them.
+    """Everything a rule may look at.
 
+    `known` maps the ids that the alert refers to, to their entries, as far as the hub has them, `heads` the same ids to the newest states of
+    their chains; `ambiguous` are references that could mean several alerts. `facts` are the alert's own.
     `signature` is what became of the alert's signature, None where nobody is to look at it.
     """
 
@@ -66,6 +71,15 @@ class Case:
     gazetteer: Gazetteer
     policy: Policy
     signature: Verification | None = None
+    facts: Facts = field(default_factory=Facts)
+    heads: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
+    ambiguous: frozenset[str] = frozenset()
+
+    @property
+    def message(self) -> lifecycle.Message:
+        """Return the case as far as it is about the life of alerts."""
+        known = {id: lifecycle.Known(entry, self.heads.get(id, (entry,))) for id, entry in self.known.items()}
+        return lifecycle.Message(self.alert, self.facts, self.now, known, self.ambiguous)
 
 
 Rule = Callable[[Case], Iterator[Problem]]
@@ -81,6 +95,12 @@ def judge(case: Case) -> tuple[Problem, ...]:
     if any(problem.severity is ProblemSeverity.ERROR for problem in found):
         raise InvalidAlert(found)
     return tuple(problems)
+
+
+def found_by_the_log(entry: Entry) -> Iterator[Problem]:
+    """Yield what only the log could tell of an alert: it goes to the sender with the rest."""
+    if entry.outdated:
+        yield HUB["HUB-REVISION-OLD"].finding("/alert/sent")
 
 
 def jurisdiction(caller: Caller) -> frozenset[str]:
@@ -170,25 +190,18 @@ def _inside_its_jurisdiction(case: Case) -> Iterator[Problem]:
 def _refers_to_its_own(case: Case) -> Iterator[Problem]:
     tenant = case.caller.tenant
     assert tenant is not None
-    for number, reference in enumerate(case.alert.references, 1):
+    for reference in case.alert.references:
         entry = case.known.get(reference.id)
-        if entry is None:
-            yield HUB["HUB-REFERENCE-UNKNOWN"].finding(
-                "/alert/references", number=number, identifier=reference.identifier
-            )
-        elif entry.origin.tenant != tenant.id:
+        if entry is not None and entry.origin.tenant != tenant.id:
             raise Forbidden(
                 f"/alert/references: {reference.identifier} was issued by another organisation",
                 code="reference-not-yours",
             )
-        elif entry.alert.status is not case.alert.status:
-            # A drill must never change what is shown of a real alert, nor the other way about.
-            yield HUB["HUB-REFERENCE-STATUS"].finding(
-                "/alert/references",
-                status=case.alert.status,
-                identifier=reference.identifier,
-                other=entry.alert.status,
-            )
+    return iter(())
+
+
+def _continues_well(case: Case) -> Iterator[Problem]:
+    yield from lifecycle.judge(case.message, case.policy.references)
 
 
 POLICY: Final[tuple[Rule, ...]] = (
@@ -199,6 +212,7 @@ POLICY: Final[tuple[Rule, ...]] = (
     _not_a_draft,
     _inside_its_jurisdiction,
     _refers_to_its_own,
+    _continues_well,
     _clock_agrees,
 )
 

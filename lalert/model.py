@@ -20,6 +20,9 @@ from lalert.errors import Problem
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
+UNKNOWN_INSTANT: Final = datetime.min.replace(tzinfo=UTC)
+"""The instant of a reference that names none (CAP 1.0)."""
+
 Ring = tuple[tuple[float, float], ...]
 """A closed ring of (lon, lat): the first point is repeated as the last."""
 
@@ -162,12 +165,21 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One triple of CAP 3.2.1 <references>; `sent` is the text as written, `instant` what it says."""
+    """One triple of CAP 3.2.1 <references>; `sent` is the text as written, `instant` what it says.
+
+    CAP 1.0 refers by identifier and sender alone: `sent` is then empty, and `instant` is `UNKNOWN_INSTANT` until the hub has found out
+    which alert is meant.
+    """
 
     sender: str
     identifier: str
     sent: str
     instant: datetime
+
+    @property
+    def timeless(self) -> bool:
+        """Say whether it is not known which message of that sender and identifier is meant."""
+        return self.instant == UNKNOWN_INSTANT
 
     @property
     def id(self) -> str:
@@ -274,8 +286,23 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """What an Update changed for the codes concerned, each sorted: in force anew, at a higher or lower 警戒レベル, no longer in force."""
+
+    issued: tuple[str, ...] = ()
+    raised: tuple[str, ...] = ()
+    lowered: tuple[str, ...] = ()
+    lifted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """An alert with its place in the log. `position` is opaque (`epoch-offset`); `incident` is the permanent id of the first alert of its chain."""
+    """An alert with its place in the log. `position` is opaque (`epoch-offset`); `incident` is the permanent id of the first alert of its chain.
+
+    The rest is how it found the log when it came. `outdated`: a newer state of all that it continues was known, so it is never told as
+    new. `replaced`: the permanent ids of those that it ended or took the place of. `correction`: an Update that changes nothing
+    that people must do (訂正). `changes`: what an Update changed, None where that is not known.
+    """
 
     position: str
     received: datetime
@@ -284,6 +311,10 @@ class Entry:
     origin: Origin
     incident: str
     facts: Facts = field(default_factory=Facts)
+    outdated: bool = False
+    replaced: tuple[str, ...] = ()
+    correction: bool = False
+    changes: Changes | None = None
 
 
 @dataclass(frozen=True, slots=True)

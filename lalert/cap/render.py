@@ -95,6 +95,9 @@ class _Writer:
         else:
             text = " ".join(f"{r.sender},{r.identifier},{r.sent}" for r in references)
         read = tuple(rules.references(text, self._grammar.version)[0])
+        if old:
+            # What a hub has found a reference without a time to mean, is not the document's to say.
+            references = tuple(r if r.sent else replace(r, instant=rules.UNKNOWN_INSTANT) for r in references)
         if old and self._another:
             references = tuple(replace(r, sent="", instant=rules.UNKNOWN_INSTANT) for r in references)
         if read != references:

@@ -96,7 +96,8 @@ def plan(
         incident=entry.incident,
         actual=actual,
         supersedes=_replaced_by(alert),
-        outdated=any(alert.id in _replaced_by(a) and (a.status is Status.ACTUAL) == actual for a in told),
+        outdated=entry.outdated
+        or any(alert.id in _replaced_by(a) and (a.status is Status.ACTUAL) == actual for a in told),
         urgency=(not actual, -gravest, tuple(-part for part in order)),
         stored=entry.stored,
         expires=alert.expires,

@@ -127,12 +127,12 @@ class Bodies:
         return body
 
     def frame(self, entry: Entry, format: str, lang: str | None, wire: Wire) -> bytes:
-        """Return the event that tells of an entry: `alert`, or `expired` if it is no longer in force.
+        """Return the event that tells of an entry: `alert`, or `expired` if it is over or was old when it came.
 
         An entry that cannot be written down becomes a gap that names it: its receivers must know that there is something.
         """
         try:
-            kind = Kind.EXPIRED if self.expired(entry) else Kind.ALERT
+            kind = Kind.EXPIRED if entry.outdated or self.expired(entry) else Kind.ALERT
             return frames.event(wire, kind, self.get(entry, format, lang), entry.position)
         except Exception:
             log.exception("entry %s cannot be written as %s for the live streams", entry.position, format)

@@ -18,7 +18,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from lalert.model import Alert, Entry, Facts, Key, Origin, Reading, Subscription, Tenant
+from lalert.model import Alert, Changes, Entry, Facts, Key, Origin, Reading, Subscription, Tenant
 
 Revive = Callable[[bytes, frozenset[str]], tuple[Alert, Facts]]
 """Rebuild what the log keeps as bytes: (raw document, jurisdiction codes) -> alert and facts. Handed in by the app."""
@@ -92,14 +92,23 @@ class AlertLog(Protocol):
         ...
 
     async def append(
-        self, alert: Alert, origin: Origin, received: datetime, facts: Facts, jurisdiction: frozenset[str]
+        self,
+        alert: Alert,
+        origin: Origin,
+        received: datetime,
+        facts: Facts,
+        jurisdiction: frozenset[str],
+        *,
+        changes: Changes | None = None,
+        correction: bool = False,
     ) -> Appended:
         """Keep an alert for good and return it with its position, once it is durable.
 
         De-duplicates on (sender, identifier, sent as an instant): the same bytes again give the first entry with `fresh=False`, other bytes raise
         `Conflict`. The entry's incident is the one of the first known alert it refers to, or of an earlier alert that had referred to it, else its own
-        id; organisations and statuses never share one. Raises `Unavailable` when the store
-        cannot take it now.
+        id; organisations and statuses never share one. `changes` and `correction` stay with the entry; `outdated` and `replaced` are found here.
+        A reference without a time means the one alert of that sender and identifier, also one that comes later; where there
+        are several, none. Raises `Unavailable` when the store cannot take it now.
         """
         ...
 
@@ -112,7 +121,27 @@ class AlertLog(Protocol):
         ...
 
     async def active(self, now: datetime) -> list[Entry]:
-        """Return what is in force at `now`, rising: the last of each incident, unless it is a Cancel, an Ack, an Error, or has expired."""
+        """Return what is in force at `now`, rising: the newest state of each chain of references, unless it is a Cancel or has expired.
+
+        An Ack or Error is no state. What refers to an alert is newer than it; for the rest `sent` decides, then the id: so once all have
+        come, the order in which they came makes no difference.
+        """
+        ...
+
+    async def next_end(self, after: datetime) -> datetime | None:
+        """Return the earliest moment after `after` at which something ends that is the newest state of its chain; None if nothing does."""
+        ...
+
+    async def ended(self, after: datetime, upto: datetime) -> list[str]:
+        """Return the positions of what is the newest state of its chain and ended after `after`, at `upto` at the latest; the earliest end first."""
+        ...
+
+    async def heads(self, entry: Entry) -> list[Entry]:
+        """Return the newest state of each chain that `entry` belongs to, rising: what to compare a message with that refers to it."""
+        ...
+
+    async def named(self, sender: str, identifier: str, limit: int) -> list[Entry]:
+        """Return the first `limit` entries of a sender with this identifier, rising: more than one only if they were sent at different times."""
         ...
 
     async def entry(self, position: str) -> Entry | None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from lalert import cap
 from lalert.model import (
+    UNKNOWN_INSTANT,
     Alert,
     Area,
     Certainty,
@@ -96,6 +97,7 @@ def make_alert(
     circle: Circle | None = None,
     areas: Iterable[Area] | None = None,
     infos: Iterable[Info] | None = None,
+    version: str = "1.2",
     raw: bytes | None = None,
 ) -> Alert:
     """Return an alert that is valid unless an argument makes it otherwise: an evacuation order of 人吉市, sent now, over in six hours.
@@ -156,6 +158,7 @@ def make_alert(
         msg_type=MsgType(msg_type),
         scope=Scope(scope),
         sent_text=sent_text,
+        version=version,
         source=source,
         restriction=restriction,
         addresses=tuple(addresses),
@@ -212,6 +215,12 @@ def _reference(of: Alert | Entry | Reference) -> Reference:
         return of
     alert = of.alert if isinstance(of, Entry) else of
     return Reference(alert.sender, alert.identifier, alert.sent_text, alert.sent)
+
+
+def timeless(of: Alert | Entry) -> Reference:
+    """Return a reference as CAP 1.0 makes it, by sender and identifier alone."""
+    alert = of.alert if isinstance(of, Entry) else of
+    return Reference(alert.sender, alert.identifier, "", UNKNOWN_INSTANT)
 
 
 def _several(words: str | Iterable[str]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from lalert.errors import (
 )
 from lalert.model import (
     Alert,
+    Changes,
     Entry,
     Filter,
     Key,
@@ -37,7 +38,7 @@ from lalert.model import (
     Tenant,
 )
 from lalert.store import Appended, DeliveryRow, DeliveryState, OnAppend, Store
-from lalert.testing.alerts import CITY_CENTRE, HITOYOSHI, JST, declared_facts, make_alert
+from lalert.testing.alerts import CITY_CENTRE, HITOYOSHI, JST, declared_facts, make_alert, timeless
 from lalert.testing.clock import FakeClock
 
 T = TypeVar("T")
@@ -632,7 +633,9 @@ class StoreContract:
         [reference] = make_alert(references=[one]).references
         many = [replace(reference, identifier=f"r{n}") for n in range(2001)]
         async with self.open_store() as store:
-            await refuses(append(store, make_alert(msg_type="Update", references=many)), LalertError)
+            await refuses(
+                append(store, make_alert(msg_type="Update", references=many, raw=b"x")), LalertError
+            )
             assert await store.read(None, 10) == []
 
     # Lineage
@@ -715,6 +718,188 @@ class StoreContract:
             assert chain[115] in alerts(await store.lineage(entry))
         async with self.open_store() as store:
             assert chain[115] in alerts(await store.lineage(entry))
+
+    # How a message found the log
+
+    async def test_what_a_message_ended_or_took_the_place_of_stays_with_it(self) -> None:
+        first, second = make_alert(sent=TEN), make_alert(sent=TEN)
+        update = make_alert(sent=TEN + timedelta(minutes=1), msg_type="Update", references=[first])
+        ack = make_alert(sent=TEN + timedelta(minutes=2), msg_type="Ack", references=[update])
+        cancel = make_alert(
+            sent=TEN + timedelta(minutes=3), msg_type="Cancel", references=[update, second], infos=()
+        )
+        wanted = [(), (), (first.id,), (), (second.id, update.id)]
+        async with self.open_store() as store:
+            entries = await append_all(store, first, second, update, ack, cancel)
+            assert [entry.replaced for entry in entries] == wanted
+            assert not any(entry.outdated for entry in entries)
+        async with self.open_store() as store:
+            assert [entry.replaced for entry in await store.read(None, 10)] == wanted
+
+    async def test_a_message_that_comes_after_a_newer_state_is_outdated_for_good(self) -> None:
+        first = make_alert(sent=TEN)
+        older = make_alert(sent=TEN + timedelta(minutes=1), msg_type="Update", references=[first])
+        newer = make_alert(sent=TEN + timedelta(minutes=2), msg_type="Update", references=[first])
+        cancel = make_alert(sent=TEN + timedelta(minutes=1), msg_type="Cancel", references=[first], infos=())
+        error = make_alert(sent=TEN, msg_type="Error", references=[newer], note="x")
+        last = make_alert(sent=TEN + timedelta(minutes=3), msg_type="Update", references=[first])
+        wanted = [True, False, True, True, False, False]
+        async with self.open_store() as store:
+            entries = await append_all(store, newer, first, older, cancel, error, last)
+            found = [entries[1], entries[0], *entries[2:]]
+            assert [entry.outdated for entry in found] == wanted
+            assert [entry.replaced for entry in found] == [(), (), (), (), (), (newer.id,)]
+        async with self.open_store() as store:
+            assert [entry.outdated for entry in await store.read(None, 10)] == [
+                False,
+                *wanted[:1],
+                *wanted[2:],
+            ]
+
+    async def test_a_late_link_replaces_what_it_shows_to_be_old(self) -> None:
+        first = make_alert(sent=TEN)
+        second = make_alert(sent=TEN + timedelta(minutes=1), msg_type="Update", references=[first])
+        third = make_alert(sent=TEN + timedelta(minutes=2), msg_type="Update", references=[second])
+        newest = make_alert(sent=TEN + timedelta(minutes=9), msg_type="Update", references=[first])
+        async with self.open_store() as store:
+            *_, late = await append_all(store, first, newest, third, second)
+            assert (late.outdated, late.replaced) == (True, (third.id,))
+
+    async def test_what_an_update_changed_and_that_it_corrects_stays_with_it(self) -> None:
+        changed = Changes(issued=("432032",), lifted=("432059", "435015"))
+        alert = make_alert(sent=TEN)
+        async with self.open_store() as store:
+            appended = await store.append(
+                alert, ORIGIN, TEN, declared_facts(alert), frozenset(), changes=changed, correction=True
+            )
+            assert (appended.entry.changes, appended.entry.correction) == (changed, True)
+        async with self.open_store() as store:
+            [entry] = await store.read(None, 1)
+            assert (entry.changes, entry.correction) == (changed, True)
+
+    async def test_the_heads_are_the_newest_states_of_every_chain(self) -> None:
+        first, second, alone = (make_alert(sent=TEN) for _ in range(3))
+        update = make_alert(sent=TEN + timedelta(minutes=1), msg_type="Update", references=[first])
+        joined = make_alert(sent=TEN + timedelta(minutes=2), msg_type="Update", references=[first, second])
+        cancel = make_alert(sent=TEN + timedelta(minutes=3), msg_type="Cancel", references=[second], infos=())
+        ack = make_alert(sent=TEN + timedelta(minutes=4), msg_type="Ack", references=[first])
+        async with self.open_store() as store:
+            entries = await append_all(store, first, second, alone, update, joined, cancel, ack)
+            wanted = [[joined], [cancel], [alone], [joined], [joined, cancel], [cancel], [joined]]
+            assert [alerts(await store.heads(entry)) for entry in entries] == wanted
+
+    async def test_a_sender_and_an_identifier_find_what_they_name(self) -> None:
+        one, again = (make_alert(identifier="a-1", sent=TEN + timedelta(hours=n)) for n in range(2))
+        other = make_alert(identifier="a-1", sender="b@hitoyoshi.example", sent=TEN)
+        async with self.open_store() as store:
+            await append_all(store, one, other, make_alert(), again)
+            assert alerts(await store.named(one.sender, "a-1", 10)) == [one, again]
+            assert alerts(await store.named(one.sender, "a-1", 1)) == [one]
+            assert await store.named(one.sender, "a-2", 10) == []
+        async with self.open_store() as store:
+            assert alerts(await store.named(other.sender, "a-1", 10)) == [other]
+
+    async def test_a_reference_without_a_time_means_the_one_alert_of_that_name_in_either_order(self) -> None:
+        for update_first in (False, True):
+            first = make_alert(sent=TEN, version="1.0", response=())
+            update = make_alert(
+                sent=TEN + timedelta(minutes=1),
+                version="1.0",
+                response=(),
+                msg_type="Update",
+                references=[timeless(first)],
+            )
+            later = make_alert(sent=TEN + timedelta(minutes=2), msg_type="Update", references=[update])
+            async with self.open_store() as store:
+                before = await in_force(store)
+                entries = await append_all(store, *((update, first) if update_first else (first, update)))
+                assert await in_force(store) == [*before, update]
+                assert len({entry.incident for entry in entries}) == 1
+                assert [entry.outdated for entry in entries] == [False, update_first]
+                await append_all(store, later)
+                assert await in_force(store) == [*before, later]
+
+    async def test_a_reference_without_a_time_is_awaited_over_a_restart(self) -> None:
+        first = make_alert(sent=TEN, version="1.0", response=())
+        cancel = make_alert(
+            sent=TEN, version="1.0", msg_type="Cancel", references=[timeless(first)], infos=()
+        )
+        async with self.open_store() as store:
+            await append_all(store, cancel)
+        async with self.open_store() as store:
+            await append_all(store, make_alert(sent=TEN), first)
+            assert first not in await in_force(store)
+
+    async def test_a_reference_that_could_mean_several_alerts_means_none(self) -> None:
+        one, again = (
+            make_alert(identifier="a-1", sent=TEN + timedelta(hours=n), version="1.0", response=())
+            for n in range(2)
+        )
+        cancel = make_alert(
+            sent=TEN + timedelta(hours=3),
+            version="1.0",
+            msg_type="Cancel",
+            references=[timeless(one)],
+            infos=(),
+        )
+        third = make_alert(identifier="a-1", sent=TEN + timedelta(hours=2), version="1.0", response=())
+        async with self.open_store() as store:
+            await append_all(store, one, again, cancel, third)
+            assert await in_force(store, LATER) == [one, again, third]
+
+    async def test_a_reference_without_a_time_never_crosses_to_another_organisation(self) -> None:
+        ours = make_alert(sent=TEN, version="1.0", response=())
+        theirs = make_alert(
+            sent=LATER, version="1.0", msg_type="Cancel", references=[timeless(ours)], infos=()
+        )
+        async with self.open_store() as store:
+            await append(store, ours)
+            await append(store, theirs, NEIGHBOUR)
+            assert await in_force(store) == [ours]
+
+    async def test_what_a_reference_without_a_time_was_found_to_mean_is_kept(self) -> None:
+        first = make_alert(sent=TEN)
+        update = make_alert(
+            sent=LATER, version="1.0", response=(), msg_type="Update", references=[timeless(first)]
+        )
+        (vague,) = update.references
+        found = replace(update, references=(replace(vague, instant=first.sent),))
+        async with self.open_store() as store:
+            await append_all(store, first, found)
+        async with self.open_store() as store:
+            _, entry = await store.read(None, 10)
+            assert [reference.id for reference in entry.alert.references] == [first.id]
+
+    # Ends
+
+    async def test_what_ends_is_told_once_by_the_moment_of_its_end(self) -> None:
+        ends = [TEN + timedelta(minutes=n) for n in (30, 10, 20, 20)]
+        several = [make_alert(sent=TEN, expires=end) for end in ends]
+        endless = make_alert(sent=TEN, expires=None)
+        async with self.open_store() as store:
+            entries = await append_all(store, *several, endless)
+            position = {entry.alert.id: entry.position for entry in entries}
+            by_end = [position[several[n].id] for n in (1, 2, 3, 0)]
+            assert await store.next_end(TEN) == ends[1]
+            assert await store.next_end(ends[1]) == ends[2]
+            assert await store.next_end(ends[0]) is None
+            assert await store.ended(TEN, TEN) == []
+            assert await store.ended(TEN, ends[1]) == by_end[:1]
+            assert await store.ended(ends[1], ends[2]) == by_end[1:3]
+            assert await store.ended(TEN, TEN + timedelta(days=9)) == by_end
+
+    async def test_what_was_replaced_or_cancelled_has_no_end_of_its_own(self) -> None:
+        soon = TEN + timedelta(minutes=10)
+        first, second, third = (make_alert(sent=TEN, expires=soon) for _ in range(3))
+        update = make_alert(
+            sent=TEN, msg_type="Update", references=[first], expires=TEN + timedelta(minutes=20)
+        )
+        cancel = make_alert(sent=TEN, msg_type="Cancel", references=[second], expires=soon)
+        ack = make_alert(sent=TEN, msg_type="Ack", references=[third], expires=soon)
+        async with self.open_store() as store:
+            _, _, last, end, *_ = await append_all(store, first, second, third, update, cancel, ack)
+            assert await store.ended(TEN, LATER) == [last.position, end.position]
+            assert await store.next_end(soon) == TEN + timedelta(minutes=20)
 
     # Organisations and keys
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lalert.texts.bodies import Bodies as Bodies
 from lalert.texts.bodies import body as body
-from lalert.texts.changes import changes as changes
 from lalert.texts.marks import mark as mark
 from lalert.texts.marks import marked_word as marked_word
 from lalert.texts.prose import alert_text as alert_text

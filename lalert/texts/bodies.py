@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +13,6 @@ from lalert.model import Entry
 from lalert.texts.languages import chosen
 from lalert.texts.public import alert_geojson, alert_json
 
-Changes = Mapping[str, Sequence[str]]
 _Key = tuple[str, str, tuple[str, ...]]
 
 FORMATS: Final = ("json", "json+cap", "cap", "geojson")
@@ -29,9 +27,7 @@ class Bodies:
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._bytes = 0
 
-    def __call__(
-        self, entry: Entry, format: str = "json", lang: str | None = None, changes: Changes | None = None
-    ) -> bytes:
+    def __call__(self, entry: Entry, format: str = "json", lang: str | None = None) -> bytes:
         """Return an entry as `json`, `json+cap` (with the document as text in it), `cap` (the document as received) or `geojson`.
 
         Raises BadRequest for another format.
@@ -42,11 +38,11 @@ class Bodies:
         key = (entry.position, format, tuple(info.language for info in chosen(entry.alert.infos, lang)))
         kept = self._kept.get(key)
         # Positions are unique within one store, but a process may hold several: only the very same entry is the same.
-        if kept is not None and kept.entry is entry and kept.changes == changes:
+        if kept is not None and kept.entry is entry:
             self._kept.move_to_end(key)
             return kept.body
-        body = _encoded(entry, format, lang, changes)
-        self._keep(key, _Kept(entry, changes, body))
+        body = _encoded(entry, format, lang)
+        self._keep(key, _Kept(entry, body))
         return body
 
     def _keep(self, key: _Key, new: _Kept) -> None:
@@ -64,7 +60,6 @@ body: Final = Bodies()
 @dataclass(frozen=True, slots=True)
 class _Kept:
     entry: Entry
-    changes: Changes | None
     body: bytes
 
     @property
@@ -72,9 +67,9 @@ class _Kept:
         return len(self.body) + len(self.entry.alert.raw)
 
 
-def _encoded(entry: Entry, format: str, lang: str | None, changes: Changes | None) -> bytes:
+def _encoded(entry: Entry, format: str, lang: str | None) -> bytes:
     if format == "geojson":
         return orjson.dumps(alert_geojson(entry))
     if format in {"json", "json+cap"}:
-        return orjson.dumps(alert_json(entry, lang=lang, with_cap=format == "json+cap", changes=changes))
+        return orjson.dumps(alert_json(entry, lang=lang, with_cap=format == "json+cap"))
     raise BadRequest(f"format: {format[:20]!r} must be one of {', '.join(FORMATS)}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
+from lalert.lifecycle import is_correction
 from lalert.model import SEVERITY_RANK, Alert, Info, MsgType
 from lalert.plugin import Text
 from lalert.texts.languages import DEFAULT, one_text, primary
@@ -22,11 +23,13 @@ class _Words:
     """The few words that the hub itself adds."""
 
     announces: Mapping[MsgType, str]
+    corrects: str
     nothing_said: Mapping[MsgType, str]
     areas: str
     issued: str
     until: str
     concerns: str
+    reason: str
     comma: str
     more: str
 
@@ -38,6 +41,7 @@ _JAPANESE: Final = _Words(
         MsgType.ERROR: "【誤り】",
         MsgType.ACK: "【受信確認】",
     },
+    corrects="【訂正】",
     nothing_said={
         MsgType.ALERT: "お知らせ",
         MsgType.UPDATE: "先に発表した情報を更新しました",
@@ -49,6 +53,7 @@ _JAPANESE: Final = _Words(
     issued="発表：",
     until="有効期限：",
     concerns="対象の情報：",
+    reason="取消理由：",
     comma="、",
     more="ほか{count}か所",
 )
@@ -59,6 +64,7 @@ _ENGLISH: Final = _Words(
         MsgType.ERROR: "Error: ",
         MsgType.ACK: "Received: ",
     },
+    corrects="Correction: ",
     nothing_said={
         MsgType.ALERT: "Notice",
         MsgType.UPDATE: "an earlier alert was updated",
@@ -70,6 +76,7 @@ _ENGLISH: Final = _Words(
     issued="Issued: ",
     until="Until: ",
     concerns="Concerns: ",
+    reason="Reason: ",
     comma=", ",
     more="{count} more",
 )
@@ -78,7 +85,7 @@ _ENGLISH: Final = _Words(
 def alert_text(alert: Alert, lang: str | None = None) -> Text:
     """Return the alert as a text in `lang`, in Japanese where none is asked for; what it has no info for comes in every language it has.
 
-    The title says whether it updates or cancels something; title and every part of the body begin with the drill mark where
+    The title says whether it updates, corrects or cancels something, the body of a Cancel why; title and every part of the body begin with the drill mark where
     one is due. Control codes and what would reorder the words are gone.
     """
     infos = one_text(alert.infos, lang)
@@ -87,7 +94,7 @@ def alert_text(alert: Alert, lang: str | None = None) -> Text:
     gravest = max(infos, key=lambda info: SEVERITY_RANK[info.severity])
     headline = _headline(gravest)
     words = _words(headline, gravest.language)
-    announcement = words.announces.get(alert.msg_type, "")
+    announcement = _announcement(words, alert)
     # A headline that a writer had begun with the mark or the announcement would else show it twice.
     plain = unmarked(headline, alert.status).removeprefix(announcement.strip())
     blocks = [_block(alert, info, with_headline=info is not gravest) for info in infos]
@@ -101,13 +108,13 @@ def alert_text(alert: Alert, lang: str | None = None) -> Text:
 def _without_infos(alert: Alert, lang: str | None) -> Text:
     language = lang if lang and primary(lang) != DEFAULT else DEFAULT
     words = _JAPANESE if primary(language) == DEFAULT else _ENGLISH
-    note = readable(alert.note or "")
+    note = _reason(words, alert) or readable(alert.note or "")
     lines = [note, _issued(words, alert, None)]
     if alert.references:
         lines.append(words.concerns + words.comma.join(readable(ref.identifier) for ref in alert.references))
     said = words.nothing_said[alert.msg_type]
     return Text(
-        title=mark(words.announces.get(alert.msg_type, "") + said, alert.status, language),
+        title=mark(_announcement(words, alert) + said, alert.status, language),
         body=mark("\n".join(line for line in lines if line), alert.status, language),
         lang=DEFAULT if words is _JAPANESE else "en",
     )
@@ -122,7 +129,19 @@ def _block(alert: Alert, info: Info, *, with_headline: bool) -> str:
     return mark("\n\n".join(paragraphs), alert.status, info.language)
 
 
+def _announcement(words: _Words, alert: Alert) -> str:
+    return words.corrects if is_correction(alert) else words.announces.get(alert.msg_type, "")
+
+
+def _reason(words: _Words, alert: Alert) -> str:
+    """Return why something is cancelled, empty where that is not said or nothing is cancelled."""
+    note = readable(alert.note or "") if alert.msg_type is MsgType.CANCEL else ""
+    return words.reason + note if note else ""
+
+
 def _particulars(words: _Words, alert: Alert, info: Info) -> Iterator[str]:
+    if reason := _reason(words, alert):
+        yield reason
     names = list(dict.fromkeys(name for area in info.areas if (name := readable(area.area_desc))))
     if names:
         more = [words.more.format(count=len(names) - MAX_AREA_NAMES)] if len(names) > MAX_AREA_NAMES else []

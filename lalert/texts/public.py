@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +13,19 @@ from lalert import cap
 from lalert.errors import Problem, ProblemSeverity
 from lalert.geo import bbox, to_geojson
 from lalert.matching import drawn_geometry
-from lalert.model import SEVERITY_RANK, Alert, Area, Entry, Info, NamedValue, Reference, Resource, Status
+from lalert.model import (
+    SEVERITY_RANK,
+    Alert,
+    Area,
+    Changes,
+    Entry,
+    Info,
+    MsgType,
+    NamedValue,
+    Reference,
+    Resource,
+    Status,
+)
 from lalert.texts.details import details
 from lalert.texts.languages import chosen
 from lalert.texts.marks import mark, marked_word
@@ -40,9 +52,8 @@ def alert_json(
     *,
     lang: str | None = None,
     with_cap: bool = False,
-    changes: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
-    """Return the public JSON of an entry. `lang` chooses the infos shown, `with_cap` adds the document as text, `changes` is put in as it is.
+    """Return the public JSON of an entry. `lang` chooses the infos shown, `with_cap` adds the document as text.
 
     Headline, description and instruction of a drill carry the mark; a drill without a headline gets its marked event for one. The content that
     a resource brings along (derefUri) stays in the CAP document alone.
@@ -60,6 +71,8 @@ def alert_json(
         "msgType": alert.msg_type.value,
         "scope": alert.scope.value,
         "note": _text(alert.note),
+        "reason": _text(alert.note) if alert.msg_type is MsgType.CANCEL else None,
+        "correction": entry.correction,
         "references": [_reference(reference) for reference in alert.references],
         "info": [_info(info, alert.status) for info in chosen(alert.infos, lang)],
         "level": entry.facts.level,
@@ -73,7 +86,9 @@ def alert_json(
         "url": f"/alerts/{alert.id}",
         "defects": [_defect(problem) for problem in alert.defects if problem.severity in DEFECTS],
         "signature": {"status": "verified", "certificate": signer} if signer else None,
-        "changes": {name: list(codes) for name, codes in changes.items()} if changes is not None else None,
+        "changes": _changes(entry.changes) if entry.changes is not None else None,
+        "replaced": list(entry.replaced),
+        "outdated": entry.outdated,
     }
     return {**public, "cap": document_text(alert)} if with_cap else public
 
@@ -95,6 +110,7 @@ def alert_geojson(entry: Entry) -> dict[str, Any]:
         "sent": alert.sent_text,
         "status": alert.status.value,
         "msgType": alert.msg_type.value,
+        "correction": entry.correction,
         "mark": marked_word(alert.status),
         "headline": _headline(gravest, alert.status) if gravest else None,
         "event": clean(gravest.event) if gravest else None,
@@ -194,12 +210,22 @@ def _resource(resource: Resource) -> dict[str, Any]:
     }
 
 
-def _reference(reference: Reference) -> dict[str, str]:
+def _changes(changes: Changes) -> dict[str, list[str]]:
+    return {
+        "issued": list(changes.issued),
+        "raised": list(changes.raised),
+        "lowered": list(changes.lowered),
+        "lifted": list(changes.lifted),
+    }
+
+
+def _reference(reference: Reference) -> dict[str, str | None]:
     return {
         "sender": reference.sender,
         "identifier": reference.identifier,
         "sent": reference.sent,
-        "id": reference.id,
+        # What CAP 1.0 refers to without a time, and nobody has found, has no id.
+        "id": None if reference.timeless else reference.id,
     }
 
 

@@ -37,6 +37,7 @@ from lalert.model import (
     Status,
     Urgency,
 )
+from lalert.testing import make_alert
 
 DATA = Path(__file__).parents[1] / "data" / "cap"
 JST = timezone(timedelta(hours=9))
@@ -526,3 +527,11 @@ def test_an_order_whose_references_cannot_be_said_is_refused_rather_than_cut_loo
     )
     with pytest.raises(ValueError, match=r"/alert/references: CAP 1\.2"):
         cap.render(update, "1.2")
+
+
+def test_what_a_reference_without_a_time_was_found_to_mean_is_not_written() -> None:
+    vague = Reference("a@b.example", "a-1", "", UNKNOWN_INSTANT)
+    update = make_alert(version="1.0", msg_type="Update", references=[vague], response=())
+    found = replace(update, references=(replace(vague, instant=update.sent),))
+    assert cap.render(found) == update.raw
+    assert cap.parse(update.raw).references == (vague,)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,9 @@ from lalert import resources
 from lalert.errors import Forbidden, InvalidAlert, Problem, Unauthenticated
 from lalert.geo import Gazetteer
 from lalert.intake import Case, Policy, judge, jurisdiction
+from lalert.lifecycle import Handling, ReferencePolicy
 from lalert.model import (
+    UNKNOWN_INSTANT,
     Alert,
     Area,
     Circle,
@@ -30,6 +33,7 @@ from lalert.tenancy import ANONYMOUS, Caller
 from lalert.testing import make_alert
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
+SILENT = ReferencePolicy(Handling.ACCEPT, Handling.ACCEPT, Handling.ACCEPT, Handling.ACCEPT)
 CITY = Tenant("hitoyoshi", "人吉市", frozenset({"432032"}), ("*@hitoyoshi.example",))
 STATE = Tenant("state", "国", frozenset(), ("*",), everywhere=True)
 KEY = Key("key-1", "hitoyoshi", Role.SENDER, b"", NOW)
@@ -56,8 +60,9 @@ class Judge:
         caller: Caller = Caller(CITY, KEY),  # noqa: B008  # frozen
         known: Mapping[str, Entry] | None = None,
         policy: Policy = Policy(),  # noqa: B008  # frozen
+        **more: Any,
     ) -> tuple[Problem, ...]:
-        return judge(Case(alert, caller, NOW, known or {}, self._gazetteer, policy))
+        return judge(Case(alert, caller, NOW, known or {}, self._gazetteer, policy, **more))
 
     def code(self, alert: Alert, caller: Caller = Caller(CITY, KEY)) -> str:  # noqa: B008  # frozen
         with pytest.raises(Forbidden) as caught:
@@ -200,8 +205,112 @@ def test_another_organisations_alert_cannot_be_cancelled(judged: Judge) -> None:
 
 def test_a_drill_cannot_cancel_what_is_real(judged: Judge) -> None:
     first = good()
-    drill = replace(update_of(first, status=Status.EXERCISE), msg_type=MsgType.CANCEL)
+    drill = replace(update_of(first, status=Status.EXERCISE), msg_type=MsgType.CANCEL, note="訓練終了")
     assert rules_of(judged, drill, {first.id: entry_of(first)}) == ["HUB-REFERENCE-STATUS"]
+
+
+def over(alert: Alert) -> Alert:
+    return replace(alert, infos=(replace(alert.infos[0], expires=NOW - timedelta(minutes=1)),))
+
+
+def judged_with(
+    judged: Judge, alert: Alert, first: Alert, *heads: Alert, policy: Policy | None = None
+) -> list[tuple[str, str]]:
+    found = judged(
+        alert,
+        known={first.id: entry_of(first)},
+        policy=policy or Policy(),
+        heads={first.id: [replace(entry_of(head), position=head.id) for head in heads or (first,)]},
+    )
+    assert all(problem.message_ja and problem.help_ja and problem.path for problem in found)
+    return [(problem.rule, problem.severity.value) for problem in found]
+
+
+def test_an_update_of_what_is_over_passes_with_a_warning(judged: Judge) -> None:
+    first = over(good())
+    assert judged_with(judged, update_of(first), first) == [("HUB-REFERENCE-EXPIRED", "warning")]
+
+
+def test_an_update_of_what_was_cancelled_passes_with_a_warning(judged: Judge) -> None:
+    first = good()
+    cancel = replace(update_of(first), msg_type=MsgType.CANCEL, infos=())
+    assert judged_with(judged, update_of(first), first, cancel) == [("HUB-REFERENCE-CANCELLED", "warning")]
+
+
+def test_what_is_over_may_be_cancelled_confirmed_and_doubted_without_a_word(judged: Judge) -> None:
+    first = over(good())
+    cancel = replace(update_of(first), msg_type=MsgType.CANCEL, infos=(), note="解除済みのため")
+    for kind in (MsgType.CANCEL, MsgType.ACK, MsgType.ERROR):
+        assert judged_with(judged, replace(cancel, msg_type=kind), first) == []
+        assert judged_with(judged, replace(cancel, msg_type=kind), first, cancel) == []
+
+
+def test_a_cancel_without_a_reason_is_told_so(judged: Judge) -> None:
+    first = good()
+    for note in (None, "", " \n"):
+        cancel = replace(update_of(first), msg_type=MsgType.CANCEL, infos=(), note=note)
+        assert judged_with(judged, cancel, first) == [("HUB-CANCEL-REASON", "warning")]
+
+
+def test_who_names_the_newest_revision_too_hears_nothing_of_older_ones(judged: Judge) -> None:
+    first = good()
+    second = update_of(first)
+    tell = Policy(references=ReferencePolicy(superseded=Handling.WARN))
+    both = update_of(first)
+    both = replace(both, references=(*both.references, *update_of(second).references))
+    known = {alert.id: entry_of(alert) for alert in (first, second)}
+    heads = {alert.id: [entry_of(second)] for alert in (first, second)}
+    assert judged(both, known=known, heads=heads, policy=tell) == ()
+    assert judged_with(judged, update_of(first), first, second) == []
+    stale = judged_with(judged, update_of(first), first, second, policy=tell)
+    assert stale == [("HUB-REFERENCE-SUPERSEDED", "warning")]
+
+
+@pytest.mark.parametrize("condition", ["unknown", "expired", "cancelled", "superseded"])
+@pytest.mark.parametrize("handling", Handling)
+def test_each_condition_is_handled_as_the_operator_says(
+    judged: Judge, condition: str, handling: Handling
+) -> None:
+    first = over(good()) if condition == "expired" else good()
+    newer = update_of(first)
+    head = {"cancelled": replace(newer, msg_type=MsgType.CANCEL, infos=()), "superseded": newer}.get(
+        condition, first
+    )
+    policy = Policy(references=replace(SILENT, **{condition: handling}))
+    known = {} if condition == "unknown" else {first.id: entry_of(first)}
+    heads = {first.id: [entry_of(head)]}
+    rule = f"HUB-REFERENCE-{condition.upper()}"
+    if handling is Handling.REFUSE:
+        with pytest.raises(InvalidAlert) as caught:
+            judged(update_of(first), known=known, heads=heads, policy=policy)
+        assert [problem.rule for problem in caught.value.problems] == [rule]
+        return
+    found = judged(update_of(first), known=known, heads=heads, policy=policy)
+    assert [problem.rule for problem in found] == ([rule] if handling is Handling.WARN else [])
+
+
+def test_what_could_mean_several_alerts_is_refused_unless_it_says_something_by_itself(judged: Judge) -> None:
+    vague = Reference(SENDER, "x", "", UNKNOWN_INSTANT)
+    update = good(msg_type=MsgType.UPDATE, references=(vague,))
+    assert [p.severity for p in judged(update, ambiguous=frozenset({vague.id}))] == ["warning"]
+    for kind in (MsgType.CANCEL, MsgType.ACK, MsgType.ERROR):
+        with pytest.raises(InvalidAlert) as caught:
+            judged(replace(update, msg_type=kind, note="x"), ambiguous=frozenset({vague.id}))
+        assert [p.rule for p in caught.value.problems] == ["HUB-REFERENCE-AMBIGUOUS"]
+
+
+def test_everything_about_the_references_is_said_at_once(judged: Judge) -> None:
+    first, second = over(good()), good(status=Status.TEST)
+    references = (*update_of(first).references, *update_of(second).references, *update_of(good()).references)
+    update = good(msg_type=MsgType.UPDATE, references=references)
+    with pytest.raises(InvalidAlert) as caught:
+        judged(update, known={first.id: entry_of(first), second.id: entry_of(second)})
+    rules = [problem.rule for problem in caught.value.problems]
+    assert rules == ["HUB-REFERENCE-EXPIRED", "HUB-REFERENCE-STATUS", "HUB-REFERENCE-UNKNOWN"]
+    assert [problem.message.split(" (")[0] for problem in caught.value.problems[::2]] == [
+        "reference 1",
+        "reference 3",
+    ]
 
 
 def test_an_alert_without_a_place_concerns_the_whole_jurisdiction() -> None:

@@ -202,11 +202,12 @@ def test_a_file_is_brought_up_step_by_step_and_keeps_what_it_holds(db: apsw.Conn
         ran.append("fill")
         db.execute("INSERT INTO later SELECT count(*) FROM meta")
 
+    held = db.execute("SELECT count(*) FROM meta").get
     migrate(db, (*STEPS, add_a_table, fill_it))
     migrate(db, (*STEPS, add_a_table, fill_it))
     assert ran == ["table", "fill"]
     assert db.pragma("user_version") == len(STEPS) + 2
-    assert db.execute("SELECT x FROM later").get == 2
+    assert db.execute("SELECT x FROM later").get == held
     assert epoch_of(db) == epoch
     db.close()
 
@@ -247,3 +248,12 @@ def test_a_file_of_a_newer_program_is_refused_with_the_remedy(db: apsw.Connectio
 def _prepared(path: Path) -> Path:
     prepare(path)
     return path
+
+
+def test_what_an_older_file_awaits_is_ranked_after_it_when_it_comes(db: apsw.Connection) -> None:
+    migrate(db, STEPS[:1])
+    db.execute("INSERT INTO entry VALUES (1, 'b', 5, 9, 1, 'Actual/x', NULL, 0, NULL, x'7b7d', x'00', x'00')")
+    db.execute("INSERT INTO awaited VALUES ('a', 'Actual/x', 1)")
+    migrate(db)
+    assert list(db.execute("SELECT alert, scope, offset FROM refers")) == [("a", "Actual/x", 1)]
+    db.close()

@@ -434,7 +434,27 @@ async def test_what_is_awaited_is_remembered_over_a_restart_and_beyond_its_bound
         assert rows == 0
 
 
-@pytest.mark.parametrize("sql", [log.IN_FORCE, UNSETTLED])
+async def test_names_are_indexed_when_somebody_asks_however_many_there_are(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lalert.store.sqlite.log.NAMES_AT_ONCE", 3)
+    several = [make_alert(identifier=f"a-{n}", sent=TEN) for n in range(8)]
+    async with SqliteStore(path, revive=revive, on_append=ignore, clock=SystemClock()) as store:
+        await append_all(store, *several[:7])
+        for alert in several[:7]:
+            [entry] = await store.named(alert.sender, alert.identifier, 5)
+            assert entry.alert == alert
+        await append_all(store, several[7])
+        plan = [
+            str(row[3])
+            for row in store._parts.writer._db.execute("EXPLAIN QUERY PLAN " + log._NAMED, (1, "", ""))
+        ]
+        assert not [line for line in plan if line.startswith("SCAN entry")], plan
+        [entry] = await store.named(several[7].sender, "a-7", 5)
+        assert entry.alert == several[7]
+
+
+@pytest.mark.parametrize("sql", [log.IN_FORCE, log.NEXT_END, log.ENDED, UNSETTLED])
 async def test_what_is_asked_often_is_found_by_indices_even_without_statistics(path: Path, sql: str) -> None:
     async with SqliteStore(path, revive=revive, on_append=ignore, clock=SystemClock()) as store:
         db = store._parts.writer._db

@@ -16,7 +16,20 @@ from lalert import cap, resources
 from lalert.errors import BadRequest, Problem, ProblemSeverity
 from lalert.geo import Gazetteer
 from lalert.matching import facts_of
-from lalert.model import Alert, Area, Circle, Entry, NamedValue, Origin, OriginKind, Resource, Status
+from lalert.model import (
+    UNKNOWN_INSTANT,
+    Alert,
+    Area,
+    Changes,
+    Circle,
+    Entry,
+    NamedValue,
+    Origin,
+    OriginKind,
+    Reference,
+    Resource,
+    Status,
+)
 from lalert.testing import make_alert
 from lalert.texts import Bodies, alert_geojson, alert_json, body
 
@@ -145,6 +158,10 @@ def test_the_members_are_those_of_the_contract(gazetteer: Gazetteer) -> None:
         "defects": [],
         "signature": None,
         "changes": None,
+        "reason": None,
+        "correction": False,
+        "replaced": [],
+        "outdated": False,
     }
 
 
@@ -243,9 +260,26 @@ def test_defects_are_told_and_advice_to_the_sender_is_not(gazetteer: Gazetteer) 
     ]
 
 
-def test_changes_are_put_in_as_they_are(gazetteer: Gazetteer) -> None:
-    changes = {"issued": ["432032"], "raised": [], "lowered": [], "lifted": ["435015"]}
-    assert alert_json(entry_of(make_alert(), gazetteer), changes=changes)["changes"] == changes
+def test_what_an_update_changed_and_replaced_is_shown(gazetteer: Gazetteer) -> None:
+    changed = Changes(issued=("432032",), lifted=("435015",))
+    entry = replace(entry_of(make_alert(), gazetteer), changes=changed, replaced=("a", "b"), correction=True)
+    shown = alert_json(entry)
+    assert shown["changes"] == {"issued": ["432032"], "raised": [], "lowered": [], "lifted": ["435015"]}
+    assert (shown["replaced"], shown["correction"], shown["outdated"]) == (["a", "b"], True, False)
+
+
+def test_only_a_cancel_has_a_reason(gazetteer: Gazetteer) -> None:
+    cancel = make_alert(msg_type="Cancel", references=[make_alert()], note="水位が下がったため")
+    assert alert_json(entry_of(cancel, gazetteer))["reason"] == "水位が下がったため"
+    assert alert_json(entry_of(make_alert(note="x"), gazetteer))["reason"] is None
+
+
+def test_what_cap_1_0_refers_to_and_nobody_has_found_has_no_id(gazetteer: Gazetteer) -> None:
+    vague = Reference("a@example", "x", "", UNKNOWN_INSTANT)
+    first = make_alert()
+    found = Reference(first.sender, first.identifier, "", first.sent)
+    shown = alert_json(entry_of(replace(make_alert(), references=(vague, found)), gazetteer))
+    assert [reference["id"] for reference in shown["references"]] == [None, first.id]
 
 
 @given(st.text(st.characters(codec=None), max_size=30), st.sampled_from(Status))
@@ -337,7 +371,6 @@ def test_a_body_is_made_once_for_all_who_see_the_same(gazetteer: Gazetteer) -> N
     assert bodies(entry, lang="ja") is made
     assert bodies(entry, lang="xx-invented") is made
     assert bodies(entry, "json+cap") != made
-    assert bodies(entry, changes={"issued": ["432032"]}) != made
 
 
 def test_another_entry_at_the_same_position_is_another_body(gazetteer: Gazetteer) -> None:

@@ -20,11 +20,11 @@ import apsw
 
 from lalert.clock import Clock
 from lalert.errors import StoreError, Unavailable, UnknownPosition
-from lalert.model import Alert, Entry, Facts, Origin
+from lalert.model import Alert, Changes, Entry, Facts, Origin
 from lalert.store import Appended, OnAppend, Revive, Store
 from lalert.store.sqlite import log
 from lalert.store.sqlite.checkpoints import Checkpoints
-from lalert.store.sqlite.codec import decode_about, decode_codes, moment, offset_of, position
+from lalert.store.sqlite.codec import decode_about, decode_codes, moment, offset_of, position, scope_of
 from lalert.store.sqlite.directory import DirectoryTables
 from lalert.store.sqlite.files import (
     Lock,
@@ -141,10 +141,18 @@ class SqliteStore(DirectoryTables, OutboxTables, SensorTables, StateTable):
         return (self._offset(position),)
 
     async def append(
-        self, alert: Alert, origin: Origin, received: datetime, facts: Facts, jurisdiction: frozenset[str]
+        self,
+        alert: Alert,
+        origin: Origin,
+        received: datetime,
+        facts: Facts,
+        jurisdiction: frozenset[str],
+        *,
+        changes: Changes | None = None,
+        correction: bool = False,
     ) -> Appended:
         parts = self._parts
-        new = log.prepare(alert, origin, received.astimezone(UTC), facts, jurisdiction)
+        new = log.prepare(alert, origin, received.astimezone(UTC), facts, jurisdiction, changes, correction)
         work = partial(parts.appender.append, new=new)
         kept = await parts.writer.submit(work, size=len(alert.raw) + len(new.about), urgent=True, item=new)
         if isinstance(kept, Appended):
@@ -179,6 +187,23 @@ class SqliteStore(DirectoryTables, OutboxTables, SensorTables, StateTable):
 
     async def active(self, now: datetime) -> list[Entry]:
         return await self._parts.entries(await self._ask(lambda db: log.in_force(db, now)))
+
+    async def next_end(self, after: datetime) -> datetime | None:
+        return await self._ask(lambda db: log.next_end(db, after))
+
+    async def ended(self, after: datetime, upto: datetime) -> list[str]:
+        epoch = self._parts.epoch
+        return [position(epoch, at) for at in await self._ask(lambda db: log.ended(db, after, upto))]
+
+    async def heads(self, entry: Entry) -> list[Entry]:
+        parts, scope, offset = self._parts, scope_of(entry.alert, entry.origin), self._offset(entry.position)
+        return await parts.entries(await self._ask(lambda db: log.heads_of(db, scope, offset)))
+
+    async def named(self, sender: str, identifier: str, limit: int) -> list[Entry]:
+        while await self._write(log.index_names):
+            pass
+        offsets = await self._ask(lambda db: log.named(db, sender, identifier, limit))
+        return await self._parts.entries(offsets)
 
     async def entry(self, position: str) -> Entry | None:
         try:
@@ -343,7 +368,7 @@ class _Open:
         return entries
 
     def _decode(self, row: Row) -> Entry:
-        offset, incident, stored, codes, about, digest, raw = row
+        offset, incident, stored, codes, outdated, replaced, about, digest, raw = row
         at = position(self.epoch, offset)
         if hashlib.sha256(raw).digest() != digest:
             raise StoreError(f"the document at {at} is damaged on disk: restore the newest backup")
@@ -353,8 +378,20 @@ class _Open:
             raise StoreError(
                 f"the document at {at} was accepted but can no longer be read: {error}"
             ) from error
-        alert, origin, received = decode_about(about, alert)
-        return Entry(at, received, moment(stored), alert, origin, incident, facts)
+        kept = decode_about(about, alert)
+        return Entry(
+            position=at,
+            received=kept.received,
+            stored=moment(stored),
+            alert=kept.alert,
+            origin=kept.origin,
+            incident=incident,
+            facts=facts,
+            outdated=bool(outdated),
+            replaced=tuple(replaced.split()) if replaced else (),
+            correction=kept.correction,
+            changes=kept.changes,
+        )
 
     def _announce(self, writes: Sequence[Write]) -> None:
         fresh = [write for write in writes if isinstance(write.result, log.Placed) and write.result.fresh]
@@ -372,7 +409,19 @@ class _Open:
             self.ring.forget_lineages()
         new, offset = placed.new, placed.offset
         at = position(self.epoch, offset)
-        entry = Entry(at, new.received, placed.stored, new.alert, new.origin, placed.incident, new.facts)
+        entry = Entry(
+            position=at,
+            received=new.received,
+            stored=placed.stored,
+            alert=new.alert,
+            origin=new.origin,
+            incident=placed.incident,
+            facts=new.facts,
+            outdated=placed.outdated,
+            replaced=placed.replaced,
+            correction=new.correction,
+            changes=new.changes,
+        )
         self.ring.add(offset, new.id, entry, placed.lineage)
         self.newest = offset
         write.result = Appended(entry, fresh=True)

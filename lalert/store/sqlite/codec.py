@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import orjson
 from lalert.errors import BadRequest, Problem, ProblemSeverity, UnknownPosition
 from lalert.model import (
     Alert,
+    Changes,
     Filter,
     Key,
     MsgType,
@@ -68,6 +70,12 @@ def offset_of(position: str, epoch: str, newest: int) -> int:
     return int(match[2])
 
 
+def name_of(sender: str, identifier: str) -> int:
+    """Return what an alert is found by without the time it was sent: a number, so that the index stays small."""
+    digest = hashlib.blake2b(f"{sender}\0{identifier}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
 def scope_of(alert: Alert, origin: Origin) -> str:
     """Return what two alerts must share to change each other's state: a drill never touches what is real, nor one organisation another's alert."""
     return f"{alert.status}/{origin.tenant or ''}"
@@ -85,8 +93,10 @@ def until_of(alert: Alert) -> int:
     return NEVER if alert.expires is None else micros(alert.expires)
 
 
-def encode_about(alert: Alert, origin: Origin, received: datetime) -> bytes:
-    """Return what the document itself does not say: origin, time of receipt, and the defects that intake found beside the parser's.
+def encode_about(
+    alert: Alert, origin: Origin, received: datetime, changes: Changes | None = None, correction: bool = False
+) -> bytes:
+    """Return what the document itself does not say: origin, time of receipt, what the hub made of its references, and the defects that intake found beside the parser's.
 
     Sender and identifier are there for people who look into the file.
     """
@@ -103,11 +113,31 @@ def encode_about(alert: Alert, origin: Origin, received: datetime) -> bytes:
         about["signer"] = origin.signer
     if alert.defects:
         about["defects"] = [astuple(problem) for problem in alert.defects]
+    found = {
+        n: micros(ref.instant) for n, ref in enumerate(alert.references) if not (ref.sent or ref.timeless)
+    }
+    if found:
+        about["instants"] = {str(n): instant for n, instant in found.items()}
+    if changes is not None:
+        about["changes"] = astuple(changes)
+    if correction:
+        about["correction"] = True
     return orjson.dumps(about)
 
 
-def decode_about(about: bytes, alert: Alert) -> tuple[Alert, Origin, datetime]:
-    """Return the alert with the defects it was accepted with, its origin, and the time of receipt."""
+@dataclass(frozen=True, slots=True)
+class About:
+    """What `encode_about` was given; `alert` has the defects it was accepted with and what its references were found to mean."""
+
+    alert: Alert
+    origin: Origin
+    received: datetime
+    changes: Changes | None
+    correction: bool
+
+
+def decode_about(about: bytes, alert: Alert) -> About:
+    """Give back what was kept of a document that was parsed again."""
     fields: dict[str, Any] = orjson.loads(about)
     defects = tuple(
         Problem(rule, ProblemSeverity(severity), *rest) for rule, severity, *rest in fields.get("defects", ())
@@ -115,7 +145,19 @@ def decode_about(about: bytes, alert: Alert) -> tuple[Alert, Origin, datetime]:
     origin = Origin(
         OriginKind(fields["kind"]), fields["tenant"], fields["key_id"], fields["remote"], fields.get("signer")
     )
-    return replace(alert, defects=defects), origin, moment(fields["received"])
+    instants: dict[str, int] = fields.get("instants", {})
+    references = tuple(
+        replace(reference, instant=moment(instants[str(n)])) if str(n) in instants else reference
+        for n, reference in enumerate(alert.references)
+    )
+    changes = fields.get("changes")
+    return About(
+        replace(alert, defects=defects, references=references),
+        origin,
+        moment(fields["received"]),
+        None if changes is None else Changes(*(tuple(codes) for codes in changes)),
+        bool(fields.get("correction")),
+    )
 
 
 def encode_codes(codes: frozenset[str]) -> str:

@@ -8,7 +8,8 @@ the heads that have not ended. A fresh alert that refers to nothing has no rows 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -19,8 +20,17 @@ import orjson
 from lalert.clock import Clock
 from lalert.errors import Conflict, InvalidAlert
 from lalert.findings import HUB
-from lalert.model import Alert, Facts, Origin
-from lalert.store.sqlite.codec import encode_about, encode_codes, is_state, micros, scope_of, until_of
+from lalert.model import UNKNOWN_INSTANT, Alert, Changes, Facts, Origin, alert_id
+from lalert.store.sqlite.codec import (
+    encode_about,
+    encode_codes,
+    is_state,
+    micros,
+    moment,
+    name_of,
+    scope_of,
+    until_of,
+)
 from lalert.store.sqlite.statements import Row, Value, all_or_nothing, row, rows
 
 MAX_REFERENCES: Final = 2000
@@ -28,6 +38,12 @@ MAX_REFERENCES: Final = 2000
 
 MAX_AWAITED: Final = 100_000
 """As many ids that are referred to and have not arrived are remembered; beyond, each append has a look at the disk."""
+
+MAX_RAISED: Final = 10_000
+"""How many successors are ranked anew when an alert comes after them; more than any chain has."""
+
+NAMES_AT_ONCE: Final = 2_000
+"""How many entries one write gives an index of names: about 10 ms, so that no append waits long behind it."""
 
 LINEAGE: Final = 100
 """Of a long chain, this many of its first states and as many of its last."""
@@ -56,7 +72,22 @@ FROM awaited a JOIN entry e ON e.offset = a.offset WHERE a.alert = ? AND a.scope
 """
 _KNOWN: Final = "SELECT offset, coalesce(incident, id), digest, scope, sent, head FROM entry WHERE id = ?"
 _TOP: Final = """
-SELECT offset FROM link WHERE scope = ? AND chain = ? AND state = 1 ORDER BY rank DESC, offset DESC LIMIT 1
+SELECT l.offset FROM link l JOIN entry e ON e.offset = l.offset WHERE l.scope = ? AND l.chain = ? AND l.state = 1
+ORDER BY l.rank DESC, e.sent DESC, e.id DESC LIMIT 1
+"""
+# Names are indexed only when somebody asks (`index_names`): no alert is kept slower for it. What came since is looked through.
+_NAMED: Final = """
+SELECT offset, id FROM entry WHERE offset IN (
+    SELECT offset FROM named WHERE name = ?1
+    UNION ALL SELECT offset FROM entry WHERE offset > (SELECT value FROM meta WHERE key = 'named')
+) AND CAST(about AS TEXT) ->> 'sender' = ?2 AND CAST(about AS TEXT) ->> 'identifier' = ?3
+"""
+_NAMELESS: Final = """
+SELECT offset, CAST(about AS TEXT) ->> 'sender', CAST(about AS TEXT) ->> 'identifier'
+FROM entry WHERE offset > (SELECT value FROM meta WHERE key = 'named') ORDER BY offset LIMIT ?
+"""
+_REFERRERS: Final = """
+SELECT r.offset, e.id FROM refers r JOIN entry e ON e.offset = r.offset WHERE r.alert = ? AND r.scope = ? AND r.offset <> ?
 """
 # Named, because without statistics SQLite would rather read the whole table in order than sort the few that it needs.
 IN_FORCE: Final = "SELECT offset FROM entry INDEXED BY entry_in_force WHERE head = 1 AND until > ?"
@@ -66,15 +97,25 @@ SELECT offset FROM link WHERE scope = ? AND chain = ? AND state = 1 AND offset <
 _LAST_STATES: Final = """
 SELECT offset FROM link WHERE scope = ? AND chain = ? AND state = 1 AND offset < ? ORDER BY rank DESC, offset DESC LIMIT ?
 """
+NEXT_END: Final = """
+SELECT min(until) FROM entry INDEXED BY entry_in_force WHERE head = 1 AND until > ? AND until < 9223372036854775807
+"""
+ENDED: Final = """
+SELECT offset FROM entry INDEXED BY entry_in_force WHERE head = 1 AND until > ? AND until <= ? ORDER BY until, offset
+"""
 _ENTRIES: Final = """
-SELECT e.offset, coalesce(e.incident, e.id), e.stored, p.codes, e.about, e.digest, e.raw
-FROM entry e LEFT JOIN places p ON p.id = e.places
+SELECT e.offset, coalesce(e.incident, e.id), e.stored, p.codes, f.outdated, f.replaced, e.about, e.digest, e.raw
+FROM entry e LEFT JOIN places p ON p.id = e.places LEFT JOIN effect f ON f.offset = e.offset
 """
 
 
 @dataclass(slots=True, eq=False)
 class NewEntry:
-    """An alert to be kept, with all that can be worked out before its turn comes. `references` are other alerts' ids, each once."""
+    """An alert to be kept, with all that can be worked out before its turn comes.
+
+    `references` are other alerts' ids, each once; of one that names no time (CAP 1.0), the id is the one that `unnamed` gives, and `timeless`
+    has it with sender and identifier.
+    """
 
     alert: Alert
     origin: Origin
@@ -89,11 +130,14 @@ class NewEntry:
     about: bytes
     digest: bytes
     references: tuple[str, ...]
+    timeless: Mapping[str, tuple[str, str]]
+    changes: Changes | None
+    correction: bool
 
 
 @dataclass(slots=True, eq=False)
 class Placed:
-    """Where an append ended up. `lineage` are the offsets of earlier entries of its chains; `joined` says that others had awaited it."""
+    """Where an append ended up, and what it did to the newest states. `lineage` are the offsets of earlier entries of its chains; `joined` says that others had awaited it."""
 
     new: NewEntry
     offset: int
@@ -102,10 +146,18 @@ class Placed:
     stored: datetime
     lineage: tuple[int, ...] = ()
     joined: bool = False
+    outdated: bool = False
+    replaced: tuple[str, ...] = ()
 
 
 def prepare(
-    alert: Alert, origin: Origin, received: datetime, facts: Facts, jurisdiction: frozenset[str]
+    alert: Alert,
+    origin: Origin,
+    received: datetime,
+    facts: Facts,
+    jurisdiction: frozenset[str],
+    changes: Changes | None = None,
+    correction: bool = False,
 ) -> NewEntry:
     """Work out an entry's columns, on the loop's side. Raises `InvalidAlert` for more references than `MAX_REFERENCES`."""
     id = alert.id
@@ -113,6 +165,15 @@ def prepare(
         raise _too_many(
             f"refers to {len(alert.references)} alerts", f"{len(alert.references)}件の文書を参照しています"
         )
+    references: dict[str, None] = {}
+    timeless: dict[str, tuple[str, str]] = {}
+    for reference in alert.references:
+        if reference.timeless:
+            key = unnamed(reference.sender, reference.identifier)
+            timeless[key] = (reference.sender, reference.identifier)
+            references[key] = None
+        elif reference.id != id:
+            references[reference.id] = None
     return NewEntry(
         alert=alert,
         origin=origin,
@@ -124,10 +185,18 @@ def prepare(
         until=until_of(alert),
         state=is_state(alert),
         scope=scope_of(alert, origin),
-        about=encode_about(alert, origin, received),
+        about=encode_about(alert, origin, received, changes, correction),
         digest=_digest(alert.raw),
-        references=tuple({r.id: None for r in alert.references if r.id != id}) if alert.references else (),
+        references=tuple(references),
+        timeless=timeless,
+        changes=changes,
+        correction=correction,
     )
+
+
+def unnamed(sender: str, identifier: str) -> str:
+    """Return what stands for the id of a message of which only sender and identifier are known; no id looks like it."""
+    return "~" + alert_id(sender, identifier, UNKNOWN_INSTANT)
 
 
 class Appender:
@@ -141,6 +210,7 @@ class Appender:
         # Never below the last offset given, above it after a batch was rolled back.
         self._last = newest(db)
         self._awaited: set[str] | None = {alert for (alert,) in found} if len(found) <= MAX_AWAITED else None
+        self._unnamed = any(alert.startswith("~") for (alert,) in found)
 
     def forget(self) -> None:
         """Drop what may have been rolled back."""
@@ -224,11 +294,14 @@ class Appender:
         ]
 
     def _is_plain(self, new: NewEntry) -> bool:
-        return not new.references and self._awaited is not None and new.id not in self._awaited
+        if new.references or self._awaited is None or new.id in self._awaited:
+            return False
+        return not self._unnamed or unnamed(new.alert.sender, new.alert.identifier) not in self._awaited
 
     def _await(self, missing: Iterable[str]) -> None:
         if self._awaited is not None:
             self._awaited.update(missing)
+            self._unnamed = self._unnamed or any(alert.startswith("~") for alert in missing)
             if len(self._awaited) > MAX_AWAITED:
                 self._awaited = None
 
@@ -253,14 +326,23 @@ class _Linking:
         self._chains: dict[str, None] = {}
         self._rank = new.sent
         self._direct: list[int] = []
+        self._edges: dict[str, None] = {}
+        self._tops: dict[str, int | None] = {}
         self.missing: list[str] = []
         self._incident: str | None = None
 
     def append(self, now: datetime, places: int | None) -> Placed:
         db, new = self._db, self._new
         for reference in new.references:
-            self._follow(reference)
-        waiting = rows(db, _WAITING, (new.id, new.scope))
+            meant = self._meant(reference)
+            if meant is not None:
+                self._follow(meant)
+        names = {
+            name: found
+            for name in (new.id, unnamed(new.alert.sender, new.alert.identifier))
+            if (found := rows(db, _WAITING, (name, new.scope)))
+        }
+        waiting = [one for found in names.values() for one in found]
         if not self._chains:
             self._chains[new.id] = None
         if len(self._chains) > MAX_REFERENCES:
@@ -270,7 +352,8 @@ class _Linking:
             )
         # A late alert takes the incident of the Update that came before it, so that both are told as one.
         incident = self._incident or next((name for name, is_state in waiting if is_state), new.id)
-        before = {self._top(chain) for chain in (*self._chains, new.id)}
+        for chain in (*self._chains, *names):
+            self._remember_top(chain)
         db.execute(
             _INSERT_LINKED,
             (
@@ -287,21 +370,39 @@ class _Linking:
             ),
         )
         offset = db.last_insert_rowid()
-        if waiting:
-            self._go_before_successors()
+        raised = self._raise_successors(offset, names)
+        for name in names:
+            self._take_over(name)
         for chain in self._chains:
             db.execute(
                 "INSERT INTO link VALUES (?, ?, ?, ?, ?)", (new.scope, chain, new.state, self._rank, offset)
             )
         for reference in self.missing:
             db.execute("INSERT INTO awaited VALUES (?, ?, ?)", (reference, new.scope, offset))
-        self._crown({offset, *before})
+        for reference in self._edges:
+            db.execute("INSERT INTO refers VALUES (?, ?, ?)", (reference, new.scope, offset))
+        heads, replaced = self._crown({offset, *raised, *self._tops.values()})
+        outdated = new.state and offset not in heads
+        if outdated or replaced:
+            db.execute("INSERT INTO effect VALUES (?, ?, ?)", (offset, outdated, " ".join(replaced)))
         lineage = _lineage(db, new.scope, self._chains, self._direct, offset)
-        return Placed(new, offset, True, incident, now, lineage, joined=bool(waiting))
+        return Placed(
+            new, offset, True, incident, now, lineage, bool(waiting), outdated=outdated, replaced=replaced
+        )
+
+    def _meant(self, reference: str) -> str | None:
+        """Return the id of the one alert that a reference without a time can mean, None for several; the reference itself where none is here yet."""
+        who = self._new.timeless.get(reference)
+        if who is None:
+            return reference
+        found = [id for _, id in rows(self._db, _NAMED, (name_of(*who), *who)) if id != self._new.id]
+        scoped = [id for id in found if row(self._db, _KNOWN, (id,))[3] == self._new.scope]  # type: ignore[index]  # it was just found
+        return reference if not scoped else scoped[0] if len(scoped) == 1 else None
 
     def _follow(self, reference: str) -> None:
         """Join the chains of an alert that is referred to, or the one that will begin with it when it comes."""
         db, scope = self._db, self._new.scope
+        self._edges[reference] = None
         known = row(db, _KNOWN, (reference,))
         if known is None:
             self.missing.append(reference)
@@ -318,49 +419,122 @@ class _Linking:
         for chain, rank in links:
             self._chains[chain] = None
             # Whatever the senders' clocks say, what refers to an alert is newer than it.
-            self._rank = max(self._rank, rank)
+            self._rank = max(self._rank, rank + 1)
 
-    def _go_before_successors(self) -> None:
-        """Put the alert before all that came earlier by referring to it, and make its chains theirs in place of the awaited one."""
+    def _raise_successors(self, offset: int, names: Iterable[str]) -> list[int]:
+        """Rank all that came earlier by referring to the alert, and what refers to that, after it; returns what had to be raised.
+
+        Every rank is then what it would be, had all come in the order of their references.
+        """
         db, new = self._db, self._new
-        awaited = (new.scope, new.id)
-        lowest = db.execute("SELECT min(rank) FROM link WHERE scope = ? AND chain = ?", awaited).get
-        lift = max(0, self._rank + 1 - lowest)
-        if new.id in self._chains:
-            db.execute("UPDATE link SET rank = rank + ? WHERE scope = ? AND chain = ?", (lift, *awaited))
-        else:
+        raised: list[int] = []
+        todo = deque((name, self._rank + 1) for name in names)
+        # Bounded, because alerts may refer to each other in a circle.
+        while todo and len(raised) < MAX_RAISED:
+            name, least = todo.popleft()
+            for successor, id in rows(db, _REFERRERS, (name, new.scope, offset)):
+                rank = db.execute("SELECT max(rank) FROM link WHERE offset = ?", (successor,)).get
+                if rank is None or rank >= least:
+                    continue
+                for (chain,) in rows(db, "SELECT chain FROM link WHERE offset = ?", (successor,)):
+                    self._remember_top(chain)
+                db.execute("UPDATE link SET rank = ? WHERE offset = ?", (least, successor))
+                raised.append(successor)
+                todo.append((id, least + 1))
+        return raised
+
+    def _take_over(self, awaited: str) -> None:
+        """Make the alert's chains those of all that came earlier by referring to it, in place of the chain that awaited it."""
+        db, new = self._db, self._new
+        if awaited not in self._chains:
             for chain in self._chains:
                 db.execute(
                     "DELETE FROM link WHERE scope = ?1 AND chain = ?2 "
                     "AND offset IN (SELECT offset FROM link WHERE scope = ?1 AND chain = ?3)",
-                    (new.scope, chain, new.id),
+                    (new.scope, chain, awaited),
                 )
                 db.execute(
-                    "INSERT INTO link SELECT scope, ?, state, rank + ?, offset FROM link WHERE scope = ? AND chain = ?",
-                    (chain, lift, *awaited),
+                    "INSERT INTO link SELECT scope, ?, state, rank, offset FROM link WHERE scope = ? AND chain = ?",
+                    (chain, new.scope, awaited),
                 )
-            db.execute("DELETE FROM link WHERE scope = ? AND chain = ?", awaited)
-        db.execute("DELETE FROM awaited WHERE scope = ? AND alert = ?", awaited)
+            db.execute("DELETE FROM link WHERE scope = ? AND chain = ?", (new.scope, awaited))
+        db.execute("DELETE FROM awaited WHERE scope = ? AND alert = ?", (new.scope, awaited))
+        if awaited != new.id:
+            # From now on it has an id, by which what comes still later finds its successors.
+            db.execute(
+                "UPDATE OR REPLACE refers SET alert = ? WHERE alert = ? AND scope = ?",
+                (new.id, awaited, new.scope),
+            )
+
+    def _remember_top(self, chain: str) -> None:
+        if chain not in self._tops:
+            self._tops[chain] = self._top(chain)
 
     def _top(self, chain: str) -> int | None:
         top = row(self._db, _TOP, (self._new.scope, chain))
         return None if top is None else int(top[0])
 
-    def _crown(self, concerned: set[int | None]) -> None:
-        """Note which of those concerned are now the newest state of one of their chains."""
+    def _crown(self, concerned: Iterable[int | None]) -> tuple[set[int], tuple[str, ...]]:
+        """Note which of those concerned are now the newest state of one of their chains; returns them, and the ids of those that no longer are."""
+        db = self._db
         tops: dict[str, int | None] = {}
-        for offset in concerned - {None}:
-            head = False
-            for (chain,) in rows(self._db, "SELECT chain FROM link WHERE offset = ?", (offset,)):
+        heads: set[int] = set()
+        replaced: list[str] = []
+        for offset in sorted({one for one in concerned if one is not None}):
+            for (chain,) in rows(db, "SELECT chain FROM link WHERE offset = ?", (offset,)):
                 if chain not in tops:
                     tops[chain] = self._top(chain)
-                head = head or tops[chain] == offset
-            self._db.execute("UPDATE entry SET head = ?1 WHERE offset = ?2 AND head <> ?1", (head, offset))
+                if tops[chain] == offset:
+                    heads.add(offset)
+            was, id = rows(db, "SELECT head, id FROM entry WHERE offset = ?", (offset,))[0]
+            if was and offset not in heads:
+                replaced.append(id)
+            db.execute(
+                "UPDATE entry SET head = ?1 WHERE offset = ?2 AND head <> ?1", (offset in heads, offset)
+            )
+        return heads, tuple(replaced)
 
 
 def in_force(db: apsw.Connection, now: datetime) -> list[int]:
     """Return the offsets of what is in force, rising; read from an index alone."""
     return sorted(offset for (offset,) in rows(db, IN_FORCE, (micros(now),)))
+
+
+def next_end(db: apsw.Connection, after: datetime) -> datetime | None:
+    """Return when the next of the newest states ends; read from an index alone."""
+    until = db.execute(NEXT_END, (micros(after),)).get
+    return None if until is None else moment(until)
+
+
+def ended(db: apsw.Connection, after: datetime, upto: datetime) -> list[int]:
+    """Return the offsets of the newest states that ended in between, by their ends; read from an index alone."""
+    return [offset for (offset,) in rows(db, ENDED, (micros(after), micros(upto)))]
+
+
+def heads_of(db: apsw.Connection, scope: str, offset: int) -> list[int]:
+    """Return the offsets of the newest states of the chains of an entry, rising."""
+    chains = [chain for (chain,) in rows(db, "SELECT chain FROM link WHERE offset = ?", (offset,))]
+    tops = {int(top[0]) for chain in chains if (top := row(db, _TOP, (scope, chain))) is not None}
+    return sorted(tops) if chains else [offset]
+
+
+def index_names(db: apsw.Connection) -> bool:
+    """Note the names of the next `NAMES_AT_ONCE` entries that have none; returns whether there may be more."""
+    found = rows(db, _NAMELESS, (NAMES_AT_ONCE,))
+    if found:
+        with all_or_nothing(db):
+            names = [(name_of(sender, identifier), offset) for offset, sender, identifier in found]
+            db.executemany("INSERT INTO named VALUES (?, ?) ON CONFLICT DO NOTHING", names)
+            db.execute("UPDATE meta SET value = ? WHERE key = 'named'", (found[-1][0],))
+    return len(found) == NAMES_AT_ONCE
+
+
+def named(db: apsw.Connection, sender: str, identifier: str, limit: int) -> list[int]:
+    """Return the offsets of the first entries with this sender and identifier, rising."""
+    found = rows(
+        db, _NAMED + "ORDER BY offset LIMIT ?", (name_of(sender, identifier), sender, identifier, limit)
+    )
+    return [offset for offset, _ in found]
 
 
 def lineage_of(db: apsw.Connection, alert: Alert, origin: Origin, offset: int) -> tuple[int, ...]:

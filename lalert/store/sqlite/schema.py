@@ -164,7 +164,38 @@ def _keep_sender_policy(db: apsw.Connection) -> None:
     )
 
 
-STEPS: Final[tuple[Step, ...]] = (_create, _keep_sender_policy)
+_LIFE: Final = """
+-- What an alert is found by where only its sender and identifier are known (CAP 1.0): for entries up to the offset in meta's `named`.
+CREATE TABLE named (
+    name   INTEGER NOT NULL,
+    offset INTEGER NOT NULL REFERENCES entry (offset),
+    PRIMARY KEY (name, offset)
+) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES ('named', 0);
+
+-- Which entries refer to an alert: what is ranked anew when it comes after them.
+CREATE TABLE refers (
+    alert  TEXT NOT NULL,
+    scope  TEXT NOT NULL,
+    offset INTEGER NOT NULL REFERENCES entry (offset),
+    PRIMARY KEY (alert, scope, offset)
+) STRICT, WITHOUT ROWID;
+INSERT INTO refers SELECT alert, scope, offset FROM awaited;
+
+-- How an entry found the log, where that was otherwise than usual: whether it was old news, and the ids of the states that it replaced, apart by spaces.
+CREATE TABLE effect (
+    offset   INTEGER PRIMARY KEY REFERENCES entry (offset),
+    outdated INTEGER NOT NULL,
+    replaced TEXT NOT NULL
+) STRICT;
+"""
+
+
+def _know_lives(db: apsw.Connection) -> None:
+    db.execute(_LIFE)
+
+
+STEPS: Final[tuple[Step, ...]] = (_create, _keep_sender_policy, _know_lives)
 """Step n brings a file from version n to n + 1. A step that has been released is never edited: add another."""
 
 

@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 
-from lalert import resources
+from lalert import lifecycle, resources
 from lalert.geo import Gazetteer
 from lalert.matching import facts_of
-from lalert.model import Area, Entry, Info, NamedValue, Origin, OriginKind
+from lalert.model import Area, Changes, Entry, Info, NamedValue, Origin, OriginKind
 from lalert.testing import make_alert
 from lalert.testing.clock import START
-from lalert.texts import changes
 
 HITOYOSHI, NISHIKI, MINAMATA = "432032", "435015", "432059"
-NOTHING: dict[str, list[str]] = {"issued": [], "raised": [], "lowered": [], "lifted": []}
+NOTHING = Changes()
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +32,10 @@ def enter(gazetteer: Gazetteer) -> Any:
     return make
 
 
+def changes(after: Entry, before: list[Entry] | None) -> Changes | None:
+    return lifecycle.changes(after.alert, after.facts, before)
+
+
 def info(level: int | None, *codes: str, **more: Any) -> Info:
     return make_alert(level=level, codes=codes, raw=b"", **more).infos[0]
 
@@ -40,12 +43,7 @@ def info(level: int | None, *codes: str, **more: Any) -> Info:
 def test_areas_are_issued_raised_lowered_and_lifted(enter: Any) -> None:
     before = enter(info(3, HITOYOSHI, NISHIKI), info(4, MINAMATA))
     after = enter(info(4, HITOYOSHI), info(3, MINAMATA, "401307"), msg_type="Update")
-    assert changes(after, [before]) == {
-        "issued": ["401307"],
-        "raised": [HITOYOSHI],
-        "lowered": [MINAMATA],
-        "lifted": [NISHIKI],
-    }
+    assert changes(after, [before]) == Changes(("401307",), (HITOYOSHI,), (MINAMATA,), (NISHIKI,))
 
 
 def test_the_same_again_changes_nothing(enter: Any) -> None:
@@ -68,15 +66,19 @@ def test_a_level_that_is_not_given_is_neither_more_nor_less(enter: Any) -> None:
 def test_what_is_declared_over_is_lifted(enter: Any) -> None:
     before = enter(info(4, HITOYOSHI, NISHIKI))
     after = enter(info(4, HITOYOSHI), info(None, NISHIKI, response="AllClear"), msg_type="Update")
-    assert changes(after, [before]) == NOTHING | {"lifted": [NISHIKI]}
+    assert changes(after, [before]) == Changes(lifted=(NISHIKI,))
     over = enter(info(None, HITOYOSHI, NISHIKI, response="AllClear"), msg_type="Update")
-    assert changes(over, [before]) == NOTHING | {"lifted": [HITOYOSHI, NISHIKI]}
+    assert changes(over, [before]) == Changes(lifted=(HITOYOSHI, NISHIKI))
 
 
-def test_only_the_newest_that_says_where_counts(enter: Any) -> None:
-    first, second = enter(info(4, HITOYOSHI, NISHIKI)), enter(info(4, HITOYOSHI), msg_type="Update")
-    ack = enter(msg_type="Ack")
-    assert changes(enter(info(4, HITOYOSHI), msg_type="Update"), [first, second, ack]) == NOTHING
+def test_an_update_of_several_alerts_is_compared_with_all_of_them(enter: Any) -> None:
+    first, second = enter(info(4, HITOYOSHI)), enter(info(3, NISHIKI))
+    joined = enter(info(4, HITOYOSHI, NISHIKI), msg_type="Update")
+    assert changes(joined, [first, second]) == Changes(raised=(NISHIKI,))
+
+
+def test_what_was_over_before_is_issued_again(enter: Any) -> None:
+    assert changes(enter(info(4, HITOYOSHI), msg_type="Update"), []) == Changes(issued=(HITOYOSHI,))
 
 
 def test_what_is_only_drawn_is_known_by_its_codes(enter: Any) -> None:
@@ -84,16 +86,16 @@ def test_what_is_only_drawn_is_known_by_its_codes(enter: Any) -> None:
     drawn = make_alert(areas=[Area("x", polygons=(ring,))], level=4, raw=b"").infos[0]
     result = changes(enter(drawn, msg_type="Update"), [enter(info(3, HITOYOSHI))])
     assert result is not None
-    assert result["raised"] == [HITOYOSHI]
-    assert result["lifted"] == []
+    assert result.raised == (HITOYOSHI,)
+    assert result.lifted == ()
 
 
 def test_what_is_only_drawn_and_declared_over_is_lifted(enter: Any) -> None:
     ring = ((130.74, 32.19), (130.78, 32.19), (130.78, 32.23), (130.74, 32.19))
     over = make_alert(areas=[Area("x", polygons=(ring,))], response="AllClear", raw=b"").infos[0]
-    assert changes(enter(over, msg_type="Update"), [enter(info(3, HITOYOSHI))]) == NOTHING | {
-        "lifted": [HITOYOSHI]
-    }
+    assert changes(enter(over, msg_type="Update"), [enter(info(3, HITOYOSHI))]) == Changes(
+        lifted=(HITOYOSHI,)
+    )
 
 
 @pytest.mark.parametrize("kind", ["Alert", "Cancel", "Ack", "Error"])
@@ -103,7 +105,7 @@ def test_only_an_update_has_changes(kind: str, enter: Any) -> None:
 
 def test_without_a_place_or_a_predecessor_there_is_nothing_to_compare(enter: Any) -> None:
     before = enter(info(4, HITOYOSHI))
-    assert changes(enter(info(4, HITOYOSHI), msg_type="Update"), []) is None
+    assert changes(enter(info(4, HITOYOSHI), msg_type="Update"), None) is None
     assert changes(enter(msg_type="Update"), [before]) is None
     placeless = make_alert(areas=[Area("どこか", geocodes=(NamedValue("x", "y"),))], raw=b"").infos[0]
     assert changes(enter(placeless, msg_type="Update"), [before]) is None
