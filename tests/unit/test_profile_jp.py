@@ -21,7 +21,7 @@ from lalert.cap.profiles.jp.reading import ShelterState, as_of, said_kind, topic
 from lalert.cap.profiles.jp.table import RULES
 from lalert.errors import InvalidCode, Problem, ProblemSeverity
 from lalert.geo import Gazetteer
-from lalert.model import Alert, Circle, MsgType, NamedValue, Severity, Status
+from lalert.model import Alert, Circle, Info, MsgType, NamedValue, Severity, Status
 from lalert.resources import gazetteer_csv
 from lalert.testing import make_alert, make_cap
 
@@ -155,6 +155,8 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
     ("evacuation-lifting", [("<msgType>Update", "<msgType>Alert"), ("  <references>bousai@hitoyoshi.example,hitoyoshi-20260704-evacuation,2026-07-04T02:20:00+09:00</references>\n", "")], [f"warning JP-LIFT-NEW {I1}"]),
     # times and places
     ("drill", [("    <expires>2026-07-04T12:00:00+09:00</expires>\n", "")], [f"error JP-EXPIRES-MISSING {I1}"]),
+    ("rain", [("    <expires>2026-07-04T04:00:00+09:00</expires>\n", "")], [f"error JP-EXPIRES-MISSING {I1}"]),
+    ("rain", [("    <expires>2026-07-04T04:00:00+09:00</expires>\n", ""), (parameter("jp:kind", "rain"), "")], [f"advice JP-KIND-MISSING {I1}"]),
     ("general", [("    <expires>2026-07-04T18:00:00+09:00</expires>\n", "")], []),
     ("weather", [(f"<geocode>\n        {GEOCODE}", "")], [f"error JP-AREA-PLACE {I1}/area[1]"]),
     ("weather", [("JISX0402", "気象庁コード")], [f"error JP-AREA-PLACE {I1}/area[1]", f"warning JP-CODE-NAME {I1}/area[1]/geocode[1]/valueName"]),
@@ -245,6 +247,19 @@ def test_two_languages_must_order_the_same() -> None:
     assert "3" in one.message
     assert "4" in one.message
     assert "JP-LEVEL-TRANSLATION" not in [p.rule for p in judged(raw)]
+
+
+def test_that_only_the_gravest_level_is_translated_is_no_contradiction() -> None:
+    four, three = make_alert(level=4).infos[0], make_alert(event="高齢者等避難", level=3).infos[0]
+    english = replace(four, language="en", event="Evacuation order")
+
+    def rules(*infos: Info) -> list[str]:
+        found = cap.judge(make_alert(infos=infos), JP)
+        return [p.rule for p in found if p.rule == "JP-LEVEL-TRANSLATION"]
+
+    assert rules(four, three, english) == []
+    assert rules(four, three, replace(english, parameters=three.parameters)) == ["JP-LEVEL-TRANSLATION"]
+    assert rules(three, english) == ["JP-LEVEL-TRANSLATION"]
 
 
 def test_an_alert_is_of_one_kind() -> None:
@@ -452,6 +467,19 @@ def test_a_great_many_findings_are_cut_with_the_errors_first() -> None:
     assert len(problems) == 201
     assert problems[-1].rule == "CAP-TOO-MANY"
     assert "JP-CODE-CHECK-DIGIT" in [p.rule for p in problems]
+
+
+@pytest.mark.parametrize("lookup", [GAZETTEER.place, None], ids=["gazetteer", "alone"])
+def test_many_codes_of_one_area_cost_no_more_than_their_number(lookup: Lookup | None) -> None:
+    geocodes = [
+        NamedValue(name, f"{number:05}{rest}")
+        for number in range(1100, 6100)
+        for name, rest in (("JISX0402", ""), ("jp:town", "9999999"))
+    ]
+    areas = [replace(make_alert().infos[0].areas[0], geocodes=tuple(geocodes))]
+    begun = time.process_time()
+    list(JP.judge(make_alert(areas=areas, raw=b""), lookup))
+    assert time.process_time() - begun < 2.0
 
 
 @pytest.mark.parametrize(

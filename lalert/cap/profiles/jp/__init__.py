@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from lalert.cap.profiles.base import Profile
+from lalert.cap.profiles.jp.codes import unreadable_codes as unreadable_codes
 from lalert.cap.profiles.jp.judge import judge
-from lalert.cap.profiles.jp.judge import unreadable_codes as unreadable_codes
 from lalert.cap.profiles.jp.table import RULES
 
 # Whether an alert is real must never be in doubt, whoever sends it.

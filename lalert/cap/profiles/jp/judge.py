@@ -7,11 +7,10 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Final
 
 from lalert.cap.profiles.base import Finding, Lookup, finding
-from lalert.cap.profiles.jp import kinds, mail
+from lalert.cap.profiles.jp import codes, kinds, mail
 from lalert.cap.profiles.jp.kinds import (
     HAZARDS,
     KINDS,
@@ -30,19 +29,15 @@ from lalert.cap.profiles.jp.reading import (
     LEVEL_OF_NAME,
     TOWN_GEOCODE_NAMES,
     bare,
-    declared_code,
     is_japanese,
     kind,
     kind_word,
     lifts,
     readings,
     said_kind,
-    town_municipality,
     variety,
 )
 from lalert.cap.rules import shown
-from lalert.errors import InvalidCode
-from lalert.geo import Place, check_digit, normalise_code
 from lalert.model import Alert, Area, Info, MsgType, NamedValue, Scope, Severity, Status, Urgency
 
 MAX_HEADLINE: Final = 100
@@ -74,9 +69,6 @@ _SAID_LEVEL = re.compile(r"警戒レベル\s*([1-5])(?!\s*相当)")
 _HALF_KANA = re.compile(r"[ｦ-ﾟ]+")
 _JAPANESE_TEXT = re.compile(r"[ぁ-ゖァ-ヺ]")
 _MUNICIPALITY = re.compile(r"\S{1,12}[都道府県市区町村]")
-_NO_MUNICIPALITIES = frozenset({"SAME", "FIPS6", "UGC"})  # codes of six digits that others use
-_UNREADABLE = frozenset({"JP-CODE-FORM", "JP-CODE-CHECK-DIGIT"})
-_CODE_LIKE = re.compile(r"[0-9]{6}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +119,6 @@ def judge(alert: Alert, lookup: Lookup | None) -> Iterator[Finding]:
         )
         for ask_info in _OF_INFO:
             yield from ask_info(said)
-
-
-def unreadable_codes(alert: Alert) -> Iterator[Finding]:
-    """Yield the geocodes that should be a municipality's, or a 町丁目's, and are none."""
-    for i, info in enumerate(alert.infos, 1):
-        for a, area in enumerate(info.areas, 1):
-            for g, geocode in enumerate(area.geocodes, 1):
-                path = f"/alert/info[{i}]/area[{a}]/geocode[{g}]/value"
-                if geocode.name in JIS_GEOCODE_NAMES:
-                    rule, args = _code_fault(geocode.value)
-                    if rule in _UNREADABLE:
-                        yield Finding(rule, path, args)
-                elif geocode.name in TOWN_GEOCODE_NAMES and _town_of(geocode.value) is None:
-                    yield finding("JP-TOWN-FORM", path, text=shown(geocode.value))
 
 
 def _by_name(parameters: Iterable[NamedValue]) -> Mapping[str, Sequence[tuple[int, NamedValue]]]:
@@ -206,7 +184,8 @@ def _levels_agree_between_languages(alert: Alert) -> Iterator[Finding]:
             first.setdefault(language, number)
     japanese = by_language.pop("ja", set())
     for language, levels in by_language.items():
-        if japanese and levels and levels != japanese:
+        # That only the gravest is translated is no contradiction.
+        if japanese and levels and (not levels <= japanese or max(levels) != max(japanese)):
             yield finding(
                 "JP-LEVEL-TRANSLATION",
                 f"/alert/info[{first[language]}]",
@@ -316,14 +295,14 @@ def _readings_are_given(said: _Said) -> Iterator[Finding]:
     silent = [a for a in info.areas if a.area_desc not in given and not _reading_known(a, said.lookup)]
     if silent and said.in_force:
         text = silent[0].area_desc[:40]
-        place = _known_place(silent[0], said.lookup)
+        place = codes.known_place(silent[0], said.lookup)
         example = f"{text}={place.kana if place else 'よみ'}"
         yield finding("JP-KANA-MISSING", said.path, count=str(len(silent)), text=shown(text), example=example)
 
 
 def _reading_known(area: Area, lookup: Lookup | None) -> bool:
     """Say whether the hub can read the name itself: that of a municipality, or one that is kana already."""
-    place = _known_place(area, lookup)
+    place = codes.known_place(area, lookup)
     if place is None:
         return _MUNICIPALITY.fullmatch(area.area_desc) is not None or kinds.KANA.holds(area.area_desc)
     return area.area_desc.endswith(place.name) or kinds.KANA.holds(area.area_desc)
@@ -559,7 +538,9 @@ def _fits_urgent_mail(said: _Said) -> Iterator[Finding]:
 
 def _ends(said: _Said) -> Iterator[Finding]:
     known = KINDS.get(said.kind)
-    if known and known.expires and said.in_force and said.info.expires is None:
+    # What is only guessed to be of a river or of rain may be a forecast, which JMA issues without an end.
+    meant = said.kind == "evacuation" or said_kind(said.info) is not None
+    if known and known.expires and meant and said.in_force and said.info.expires is None:
         yield finding("JP-EXPIRES-MISSING", said.path, **_titled(said.kind))
 
 
@@ -593,108 +574,15 @@ def _a_mayor_orders_in_a_municipality(said: _Said) -> Iterator[Finding]:
         return
     for a, area in enumerate(said.info.areas, 1):
         for g, geocode in enumerate(area.geocodes, 1):
-            code = _code_of(geocode)
+            code = codes.code_of(geocode)
             if code is not None and len(code) == 2:
                 path = f"{said.path}/area[{a}]/geocode[{g}]/value"
                 yield finding("JP-ORDER-PREFECTURE", path, text=shown(geocode.value))
 
 
 def _codes_are_right(said: _Said) -> Iterator[Finding]:
-    for a, area in enumerate(said.info.areas, 1):
-        path = f"{said.path}/area[{a}]"
-        for g, geocode in enumerate(area.geocodes, 1):
-            at = f"{path}/geocode[{g}]"
-            if geocode.name in JIS_GEOCODE_NAMES:
-                yield from _code(geocode.value, f"{at}/value", said.lookup)
-            elif geocode.name in TOWN_GEOCODE_NAMES:
-                yield from _town(geocode.value, f"{at}/value", path, area, said.lookup)
-            elif _looks_like_a_code(geocode):
-                yield finding("JP-CODE-NAME", f"{at}/valueName", name=shown(geocode.name))
-
-
-def _code(text: str, path: str, lookup: Lookup | None) -> Iterator[Finding]:
-    rule, args = _code_fault(text)
-    if rule:
-        yield Finding(rule, path, args)
-    elif lookup is not None and lookup(normalise_code(text)) is None:
-        yield finding("JP-CODE-UNKNOWN", path, text=shown(text))
-    if rule == "JP-CODE-SPELLING" and lookup is not None and lookup(args["right"]) is None:
-        yield finding("JP-CODE-UNKNOWN", path, text=shown(text))
-
-
-@lru_cache(maxsize=4096)
-def _code_fault(text: str) -> tuple[str, Mapping[str, str]]:
-    """Return the rule that a code breaks ("" for none) and what its messages need; many areas have the same few codes."""
-    plain = unicodedata.normalize("NFKC", text).strip() if len(text) < 40 else text
-    try:
-        code = normalise_code(plain)
-    except InvalidCode as error:
-        if len(plain) == 6 and plain.isascii() and plain.isdigit() and 1 <= int(plain[:2]) <= 47:
-            right = plain[:5] + check_digit(plain[:5])
-            if right != plain:
-                return "JP-CODE-CHECK-DIGIT", {"text": shown(text), "right": right}
-        zero = plain.isascii() and plain.isdigit() and (len(plain) in (1, 4) or plain[2:5] < "100")
-        hint = "。先頭の0が抜けていませんか" if zero else ""
-        return "JP-CODE-FORM", {"text": shown(text), "reason": error.detail, "reason_ja": hint}
-    # 000 after the prefecture is the prefecture itself in its own 6 digits.
-    written_well = code == text or (len(code) == 2 and text == f"{code}000{check_digit(f'{code}000')}")
-    return ("", {}) if written_well else ("JP-CODE-SPELLING", {"text": shown(text), "right": code})
-
-
-def _town(text: str, path: str, area_path: str, area: Area, lookup: Lookup | None) -> Iterator[Finding]:
-    municipality = _town_of(text)
-    if municipality is None:
-        yield finding("JP-TOWN-FORM", path, text=shown(text))
-        return
-    declared = _declared(area)
-    if not declared:
-        yield finding("JP-TOWN-ALONE", area_path, right=municipality)
-    elif not any(_within(municipality, code, lookup) for code in declared):
-        codes = ", ".join(sorted(declared)[:5])
-        yield finding("JP-TOWN-ELSEWHERE", path, text=shown(text), right=municipality, codes=codes)
-
-
-def _town_of(text: str) -> str | None:
-    try:
-        return town_municipality(text)
-    except InvalidCode:
-        return None
-
-
-def _declared(area: Area) -> frozenset[str]:
-    return frozenset(code for geocode in area.geocodes if (code := _code_of(geocode)))
-
-
-def _code_of(geocode: NamedValue) -> str | None:
-    try:
-        return declared_code(geocode) if geocode.name in JIS_GEOCODE_NAMES else None
-    except InvalidCode:
-        return None
-
-
-def _within(municipality: str, code: str, lookup: Lookup | None) -> bool:
-    """Say whether a municipality is a declared place or lies in it; without anybody to ask, what may be a ward of a city counts."""
-    if municipality == code or code == municipality[:2]:
-        return True
-    if lookup is not None and (place := lookup(municipality)) is not None:
-        return place.parent == code
-    # Designated cities have numbers such as 100 or 130, and their wards the numbers after them.
-    return municipality[:3] == code[:3] and code[2] == "1" and code[4] == "0" and code[:5] < municipality[:5]
-
-
-def _looks_like_a_code(geocode: NamedValue) -> bool:
-    if geocode.name in _NO_MUNICIPALITIES or _CODE_LIKE.fullmatch(geocode.value) is None:
-        return False
-    try:
-        return normalise_code(geocode.value) == geocode.value
-    except InvalidCode:
-        return False
-
-
-def _known_place(area: Area, lookup: Lookup | None) -> Place | None:
-    if lookup is None:
-        return None
-    return next((place for code in sorted(_declared(area)) if (place := lookup(code))), None)
+    for number, area in enumerate(said.info.areas, 1):
+        yield from codes.judge_codes(area, f"{said.path}/area[{number}]", said.lookup)
 
 
 _OF_INFO: Final[tuple[Callable[[_Said], Iterator[Finding]], ...]] = (
