@@ -302,7 +302,7 @@ def _warm_gazetteer(data: Path) -> Gazetteer:
 
 
 def _revive(gazetteer: Gazetteer, raw: bytes, jurisdiction: frozenset[str]) -> tuple[Alert, Facts]:
-    alert = cap.parse(raw)
+    alert = cap.parse(raw, tolerant=True)  # it was accepted once, whatever the policy is by now
     return alert, matching.facts_of(alert, gazetteer, jurisdiction)
 
 

@@ -204,8 +204,11 @@ class Hub:
         return _Referred(replace(alert, references=tuple(references)), known, frozenset(ambiguous), turn)
 
     def read(self, raw: bytes, home: frozenset[str]) -> tuple[Alert, Facts]:
-        """Parse a document, judge it by the hub's profile, and derive whom it concerns; `home` is the jurisdiction of one that names no place."""
-        alert = cap.parse(raw)
+        """Parse a document, judge it by the hub's profile, and derive whom it concerns; `home` is the jurisdiction of one that names no place.
+
+        Tolerantly: whether its sender's errors are forgiven, intake decides.
+        """
+        alert = cap.parse(raw, tolerant=True)
         asked = self._policy.profile
         found = cap.judge(alert, asked if asked.rules else cap.CODES, self.gazetteer.place)
         if found:

@@ -16,7 +16,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from lalert import lifecycle
-from lalert.cap import PROFILES, Profile, Verification, declared_code
+from lalert.cap import PROFILES, Profile, Verification, declared_code, has_errors
 from lalert.errors import (
     Forbidden,
     InvalidAlert,
@@ -30,7 +30,7 @@ from lalert.findings import HUB
 from lalert.geo import Gazetteer, area_geometry
 from lalert.lifecycle import ReferencePolicy
 from lalert.model import Alert, Area, Entry, Facts, Role, SignaturePolicy, Status
-from lalert.tenancy import Caller, sender_allowed
+from lalert.tenancy import Caller, sender_allowed, sender_tolerated
 
 METRES_PER_DEGREE: Final = 90_000.0
 """Fewer metres than a degree of longitude has south of 36 N or of latitude anywhere: a buffer made with it is never too small there."""
@@ -88,12 +88,18 @@ Rule = Callable[[Case], Iterator[Problem]]
 def judge(case: Case) -> tuple[Problem, ...]:
     """Return the warnings that the sender should hear of; the alert may go out.
 
-    Its own defects, those that the profile found among them, must hold no error either. Raises `Unauthenticated`, `Forbidden`, or `InvalidAlert` with every problem found.
+    Raises `Unauthenticated`, `Forbidden`, or `InvalidAlert` with every problem found.
     """
-    problems = [problem for rule in POLICY for problem in rule(case)]
-    found = [*problems, *case.alert.defects]
-    if any(problem.severity is ProblemSeverity.ERROR for problem in found):
-        raise InvalidAlert(found)
+    problems: list[Problem] = []
+    for rule in POLICY:
+        try:
+            problems += rule(case)
+        except Forbidden:
+            # What is wrong with the document comes first: only then can be said what it would do.
+            if not has_errors(problems):
+                raise
+    if has_errors(problems):
+        raise InvalidAlert([*problems, *(defect for defect in case.alert.defects if defect not in problems)])
     return tuple(problems)
 
 
@@ -139,6 +145,15 @@ def _drill_key_drills(case: Case) -> Iterator[Problem]:
             code="exercise-only-key",
         )
     return iter(())
+
+
+def _conforms(case: Case) -> Iterator[Problem]:
+    tenant = case.caller.tenant
+    assert tenant is not None
+    errors = [problem for problem in case.alert.defects if problem.severity is ProblemSeverity.ERROR]
+    # An error without a repair is one that no policy forgives.
+    if errors and not (all(p.repair for p in errors) and sender_tolerated(tenant, case.alert.sender)):
+        yield from case.alert.defects
 
 
 def _signed_as_asked(case: Case) -> Iterator[Problem]:
@@ -208,6 +223,7 @@ POLICY: Final[tuple[Rule, ...]] = (
     _belongs_to_somebody,
     _speaks_for_itself,
     _drill_key_drills,
+    _conforms,
     _signed_as_asked,
     _not_a_draft,
     _inside_its_jurisdiction,

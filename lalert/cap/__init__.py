@@ -10,6 +10,7 @@ from lalert.cap.certificates import read_certificates as read_certificates
 from lalert.cap.opening import MAX_BYTES as MAX_BYTES
 from lalert.cap.parse import Report as Report
 from lalert.cap.parse import examine as examine
+from lalert.cap.parse import has_errors as has_errors
 from lalert.cap.parse import parse as parse
 from lalert.cap.profiles import CODES as CODES
 from lalert.cap.profiles import PROFILES as PROFILES

@@ -55,18 +55,23 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What may stand in one container: qualified tag -> slot, and the names that must be there."""
+    """What may stand in one container: qualified tag -> slot, and the names that must be there.
+
+    `single` and `repeated` part the tags of what stands once at most from those of what may stand again; they map them to names.
+    """
 
     name: str
     slots: Mapping[str, Slot]
     required: frozenset[str]
+    single: Mapping[str, str]
+    repeated: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
     """One version of CAP.
 
-    `values` maps the names of enumerated elements to their values; `pairs` is false where a valueName and its value are written
+    `values` maps the names of enumerated elements to their values, `containers` those of elements that hold elements to their content; `pairs` is false where a valueName and its value are written
     `name=value` in one element (CAP 1.0).
     """
 
@@ -79,12 +84,7 @@ class Grammar:
     pair: Content
     pairs: bool
     values: Mapping[str, frozenset[str]]
-
-    @property
-    def containers(self) -> Mapping[str, Content]:
-        """Return the content of every element that holds elements, by its name."""
-        found = {"alert": self.alert, "info": self.info, "resource": self.resource, "area": self.area}
-        return found | dict.fromkeys(PAIRS, self.pair) if self.pairs else found
+    containers: Mapping[str, Content]
 
 
 PAIRS: Final = ("eventCode", "parameter", "geocode")
@@ -94,18 +94,26 @@ PAIRS: Final = ("eventCode", "parameter", "geocode")
 def grammar(namespace: str) -> Grammar:
     """Return the grammar of a CAP namespace; raises KeyError for any other."""
     version = NAMESPACES[namespace]
+    alert = _content(namespace, "alert", _alert(version))
+    info = _content(namespace, "info", _info(version))
+    resource = _content(namespace, "resource", _resource(version))
+    area = _content(
+        namespace, "area", ("areaDesc!", "polygon*", "circle*", "geocode*", "altitude", "ceiling")
+    )
+    pair = _content(namespace, "pair", ("valueName!", "value!"))
+    pairs = version != "1.0"
+    containers = {"alert": alert, "info": info, "resource": resource, "area": area}
     return Grammar(
         version=version,
         namespace=namespace,
-        alert=_content(namespace, "alert", _alert(version)),
-        info=_content(namespace, "info", _info(version)),
-        resource=_content(namespace, "resource", _resource(version)),
-        area=_content(
-            namespace, "area", ("areaDesc!", "polygon*", "circle*", "geocode*", "altitude", "ceiling")
-        ),
-        pair=_content(namespace, "pair", ("valueName!", "value!")),
-        pairs=version != "1.0",
+        alert=alert,
+        info=info,
+        resource=resource,
+        area=area,
+        pair=pair,
+        pairs=pairs,
         values=_values(version),
+        containers=containers | dict.fromkeys(PAIRS, pair) if pairs else containers,
     )
 
 
@@ -172,4 +180,18 @@ def _content(namespace: str, container: str, names: Iterable[str]) -> Content:
         slots[f"{{{namespace}}}{name}"] = Slot(rank, name, spec[-1] in "+*")
         if spec[-1] in "!+":
             required.append(name)
-    return Content(container, slots, frozenset(required))
+    single = {tag: slot.name for tag, slot in slots.items() if not slot.repeats}
+    repeated = {tag: slot.name for tag, slot in slots.items() if slot.repeats}
+    return Content(container, slots, frozenset(required), single, repeated)
+
+
+GRAMMARS: Final[Mapping[str, Grammar]] = {
+    f"{{{namespace}}}alert": grammar(namespace) for namespace in NAMESPACES
+}
+"""The grammar by the qualified tag of the root."""
+
+ALL_VALUES: Final[Mapping[str, frozenset[str]]] = {
+    name: frozenset().union(*(grammar.values.get(name, frozenset()) for grammar in GRAMMARS.values()))
+    for name in _values("1.2")
+}
+"""The values of each enumerated element in any version: what an author of another version would have written."""

@@ -15,6 +15,7 @@ from typing import Final, cast
 from lxml import etree
 
 from lalert.cap.catalogue import RULES
+from lalert.cap.rules import printable
 from lalert.errors import NotXml, Problem
 
 MAX_BYTES: Final = 1024 * 1024
@@ -59,6 +60,7 @@ _DECLARATION = re.compile(
     rb"<\?xml[ \t\r\n]+version[ \t\r\n]*=[ \t\r\n]*(?:\"[^\"<>]*\"|'[^'<>]*')"
     rb"(?:[ \t\r\n]+encoding[ \t\r\n]*=[ \t\r\n]*[\"']([A-Za-z][A-Za-z0-9._-]*)[\"'])?[^<>]*\?>"
 )
+_USUAL_DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>'
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _ELEMENT_NAME = re.compile(rb"<([^ \t\r\n/<>!?]+)")
 _ATTRIBUTE_NAME = re.compile(rb"[ \t\r\n]([^ \t\r\n=<>\"'/]++)[ \t\r\n]*=[ \t\r\n]*[\"']")
@@ -91,8 +93,10 @@ def refusal(rule: str, line: int = 0, **args: str) -> Unreadable:
     )
 
 
-def open_document(raw: bytes) -> tuple[etree._Element, bytes]:
-    """Return the root of a document and its bytes in UTF-8.
+def open_document(raw: bytes, *, indented: bool = True) -> tuple[etree._Element, bytes]:
+    """Return the root of a document and its bytes in UTF-8; without the white space between elements unless it is `indented`.
+
+    A signature is over the white space too. For reading, its nodes would only cost time.
 
     Raises NotXml for what is not well-formed, forbidden, or more than any alert needs.
     """
@@ -100,12 +104,14 @@ def open_document(raw: bytes) -> tuple[etree._Element, bytes]:
         raise refusal("CAP-XML-SIZE", size=str(len(raw)), limit=str(MAX_BYTES))
     data = _in_utf_8(raw)
     _check_bytes(data)
-    root = _parsed(data)
+    root = _parsed(data, indented=indented)
     _check_tree(root, data)
     return root, data
 
 
 def _in_utf_8(raw: bytes) -> bytes:
+    if raw.startswith(_USUAL_DECLARATION):
+        return raw
     encoding, body = _encoding_and_body(raw)
     if encoding == _UTF_8:
         return body
@@ -147,6 +153,8 @@ def _encoding_and_body(raw: bytes) -> tuple[str, bytes]:
             "バイト順マークのないUTF-16かUTF-32のようです",
         )
     declared = _declared(raw) or _UTF_8
+    if declared == _UTF_8:
+        return declared, raw
     if declared.startswith("utf-16"):
         raise _contradiction(declared, "an encoding with one byte for a letter")
     if declared not in _ENCODINGS:
@@ -200,7 +208,10 @@ def _check_bytes(data: bytes) -> None:
 
 def _doctype(data: bytes) -> int:
     """Return where a DOCTYPE begins, -1 for none: it can only stand before the root, after comments and processing instructions."""
-    at = 0
+    at = len(_USUAL_DECLARATION) if data.startswith(_USUAL_DECLARATION) else 0
+    head = data[at : at + 8].lstrip()
+    if head[:1] == b"<" and head[1:2].isalpha():
+        return -1
     for _ in range(MAX_PROLOG):
         space = _SPACE.match(data, at)
         at = space.end() if space else at
@@ -223,21 +234,27 @@ def _doctype(data: bytes) -> int:
 
 
 class _Parsers(threading.local):
-    """A parser for each thread: documents above 64 kB are read outside the event loop's thread."""
+    """Parsers for each thread: documents above 64 kB are read outside the event loop's thread."""
 
     def __init__(self) -> None:
-        # Never XMLParser(schema=...): with an entity bomb it crashes the process (lxml 6.1.3).
-        self.parser = etree.XMLParser(
-            encoding="utf-8",
-            resolve_entities=False,
-            load_dtd=False,
-            no_network=True,
-            huge_tree=False,
-            recover=False,
-            remove_comments=True,
-            remove_pis=True,
-            collect_ids=False,
-        )
+        self.bare = _parser(remove_blank_text=True)
+        self.indented = _parser(remove_blank_text=False)
+
+
+def _parser(*, remove_blank_text: bool) -> etree.XMLParser:
+    # Never XMLParser(schema=...): with an entity bomb it crashes the process (lxml 6.1.3).
+    return etree.XMLParser(
+        encoding="utf-8",
+        resolve_entities=False,
+        load_dtd=False,
+        no_network=True,
+        huge_tree=False,
+        recover=False,
+        remove_comments=True,
+        remove_pis=True,
+        remove_blank_text=remove_blank_text,
+        collect_ids=False,
+    )
 
 
 _parsers = _Parsers()
@@ -248,9 +265,9 @@ _RESOURCE_LIMIT = (
 )
 
 
-def _parsed(data: bytes) -> etree._Element:
+def _parsed(data: bytes, *, indented: bool) -> etree._Element:
     try:
-        return etree.fromstring(data, _parsers.parser)
+        return etree.fromstring(data, _parsers.indented if indented else _parsers.bare)
     except etree.XMLSyntaxError as error:
         line = max(error.position[0] or 0, 0)
         code = cast(int, getattr(error, "code", 0))
@@ -265,12 +282,12 @@ _POSITION = re.compile(r",? *line \d+, column \d+.*\Z", re.DOTALL)
 
 
 def _reason(message: str) -> str:
-    text = " ".join(_POSITION.sub("", message).split())
+    text = printable(" ".join(_POSITION.sub("", message).split()))
     return text[:150] + "…" if len(text) > 150 else text
 
 
 def _check_tree(root: etree._Element, data: bytes) -> None:
-    if root.getroottree().docinfo.internalDTD is not None:
+    if b"!" in data and root.getroottree().docinfo.internalDTD is not None:
         raise refusal("CAP-XML-DTD")
     if len(data) > _ROOM_FOR_ATTRIBUTES and data.count(b"=") > MAX_ATTRIBUTES:
         _count_attributes(root)

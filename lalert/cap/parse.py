@@ -1,4 +1,4 @@
-"""Bytes to an `Alert`, or every problem of the document with its place: one pass over the tree, then the schema as the second judge."""
+"""Bytes to an `Alert`, and every problem of the document with its place: the schema first, then one pass over the tree for all that it cannot say."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import Final, NamedTuple, Protocol, TypeVar, cast
@@ -15,9 +15,10 @@ from lxml import etree
 
 from lalert.cap import rules
 from lalert.cap.catalogue import RULES
-from lalert.cap.grammar import NAMESPACES, VERY_LIKELY, XMLDSIG, Content, Grammar, Slot, grammar
+from lalert.cap.grammar import ALL_VALUES, GRAMMARS, VERY_LIKELY, XMLDSIG, Content, Grammar, Slot, grammar
 from lalert.cap.opening import Unreadable, forbid_xinclude, open_document
-from lalert.cap.rules import SPACE, Fault, fault, shown
+from lalert.cap.rules import SPACE, Fault, fault, printable, shown
+from lalert.cap.tolerance import GRADES, Repair, repair_of
 from lalert.errors import InvalidAlert, Problem, ProblemSeverity
 from lalert.model import (
     Alert,
@@ -40,12 +41,22 @@ from lalert.resources import schema
 MAX_PROBLEMS: Final = 200
 """As many problems of one document are reported; who sends more faults than that has a fault in the program, not in the text."""
 
+MAX_FORGIVEN: Final = 2_500
+"""As many faults of one document a tolerant policy forgives: a typo in the area of every municipality is one program's one mistake."""
+
 _WALKED = 20_000  # elements looked at for attributes and stray text, once a document is known to be wrong
+_MANY_REPAIRS = 100  # polygons of one document that are repaired, because each may cost a millisecond
+# Above this many bytes reading comes before the schema: libxml2 notes every error of a document, and there may be tens of thousands.
+_SCHEMA_FIRST = 32_768
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an examination found: the version of CAP (None if it is none), all problems, and the alert if there is no error."""
+    """What an examination found: the version of CAP (None if it is none), all problems, and the alert.
+
+    There is an alert whenever the document can be read and is safe. It is valid only if no problem is an error; one with errors is for those alone who
+    tolerate its sender's (docs/cap-rules.md): what was made of each faulty place is then told in the `repair` of the problem.
+    """
 
     version: str | None
     problems: tuple[Problem, ...]
@@ -54,17 +65,23 @@ class Report:
     @property
     def valid(self) -> bool:
         """Say whether the document is an alert without errors; warnings and advice do not count."""
-        return self.alert is not None
+        return self.alert is not None and not has_errors(self.problems)
 
 
-def parse(raw: bytes) -> Alert:
-    """Return the alert that a document is, with its warnings in `defects` and its bytes in `raw`.
+def has_errors(problems: Iterable[Problem]) -> bool:
+    """Say whether there is an error among the problems."""
+    return any(problem.severity is ProblemSeverity.ERROR for problem in problems)
+
+
+def parse(raw: bytes, *, tolerant: bool = False) -> Alert:
+    """Return the alert that a document is, with its problems in `defects` and its bytes in `raw`.
 
     Raises `NotXml` for what cannot or must not be read (not well-formed, a DOCTYPE, beyond a limit) and `InvalidAlert`
-    with every problem found for what is no valid CAP 1.0, 1.1 or 1.2. Takes about 0.2 ms for an alert of 5 kB; above 64 kB call it from a thread.
+    with every problem found for what is no valid CAP 1.0, 1.1 or 1.2; tolerant, only for what no policy forgives. Takes about 0.1 ms for an
+    alert of 5 kB; above 64 kB call it from a thread.
     """
     report = _examined(raw)
-    if report.alert is None:
+    if report.alert is None or (report.problems and not tolerant and not report.valid):
         raise InvalidAlert(report.problems)
     return report.alert
 
@@ -78,22 +95,34 @@ def examine(raw: bytes) -> Report:
 
 
 def _examined(raw: bytes) -> Report:
-    root, data = open_document(raw)
-    name = etree.QName(root)
-    if name.localname != "alert" or name.namespace not in NAMESPACES:
+    root, data = open_document(raw, indented=False)
+    version = GRAMMARS.get(root.tag)
+    if version is None:
+        name = etree.QName(root)
         where = f" in the namespace {shown(name.namespace)}" if name.namespace else " without a namespace"
-        tag = name.localname[:60]
+        tag = printable(name.localname[:60])
         found = fault("CAP-ROOT", found=f"<{tag}>{where}")
         return Report(None, (_problem(found, f"/{tag}", _line(root)),), None)
-    reader = _Reader(root, grammar(name.namespace), texts_need_a_look=any(mark in data for mark in _MARKS))
+    reader = _Reader(root, version, data)
     alert = reader.read(raw)
     problems = reader.problems() if alert is None else alert.defects
     return Report(reader.grammar.version, problems, alert)
 
 
-# Without one of these bytes a text can hold no HTML (which needs a reference or a CDATA section) and, in UTF-8, no control character
-# of _CONTROL in rules.py. Single bytes, because those are found at once.
-_MARKS = (b"&", b"!", b"\x7f", b"\xc2", b"\xe2")
+def _needs_a_look(data: bytes) -> bool:
+    """Say whether a text may hold HTML, which needs a reference or a CDATA section, or, in UTF-8, a control character of `rules.judge_text`.
+
+    Single bytes, because those are found at once.
+    """
+    return b"&" in data or b"!" in data or b"\xe2" in data or b"\xc2" in data or b"\x7f" in data
+
+
+# Faults of a resource by which a part of it is of no use.
+_NOT_TO_BE_USED = frozenset({"CAP-URI", "CAP-DEREF", "CAP-DIGEST"})
+_ENCLOSING_NOBODY = frozenset({"CAP-POLYGON-FLAT", "CAP-POLYGON-POINTS"})
+
+UNDETERMINED: Final = "und"
+"""The language of a text whose language is not known (ISO 639-2)."""
 
 _NOT_TEXT = frozenset({"web", "uri", "derefUri", "digest", "size", "sent", "effective", "onset", "expires"})
 
@@ -122,9 +151,13 @@ def _words(namespace: str) -> _Words:
         {text: Scope(text) for text in values["scope"]},
         {text: Urgency(text) for text in values["urgency"]},
         {text: Severity(text) for text in values["severity"]},
-        # CAP 1.1 replaced "Very Likely" by "Observed" and says that it is to be read as Likely.
-        {t: Certainty.LIKELY if t == VERY_LIKELY else Certainty(t) for t in values["certainty"]},
+        {text: _certainty(text) for text in values["certainty"]},
     )
+
+
+def _certainty(text: str) -> Certainty:
+    # CAP 1.1 replaced "Very Likely" by "Observed" and says that it is to be read as Likely.
+    return Certainty.LIKELY if text == VERY_LIKELY else Certainty(text)
 
 
 class _TooManyErrors(Exception):
@@ -134,54 +167,78 @@ class _TooManyErrors(Exception):
 class _Reader:
     """One reading of one document: builds the alert and notes every fault with its element."""
 
-    def __init__(self, root: etree._Element, grammar: Grammar, *, texts_need_a_look: bool) -> None:
+    _msg_type: MsgType | None = None
+    _dropped = False
+    _strangers = 0
+    _repairs = 0
+    _forgiven = 0
+    _last_times: object = ()
+    _times_found: Sequence[Fault] = ()
+    _last_web = ""
+
+    def __init__(self, root: etree._Element, grammar: Grammar, data: bytes) -> None:
         self.root = root
         self.grammar = grammar
-        self._look_at_texts = texts_need_a_look
-        self._errors: list[tuple[Fault, etree._Element]] = []
-        self._remarks: list[tuple[Fault, etree._Element]] = []
-        self._dropped = False
-        self._strangers = 0
+        self._containers = grammar.containers
         self._words = _words(grammar.namespace)
         self._tag = f"{{{grammar.namespace}}}"
-        self._name_tag = f"{self._tag}valueName"
-        self._value_tag = f"{self._tag}value"
+        self._look_at_texts = _needs_a_look(data)
+        self._errors: list[tuple[Fault, etree._Element]] = []
+        self._remarks: list[tuple[Fault, etree._Element]] = []
         # The infos of one alert in several languages have the same areas and times.
         self._rings: dict[str, Ring | Fault] = {}
         self._times: dict[str, datetime | Fault] = {}
+        # What the schema has found to be in its place needs no second look there.
+        self._sound = len(data) <= _SCHEMA_FIRST and _validators.of(grammar.version).validate(root)
 
     def read(self, raw: bytes) -> Alert | None:
-        """Return the alert, None if it has an error; `problems` then says which."""
+        """Return the alert, None if it has an error that no policy forgives; `problems` then says which."""
         try:
             alert = self._alert(raw)
-            if alert is None:
+            if not self._sound and (self._errors or not self._agrees_with_the_schema()):
                 self._explain_the_rest()
-            elif not self._agrees_with_the_schema():
-                return None
+                if not self._errors:
+                    self._name_the_schema()
         except _TooManyErrors:
             return None
-        return alert
+        if alert is None or not (self._errors or self._remarks):
+            return alert
+        if any(self._repair(found, element) is None for found, element in self._errors):
+            return None
+        return replace(alert, defects=self.problems())
 
     def problems(self) -> tuple[Problem, ...]:
         """Return what was found, in the order of the document; errors come before remarks where not all can be listed."""
         places = _Places(self.grammar)
         found = [*self._errors, *self._remarks]
-        listed = [_problem(f, places.path(e), _line(e)) for f, e in found[:MAX_PROBLEMS]]
+        listed = [_problem(f, places.path(e), _line(e), self._repair(f, e)) for f, e in found[:MAX_PROBLEMS]]
         listed.sort(key=lambda problem: problem.line)
         if self._dropped or len(found) > MAX_PROBLEMS:
             listed.append(_problem(fault("CAP-TOO-MANY", shown=str(len(listed))), "/alert", 0))
         return tuple(listed)
 
+    def _repair(self, found: Fault, element: etree._Element) -> Repair | None:
+        """Return what is made of the place of an error under a tolerant policy, None if no policy forgives it, or if it is no error."""
+        if RULES[found.rule].severity is not ProblemSeverity.ERROR:
+            return None
+        parent = element.getparent()
+        return repair_of(found, _name(element), "" if parent is None else _name(parent), self._msg_type)
+
     # alert
 
     def _alert(self, raw: bytes) -> Alert | None:
         root, words = self.root, self._words
-        fields, parts = self._children(root, self.grammar.alert)
+        try:
+            fields, parts = self._children(root, self.grammar.alert)
+        except (
+            KeyError
+        ):  # an element of another namespace: the schema lets signatures be among the children of the root
+            fields, parts = self._judged_children(root, self.grammar.alert)
         identifier = self._name_text(fields, "identifier")
         sender = self._name_text(fields, "sender")
         sent = self._time(root, fields, "sent")
         status = words.status.get(fields.get("status", ""))
-        msg_type = words.msg_type.get(fields.get("msgType", ""))
+        msg_type = self._msg_type = words.msg_type.get(fields.get("msgType", ""))
         scope = words.scope.get(fields.get("scope", ""))
         if status is None:
             self._no_value(root, fields, "status")
@@ -191,26 +248,31 @@ class _Reader:
             scope = self._no_scope(fields)
         addresses = self._items(fields, "addresses") if "addresses" in fields else ()
         incidents = self._items(fields, "incidents") if "incidents" in fields else ()
-        codes = tuple(text for element in parts.get("code", ()) if (text := _content(element)))
+        codes = (
+            tuple([text for element in parts["code"] if (text := _content(element))])
+            if "code" in parts
+            else ()
+        )
         restriction = fields.get("restriction") or None
         note = fields.get("note") or None
-        if "scope" in fields:
+        if "scope" in fields and (scope is not Scope.PUBLIC or restriction):
             self._note(rules.judge_scope(scope, restriction=restriction, addresses=addresses), root)
-        self._note(rules.judge_note(status, msg_type, note), root)
+        if note is None:
+            self._note(rules.judge_note(status, msg_type), root)
         if "password" in fields:
             self._add(fault("CAP-PASSWORD", "password"), root)
-        me = None
-        if identifier and sender and sent:
-            me = Reference(sender, identifier, fields["sent"], sent)
         references: tuple[Reference, ...] = ()
         if "references" in fields or msg_type is not MsgType.ALERT:
+            me = None
+            if identifier and sender and sent:
+                me = Reference(sender, identifier, fields["sent"], sent)
             references = self._references(fields, msg_type, me)
         if self._look_at_texts:
             self._check_texts(root, fields)
             for element in parts.get("code", ()):
                 self._note(rules.judge_text("code", _content(element)), element)
         infos = self._infos(parts.get("info", ()), sent, msg_type)
-        if self._errors or identifier is None or sender is None or sent is None:
+        if identifier is None or sender is None or sent is None:
             return None
         if status is None or msg_type is None or scope is None:
             return None
@@ -221,7 +283,7 @@ class _Reader:
             status=status,
             msg_type=msg_type,
             scope=scope,
-            sent_text=fields["sent"],
+            sent_text=fields["sent"] if self._times[fields["sent"]] is sent else rules.written(sent),
             version=self.grammar.version,
             source=fields.get("source") or None,
             restriction=restriction,
@@ -232,7 +294,6 @@ class _Reader:
             incidents=incidents,
             infos=infos,
             raw=raw,
-            defects=self.problems() if self._remarks else (),
         )
 
     def _name_text(self, fields: _Fields, name: str) -> str | None:
@@ -240,10 +301,11 @@ class _Reader:
         if not fields.get(name):
             self._empty(self.root, fields, name)
             return None
-        text = self.root.findtext(self._tag + name)
-        assert text is not None
-        faults = rules.judge_name(name, text)
-        self._note(faults, self.root)
+        first = self.root[name == "sender"] if self._sound else self.root.find(self._tag + name)
+        text = first.text or "" if first is not None else ""
+        if found := rules.judge_name(name, text):
+            self._note(found, self.root)
+            return text.strip(SPACE)
         return text
 
     def _no_scope(self, fields: _Fields) -> Scope | None:
@@ -268,7 +330,8 @@ class _Reader:
                 self._add(unreadable, self.root, "references")
         written = text is not None
         self._note(rules.judge_references(found, written=written, msg_type=msg_type, me=me), self.root)
-        return tuple(found)
+        # Whatever it says of itself, it is not its own predecessor.
+        return tuple(found) if me is None else tuple(ref for ref in found if not rules.same(ref, me))
 
     def _infos(
         self, elements: Sequence[etree._Element], sent: datetime | None, msg_type: MsgType | None
@@ -281,10 +344,8 @@ class _Reader:
             fields, parts = self._children(element, self.grammar.info)
             language = fields.get("language") or "en-US"
             texts.append((language, fields))
-            info = self._info(element, fields, parts, language, sent)
-            if info is not None:
-                infos.append(info)
-        if len(texts) > 1:
+            infos.append(self._info(element, fields, parts, language, sent))
+        if len(texts) > 1 and (len(texts) > 2 or rules.repeated(texts[0][1], texts[1][1])):
             for n, found in rules.judge_translations(texts):
                 self._add(found, elements[n])
         return tuple(infos)
@@ -293,94 +354,105 @@ class _Reader:
 
     def _info(
         self, element: etree._Element, fields: _Fields, parts: _Parts, language: str, sent: datetime | None
-    ) -> Info | None:
+    ) -> Info:
         words = self._words
         event = fields.get("event")
         if not event:
             self._empty(element, fields, "event")
+            event = rules.event_instead(fields)
         categories = self._listed(parts, "category")
         if len(categories) > 1:
             self._note(rules.judge_categories(categories), element, parts)
-        responses = self._listed(parts, "responseType")
-        urgency = words.urgency.get(fields.get("urgency", ""))
-        severity = words.severity.get(fields.get("severity", ""))
-        certainty = words.certainty.get(fields.get("certainty", ""))
-        if urgency is None:
+        responses = self._listed(parts, "responseType") if "responseType" in parts else ()
+        urgency = words.urgency.get(fields.get("urgency", "")) or Urgency(
             self._no_value(element, fields, "urgency")
-        if severity is None:
+        )
+        severity = words.severity.get(fields.get("severity", "")) or Severity(
             self._no_value(element, fields, "severity")
-        if certainty is None:
+        )
+        certainty = words.certainty.get(fields.get("certainty", "")) or _certainty(
             self._no_value(element, fields, "certainty")
-        effective = self._time(element, fields, "effective")
-        onset = self._time(element, fields, "onset")
-        expires = self._time(element, fields, "expires")
+        )
+        effective = self._time(element, fields, "effective") if "effective" in fields else None
+        onset = self._time(element, fields, "onset") if "onset" in fields else None
+        expires = self._time(element, fields, "expires") if "expires" in fields else None
         web = fields.get("web") or None
-        self._note(rules.judge_language(language), element)
-        self._note(rules.judge_times(sent, effective, onset, expires), element)
-        self._note(rules.judge_info(fields, self.grammar.version), element)
-        if web is not None:
-            self._note(rules.judge_web(web), element)
+        if language not in rules.USUAL_LANGUAGES and (found := rules.judge_language(language)):
+            self._note(found, element)
+            if found[0].rule == "CAP-LANGUAGE-FORM":
+                language = UNDETERMINED
+        times = (effective, onset, expires)
+        if times != self._last_times:
+            self._last_times, self._times_found = times, rules.judge_times(sent, effective, onset, expires)
+        if found := self._times_found:
+            self._note(found, element)
+            if any(fault.rule == "CAP-EXPIRES-BEFORE" for fault in found):
+                expires = None
+        if found := rules.judge_info(fields, self.grammar.version):
+            self._note(found, element)
+        if web is not None and web != self._last_web:
+            if found := rules.judge_web(web):
+                self._note(found, element)
+                web = None
+            else:
+                self._last_web = web
         if self._look_at_texts:
             self._check_texts(element, fields)
-        event_codes = self._pairs(parts, "eventCode")
-        parameters = self._pairs(parts, "parameter")
-        resources = tuple([self._resource(e) for e in parts.get("resource", ())])
-        areas = tuple([self._area(e) for e in parts.get("area", ())])
+        areas = tuple([self._area(e) for e in parts["area"]]) if "area" in parts else ()
         if not areas:
             self._add(fault("CAP-AREA-MISSING"), element)
-        if self._errors or event is None or urgency is None or severity is None or certainty is None:
-            return None
-        return Info(
-            event=event,
-            categories=categories,
-            urgency=urgency,
-            severity=severity,
-            certainty=certainty,
-            language=language,
-            response_types=responses,
-            audience=fields.get("audience") or None,
-            event_codes=event_codes,
-            effective=effective,
-            onset=onset,
-            expires=expires,
-            sender_name=fields.get("senderName") or None,
-            headline=fields.get("headline") or None,
-            description=fields.get("description") or None,
-            instruction=fields.get("instruction") or None,
-            web=web,
-            contact=fields.get("contact") or None,
-            parameters=parameters,
-            resources=resources,
-            areas=areas,
+        get = fields.get
+        return Info(  # by position, in the order of the model: names would cost a microsecond
+            event,
+            categories,
+            urgency,
+            severity,
+            certainty,
+            language,
+            responses,
+            get("audience") or None,
+            self._pairs(parts["eventCode"]) if "eventCode" in parts else (),
+            effective,
+            onset,
+            expires,
+            get("senderName") or None,
+            get("headline") or None,
+            get("description") or None,
+            get("instruction") or None,
+            web,
+            get("contact") or None,
+            self._pairs(parts["parameter"]) if "parameter" in parts else (),
+            tuple([self._resource(e) for e in parts["resource"]]) if "resource" in parts else (),
+            areas,
         )
 
-    def _pairs(self, parts: _Parts, name: str) -> tuple[NamedValue, ...]:
-        elements = parts.get(name)
-        if elements is None:
-            return ()
+    def _pairs(self, elements: Sequence[etree._Element]) -> tuple[NamedValue, ...]:
         found = []
+        plain = self._sound and self.grammar.pairs and not self._look_at_texts
         for element in elements:
-            if len(element) == 2:
+            if plain:
                 # Nearly all pairs, and there may be thousands; _pair would say the same.
                 first, second = element
-                if first.tag == self._name_tag and second.tag == self._value_tag:
-                    key, value = _content(first), _content(second)
-                    if key and value and not self._look_at_texts:
-                        found.append(NamedValue(key, value))
-                        continue
-            found.append(self._pair(element))
+                key, value = first.text, second.text
+                if key and value and (key := key.strip(SPACE)) and (value := value.strip(SPACE)):
+                    found.append(NamedValue(key, value))
+                    continue
+            pair = self._pair(element)
+            if pair is not None:
+                found.append(pair)
         return tuple(found)
 
-    def _pair(self, element: etree._Element) -> NamedValue:
+    def _pair(self, element: etree._Element) -> NamedValue | None:
+        """Return a name and its value, None where one of the two is not there at all."""
         if not self.grammar.pairs:
-            return self._accept(rules.pair(_content(element)), element) or NamedValue("", "")
+            return self._accept(rules.pair(_content(element)), element)
         fields, _ = self._children(element, self.grammar.pair)
         for name, text in fields.items():
             if not text:
                 self._add(fault("CAP-PAIR-EMPTY", name, name=name, parent=_name(element)), element)
         if self._look_at_texts:
             self._check_texts(element, fields)
-        return NamedValue(fields.get("valueName", ""), fields.get("value", ""))
+        return NamedValue(fields["valueName"], fields["value"]) if len(fields) == 2 else None
 
     # resource
 
@@ -389,19 +461,24 @@ class _Reader:
         desc, mime_type = fields.get("resourceDesc"), fields.get("mimeType")
         if not desc:
             self._empty(element, fields, "resourceDesc")
-        if mime_type:
-            self._note(rules.judge_mime_type(mime_type), element)
-        else:
+        if not mime_type:
             self._empty(element, fields, "mimeType")
+        elif found := rules.judge_mime_type(mime_type):
+            self._note(found, element)
+            mime_type = None
         size = None
         if "size" in fields:
             size = self._accept(rules.size(fields["size"]), element, "size")
-        uri, deref_uri = fields.get("uri") or None, fields.get("derefUri") or None
-        digest = fields.get("digest") or None
-        self._note(rules.judge_resource(uri=uri, deref_uri=deref_uri, size=size, digest=digest), element)
+        given = {name: fields.get(name) or None for name in ("uri", "derefUri", "digest")}
+        for wrong in rules.judge_resource(
+            uri=given["uri"], deref_uri=given["derefUri"], size=size, digest=given["digest"]
+        ):
+            self._add(wrong, element)
+            if wrong.rule in _NOT_TO_BE_USED:
+                given[wrong.at] = None
         if self._look_at_texts:
             self._check_texts(element, fields)
-        return Resource(desc or "", mime_type, size, uri, deref_uri, digest)
+        return Resource(desc or "", mime_type or None, size, *given.values())
 
     # area
 
@@ -410,54 +487,92 @@ class _Reader:
         desc = fields.get("areaDesc")
         if not desc:
             self._empty(element, fields, "areaDesc")
-        self._note(rules.judge_area(desc, placed=bool(parts)), element)
-        polygons = self._polygons(parts["polygon"]) if "polygon" in parts else ()
+            desc = ""
+        if not parts or len(desc) > rules.MAX_AREA_DESC:
+            self._note(rules.judge_area(desc, placed=bool(parts)), element)
+        geocodes = self._pairs(parts["geocode"]) if "geocode" in parts else ()
         circles = self._circles(parts["circle"]) if "circle" in parts else ()
-        geocodes = self._pairs(parts, "geocode")
-        altitude = self._height(element, fields, "altitude") if "altitude" in fields else None
-        ceiling = self._height(element, fields, "ceiling") if "ceiling" in fields else None
+        polygons: tuple[Ring, ...] = ()
+        if "polygon" in parts:
+            polygons = self._polygons(parts["polygon"], elsewhere=bool(geocodes or circles))
+        altitude = ceiling = None
+        if "altitude" in fields:
+            altitude = self._accept(rules.height(fields["altitude"]), element, "altitude")
         if "ceiling" in fields:
+            ceiling = self._accept(rules.height(fields["ceiling"]), element, "ceiling")
             written = "altitude" in fields
-            self._note(rules.judge_heights(altitude, ceiling, altitude_written=written), element)
+            if found := rules.judge_heights(altitude, ceiling, altitude_written=written):
+                self._note(found, element)
+                ceiling = None
         if self._look_at_texts:
             self._check_texts(element, fields)
-        return Area(desc or "", polygons, circles, geocodes, altitude, ceiling)
+        return Area(desc, polygons, circles, geocodes, altitude, ceiling)
 
-    def _polygons(self, elements: Iterable[etree._Element]) -> tuple[Ring, ...]:
-        found = []
+    def _polygons(self, elements: Iterable[etree._Element], *, elsewhere: bool) -> tuple[Ring, ...]:
+        """Return the rings of an area; `elsewhere` says whether the area is a place without them."""
+        found: list[Ring] = []
+        empty: list[tuple[Fault, etree._Element]] = []
         for element in elements:
             text = element.text or ""
             read = self._rings.get(text)
             if read is None:
-                read = self._rings[text] = rules.ring(text)
-            if isinstance(read, Fault):
-                self._add(read, element)
-            else:
+                read = self._rings[text] = rules.ring(text, mend=self._repairs < _MANY_REPAIRS)
+                self._repairs += isinstance(read, Fault)
+            if not isinstance(read, Fault):
                 found.append(read)
+            elif read.value is None and read.rule in _ENCLOSING_NOBODY:
+                empty.append((read, element))
+            else:
+                self._add(read, element)
+                found.extend(cast(tuple[Ring, ...], read.value or ()))
+        for unfilled, element in empty:
+            # Nobody is inside of it. What matters is that the area is a place without it.
+            self._add(replace(unfilled, value=() if found or elsewhere else None), element)
         return tuple(found)
 
     def _circles(self, elements: Iterable[etree._Element]) -> tuple[Circle, ...]:
         found = []
         for element in elements:
-            circle = self._accept(rules.circle(element.text or ""), element)
-            if circle is not None:
-                self._note(rules.judge_circle(circle), element)
-                found.append(circle)
+            read: object = rules.circle(element.text or "")
+            if isinstance(read, Fault):
+                self._add(read, element)
+                read = read.value
+            if isinstance(read, Circle):
+                if remarks := rules.judge_circle(read):
+                    self._note(remarks, element)
+                found.append(read)
         return tuple(found)
-
-    def _height(self, parent: etree._Element, fields: _Fields, name: str) -> float | None:
-        return self._accept(rules.height(fields[name]), parent, name)
 
     # What all elements have in common
 
     def _children(self, parent: etree._Element, content: Content) -> tuple[_Fields, _Parts]:
         """Return the children by name: the text of each (of the first, if it may be repeated) and the elements that may be repeated.
 
-        White space round a text is dropped: indentation is not part of what was said. Notes all that is out of place.
+        White space round a text is dropped: indentation is not part of what was said. Notes all that is out of place, unless the schema has found
+        that nothing is.
         """
+        if not self._sound:
+            return self._judged_children(parent, content)
         fields: _Fields = {}
         parts: _Parts = {}
-        slots = content.slots
+        single, repeated = content.single, content.repeated
+        for child in parent:
+            tag = child.tag
+            text = child.text
+            name = single.get(tag)
+            if name is None:
+                name = repeated[tag]
+                if name in parts:
+                    parts[name].append(child)
+                    continue
+                parts[name] = [child]
+            fields[name] = text.strip(SPACE) if text else ""
+        return fields, parts
+
+    def _judged_children(self, parent: etree._Element, content: Content) -> tuple[_Fields, _Parts]:
+        fields: _Fields = {}
+        parts: _Parts = {}
+        slots, containers = content.slots, self._containers
         last = -1
         in_order = True
         for child in parent:
@@ -469,21 +584,33 @@ class _Reader:
             if rank < last:
                 in_order = False
             last = rank
+            text = child.text
+            if len(child) and name not in containers:
+                text = "".join(child.itertext())  # type: ignore[arg-type]  # the stubs allow for bytes
+            text = text.strip(SPACE) if text else ""
             if name not in fields:
-                text = child.text
-                fields[name] = text.strip(SPACE) if text else ""
+                fields[name] = text
                 if repeats:
                     parts[name] = [child]
             elif repeats:
                 parts[name].append(child)
             else:
-                self._add(fault("CAP-ELEMENT-DUPLICATE", name=name, parent=_name(parent)), child)
+                fields[name] = self._duplicate(child, parent, name, fields[name], text)
         if not in_order:
             self._disorder(parent, slots)
         if not fields.keys() >= content.required:
             for name in sorted(content.required - fields.keys()):
                 self._add(fault("CAP-ELEMENT-MISSING", name=name, parent=_name(parent)), parent)
         return fields, parts
+
+    def _duplicate(
+        self, child: etree._Element, parent: etree._Element, name: str, first: str, text: str
+    ) -> str:
+        """Note that an element stands twice; returns the text that a tolerant policy takes."""
+        args = {"name": name, "parent": _name(parent)}
+        self._add(Fault("CAP-ELEMENT-DUPLICATE", "", 0, args, "same" if text == first else None), child)
+        grades = GRADES.get(name)
+        return min(first, text, key=grades.index) if grades and {first, text} <= set(grades) else first
 
     def _stranger(self, child: etree._Element, parent: etree._Element, content: Content) -> None:
         if not self._strangers:
@@ -499,12 +626,12 @@ class _Reader:
             follower = child.getnext()
             if follower is not None and follower.tag in content.slots:
                 where = {"where": "after", "where_ja": "後ろ", "other": "info"}
-                self._add(fault("CAP-ELEMENT-ORDER", name=name.localname, **where), child)
+                self._add(fault("CAP-ELEMENT-ORDER", name=_name(child), **where), child)
         elif name.namespace == self.grammar.namespace:
             self._add(
                 fault(
                     "CAP-ELEMENT-UNKNOWN",
-                    name=name.localname[:60],
+                    name=_name(child),
                     parent=_name(parent),
                     version=self.grammar.version,
                 ),
@@ -512,7 +639,7 @@ class _Reader:
             )
         else:
             namespace = shown(name.namespace) if name.namespace else "no namespace"
-            self._add(fault("CAP-ELEMENT-FOREIGN", name=name.localname[:60], namespace=namespace), child)
+            self._add(fault("CAP-ELEMENT-FOREIGN", name=_name(child), namespace=namespace), child)
 
     def _disorder(self, parent: etree._Element, slots: Mapping[str, Slot]) -> None:
         """Name the fewest elements that would have to move."""
@@ -535,9 +662,13 @@ class _Reader:
         if name in fields:
             self._add(fault("CAP-TEXT-EMPTY", name, name=name), parent)
 
-    def _no_value(self, parent: etree._Element, fields: _Fields, name: str) -> None:
-        if name in fields:
-            self._add(rules.no_value(name, fields[name], self.grammar.values[name]), parent, name)
+    def _no_value(self, parent: etree._Element, fields: _Fields, name: str) -> str:
+        """Note that a text is none of the element's values; returns the one that is meant, if that is beyond doubt, else Unknown."""
+        if name not in fields:
+            return "Unknown"
+        found = rules.no_value(name, fields[name], self.grammar.values[name], ALL_VALUES[name])
+        self._add(found, parent, name)
+        return cast(str, found.value or "Unknown")
 
     def _time(self, parent: etree._Element, fields: _Fields, name: str) -> datetime | None:
         text = fields.get(name)
@@ -548,7 +679,10 @@ class _Reader:
             read = self._times[text] = rules.instant(text)
         if text.endswith("+00:00"):
             self._add(fault("CAP-TIME-UTC", name), parent)
-        return self._accept(read, parent, name) if isinstance(read, Fault) else read
+        if isinstance(read, Fault):
+            self._add(read, parent, name)
+            return cast(datetime | None, read.value or None)
+        return read
 
     def _listed(self, parts: _Parts, name: str) -> tuple[str, ...]:
         elements = parts.get(name)
@@ -561,7 +695,10 @@ class _Reader:
             if text in allowed:
                 found.append(text)
             else:
-                self._add(rules.no_value(name, text, allowed), element)
+                wrong = rules.no_value(name, text, allowed, ALL_VALUES[name])
+                self._add(wrong, element)
+                if isinstance(wrong.value, str):
+                    found.append(wrong.value)
         return tuple(found)
 
     def _check_texts(self, parent: etree._Element, fields: _Fields) -> None:
@@ -586,33 +723,41 @@ class _Reader:
         """Note a fault of an element, or of its child `at` (else the one that the fault names), as far as that is there."""
         is_error = RULES[found.rule].severity is ProblemSeverity.ERROR
         notes = self._errors if is_error else self._remarks
-        if len(notes) == MAX_PROBLEMS:
+        if len(notes) == MAX_PROBLEMS and not is_error:
             self._dropped = True
-            if is_error:
-                raise _TooManyErrors
             return
         name = found.at if at is None else at
         child = element.find(self._tag + name) if name else None
-        notes.append((found, element if child is None else child))
+        place = element if child is None else child
+        if len(notes) < MAX_PROBLEMS:
+            notes.append((found, place))
+        else:
+            self._one_more_error(found, place)
+
+    def _one_more_error(self, found: Fault, element: etree._Element) -> None:
+        """Read on only while all that is wrong may be forgiven: else what more there is would only cost time."""
+        self._dropped = True
+        unforgiven = not self._forgiven and any(self._repair(*error) is None for error in self._errors)
+        self._forgiven += 1
+        if unforgiven or self._forgiven > MAX_FORGIVEN or self._repair(found, element) is None:
+            raise _TooManyErrors
 
     # The second judge
 
     def _agrees_with_the_schema(self) -> bool:
-        validator = _validators.of(self.grammar.version)
-        if validator.validate(self.root):
-            return True
-        self._explain_the_rest()
-        if not self._errors:
-            entry = cast(Sequence[_SchemaError], validator.error_log)[0]
-            reason = " ".join(entry.message.replace(f"{{{self.grammar.namespace}}}", "").split())[:200]
-            element = next((e for e in self.root.iter() if _line(e) == entry.line), self.root)
-            self._add(fault("CAP-SCHEMA", version=self.grammar.version, reason=reason), element)
-        return False
+        return _validators.of(self.grammar.version).validate(self.root)
+
+    def _name_the_schema(self) -> None:
+        """Note what the schema says of a document in which nothing else was found."""
+        entry = cast(Sequence[_SchemaError], _validators.of(self.grammar.version).error_log)[0]
+        reason = " ".join(entry.message.replace(f"{{{self.grammar.namespace}}}", "").split())[:200]
+        element = next((e for e in self.root.iter() if _line(e) == entry.line), self.root)
+        self._add(fault("CAP-SCHEMA", version=self.grammar.version, reason=reason), element)
 
     def _explain_the_rest(self) -> None:
         """Find what reading passes over because valid documents have none of it: attributes, text between elements, elements in texts."""
         forbid_xinclude(self.root)  # it may hide inside a text, where reading does not look
-        contents = self.grammar.containers
+        contents = self._containers
         waiting = [(self.root, self.grammar.alert)]
         walked = 0
         while waiting and walked < _WALKED:
@@ -630,7 +775,7 @@ class _Reader:
                 self._attributes(child)
                 allowed = self.grammar.values.get(slot.name)
                 if allowed and child.text not in allowed and _content(child) in allowed:
-                    self._add(rules.no_value(slot.name, child.text or "", allowed), child)
+                    self._add(rules.no_value(slot.name, child.text or "", allowed, allowed), child)
                 if slot.name == "language" and child.text and not _content(child):
                     # Empty it would mean en-US; of white space alone it is no language (XML Schema, default values).
                     self._add(fault("CAP-LANGUAGE-FORM", text=shown(child.text)), child)
@@ -640,7 +785,7 @@ class _Reader:
     def _attributes(self, element: etree._Element) -> None:
         for name in element.attrib:
             if name not in _ALLOWED_ATTRIBUTES:
-                attribute = etree.QName(name).localname[:60]
+                attribute = printable(etree.QName(name).localname[:60])
                 self._add(fault("CAP-ATTRIBUTE", name=_name(element), attribute=attribute), element)
 
     def _stray_text(self, parent: etree._Element) -> None:
@@ -705,8 +850,9 @@ class _Places:
         return f"{_name(element)}[{numbers[element]}]" if many else _name(element)
 
 
-def _problem(found: Fault, path: str, line: int) -> Problem:
+def _problem(found: Fault, path: str, line: int, repair: Repair | None = None) -> Problem:
     rule = RULES[found.rule]
+    text, text_ja = repair or ("", "")
     return Problem(
         rule.id,
         rule.severity,
@@ -716,6 +862,8 @@ def _problem(found: Fault, path: str, line: int) -> Problem:
         rule.message_ja.format_map(found.args),
         rule.help,
         rule.help_ja,
+        text,
+        text_ja,
     )
 
 
@@ -724,7 +872,7 @@ def _content(element: etree._Element) -> str:
 
 
 def _name(element: etree._Element) -> str:
-    return etree.QName(element).localname[:60]
+    return printable(etree.QName(element).localname[:60])
 
 
 def _line(element: etree._Element) -> int:

@@ -14,13 +14,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from operator import eq
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import shapely
 
-from lalert.geo import ring_problem
+from lalert.geo import judged_ring, repaired_rings, ring_problem
 from lalert.geo.shapes import MAX_RADIUS_M
 from lalert.model import Circle, MsgType, NamedValue, Reference, Ring, Scope, Status
 
@@ -39,19 +41,22 @@ MAX_ITEMS: Final = 10_000
 MAX_SIGNATURES: Final = 10
 
 _SHOWN = 60
-_MANY_POINTS = (
-    1_000  # from here on the cost of looking twice at a tangled ring outweighs the gain on sound ones
-)
+_MANY_POINTS = 1_000
+_MAX_ODD_TEXT = 100_000  # as much is read a second time, when it is not written as it should be
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A rule that is broken: `at` names the child element concerned ("" for the element itself), `n` which of several (from 0)."""
+    """A rule that is broken: `at` names the child element concerned ("" for the element itself), `n` which of several (from 0).
+
+    `value` is what the faulty text says if only one reading of it is possible, () if it says nothing at all, None if there is no telling.
+    """
 
     rule: str
     at: str = ""
     n: int = 0
     args: Mapping[str, str] = field(default_factory=dict)
+    value: object = field(default=None, compare=False)
 
 
 def fault(rule: str, at: str = "", /, **args: str) -> Fault:
@@ -62,34 +67,58 @@ def fault(rule: str, at: str = "", /, **args: str) -> Fault:
 def shown(text: str) -> str:
     """Return what a sender wrote as it may stand in a message: quoted, on one line, cut short, control characters spelled out."""
     cut = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-    return '"' + "".join(c if c.isprintable() else _spelled(c) for c in cut) + '"'
+    return f'"{printable(cut)}"'
+
+
+def printable(text: str) -> str:
+    """Return a text on one line with its control characters spelled out: messages go to terminals and logs."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _spelled(c) for c in text)
 
 
 def _spelled(character: str) -> str:
     return " " if character in SPACE else f"U+{ord(character):04X}"
 
 
-def no_value(name: str, text: str, allowed: Collection[str]) -> Fault:
-    """Return the fault of a text that is none of an element's values; the standard wants exact capitals and no spaces."""
-    meant = next((value for value in allowed if value.lower() == text.strip().lower()), None)
+def no_value(name: str, text: str, allowed: Collection[str], known: Collection[str]) -> Fault:
+    """Return the fault of a text that is none of an element's values; the standard wants exact capitals and no spaces.
+
+    Its value is the one that is meant, among those `allowed` or those `known` to another version.
+    """
+    bare = "".join(text.split()).lower()
+    meant = next((value for value in allowed if value.replace(" ", "").lower() == bare), None)
     hint, hint_ja = (f": did you mean {meant}?", f"。{meant}ではありませんか") if meant else ("", "")
-    values = ", ".join(sorted(allowed))
-    return fault("CAP-VALUE", name=name, text=shown(text), hint=hint, hint_ja=hint_ja, values=values)
+    args = {
+        "name": name,
+        "text": shown(text),
+        "hint": hint,
+        "hint_ja": hint_ja,
+        "values": ", ".join(sorted(allowed)),
+    }
+    value = meant or next((value for value in known if value.replace(" ", "").lower() == bare), None)
+    return Fault("CAP-VALUE", "", 0, args, value)
 
 
 # Times
 
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[-+][0-9]{2}:[0-9]{2}")
+_MAX_TIME = 80
 _ALMOST_TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?P<fraction>\.[0-9]+)?(?P<offset>Z|[-+][0-9]{2}:?[0-9]{2})?"
+    r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ](?P<time>[0-9]{2}:[0-9]{2}:[0-9]{2})(?P<fraction>\.[0-9]+)?"
+    r"(?P<offset>[Zz]|[-+][0-9]{2}:?[0-9]{2})?"
 )
 
 
 def instant(text: str) -> datetime | Fault:
-    """Read a time of CAP 1.2, 3.3.2; aware, in the sender's own offset. 24:00:00 is the next midnight, as in XML Schema."""
+    """Read a time of CAP 1.2, 3.3.2; aware, in the sender's own offset. 24:00:00 is the next midnight, as in XML Schema.
+
+    The fault of another form has the time for its value where it names one beyond doubt: with fractions (which are dropped), with Z, or
+    without the colon in the offset, but never without an offset.
+    """
     if _TIME.fullmatch(text) is None:
-        return fault("CAP-TIME-FORM", text=shown(text), **_time_hint(text))
+        almost = _ALMOST_TIME.fullmatch(text) if len(text) <= _MAX_TIME else None
+        args = {"text": shown(text), **_time_hint(almost)}
+        return Fault("CAP-TIME-FORM", "", 0, args, _surely(almost) if text else ())
     try:
         if text[11:19] == "24:00:00":
             read = datetime.fromisoformat(f"{text[:11]}00:00:00{text[19:]}") + timedelta(days=1)
@@ -104,16 +133,31 @@ def instant(text: str) -> datetime | Fault:
     return read
 
 
-def _time_hint(text: str) -> dict[str, str]:
-    almost = _ALMOST_TIME.fullmatch(text)
+def written(time: datetime) -> str:
+    """Return a time as CAP 1.2, 3.3.2 writes it: whole seconds, no Z, UTC as -00:00."""
+    text = time.replace(microsecond=0).isoformat()
+    return f"{text[:-6]}-00:00" if text.endswith("+00:00") else text
+
+
+def _surely(almost: re.Match[str] | None) -> datetime | None:
+    if almost is None or almost["offset"] is None:
+        return None
+    offset = "-00:00" if almost["offset"] in "Zz" else f"{almost['offset'][:3]}:{almost['offset'][-2:]}"
+    read = instant(f"{almost['day']}T{almost['time']}{offset}")
+    return None if isinstance(read, Fault) else read
+
+
+def _time_hint(almost: re.Match[str] | None) -> dict[str, str]:
     if almost is None:
         return {"hint": "", "hint_ja": ""}
     if almost["fraction"]:
         return {"hint": ": fractions of a second are not allowed", "hint_ja": "。秒の小数は使えません"}
-    if almost["offset"] == "Z":
-        return {"hint": ": Z is not allowed, write -00:00", "hint_ja": "。Zではなく-00:00と書きます"}
     if almost["offset"] is None:
         return {"hint": ": the offset from UTC is missing", "hint_ja": "。UTCとの時差がありません"}
+    if almost["offset"] in "Zz":
+        return {"hint": ": Z is not allowed, write -00:00", "hint_ja": "。Zではなく-00:00と書きます"}
+    if ":" in almost["offset"]:
+        return {"hint": ": the day and the time are joined by T", "hint_ja": "。日付と時刻の間はTです"}
     return {"hint": ": the offset needs a colon", "hint_ja": "。時差にはコロンが必要です"}
 
 
@@ -127,19 +171,26 @@ _NOT_A_POINT = re.compile(rf"(?<![^ \t\r\n])(?!{_NUMBER},{_NUMBER}(?:[ \t\r\n]|\
 _DECIMAL = re.compile(_NUMBER)
 
 
-def ring(text: str) -> Ring | Fault:
-    """Read a polygon of CAP 1.2, 3.2.4: `lat,lon lat,lon ...`; returns its points as (lon, lat)."""
+def ring(text: str, *, mend: bool = True) -> Ring | Fault:
+    """Read a polygon of CAP 1.2, 3.2.4: `lat,lon lat,lon ...`; returns its points as (lon, lat).
+
+    The fault of a ring that is open or crosses itself has for its value rings which hold everybody whom its border encloses; that of
+    points which are only written oddly, the ring that they are; that of an empty text, (). Without `mend` it has none.
+    """
     text = text.strip(SPACE)
     numbers = _plain_numbers(text)
     if numbers is None:
         if _POINTS.fullmatch(text) is None:
-            return fault("CAP-POLYGON-FORM", text=_unreadable_point(text))
+            return _unreadable_ring(text, mend=mend)
         numbers = [float(number) for number in ",".join(text.split()).split(",")]
+    array = np.array(numbers).reshape(-1, 2)
     points = tuple(zip(numbers[1::2], numbers[::2], strict=True))
-    if 3 < len(points) < _MANY_POINTS and points[0] == points[-1] and _plainly_sound(numbers):
+    if len(points) > 3 and points[0] == points[-1] and _plainly_sound(array):
         return points
-    problem = ring_problem(points)
-    return points if problem is None else _ring_fault(problem, points, text.split())
+    problem, rings = judged_ring(array[:, ::-1]) if mend else (ring_problem(array[:, ::-1]), ())
+    if problem == "self-intersecting":
+        return Fault("CAP-POLYGON-CROSSING", "", 0, {}, rings or None)
+    return points if problem is None else _ring_fault(problem, points, text.split(), mend=mend)
 
 
 _WITHOUT_DIGITS = str.maketrans("", "", "0123456789-")
@@ -161,31 +212,63 @@ def _plain_numbers(text: str) -> list[float] | None:
     return numbers
 
 
-def _plainly_sound(numbers: list[float]) -> bool:
-    """Say whether a closed ring is beyond doubt, as nearly all are: `ring_problem` says the same of it at three times the cost.
+def _plainly_sound(points: npt.NDArray[np.float64]) -> bool:
+    """Say whether a closed ring of (lat, lon) is beyond doubt, as nearly all are: `ring_problem` says the same of it at three times the cost.
 
-    That a ring does not cross itself is as true with latitude first. What comes near the antimeridian or a pole is not plain.
+    That a ring does not cross itself is as true with latitude first. What comes near the antimeridian or a pole is not plain. To look twice at
+    a tangled ring of very many points would cost more than looking once at a sound one saves.
     """
-    line = shapely.linearrings(np.array(numbers).reshape(-1, 2))
+    if len(points) > _MANY_POINTS:
+        return False
+    line = shapely.linearrings(points)
     south, west, north, east = shapely.bounds(line).tolist()
     plain = -90 < south < north < 90 and -180 < west < east < 180 and east - west < 180
     return plain and bool(shapely.is_simple(line))
 
 
-def _unreadable_point(text: str) -> str:
+_ALMOST_POINTS = re.compile(
+    rf"{_NUMBER}[ \t\r\n]*+,[ \t\r\n]*+{_NUMBER}(?:[ \t\r\n;]++{_NUMBER}[ \t\r\n]*+,[ \t\r\n]*+{_NUMBER})*+[ \t\r\n;]*+"
+)
+_FLOAT = re.compile(_NUMBER)
+
+
+def _unreadable_ring(text: str, *, mend: bool) -> Fault:
     found = _NOT_A_POINT.search(text)
-    return shown(found[0] if found else text)
+    args = {"text": shown(found[0] if found else text)}
+    return Fault("CAP-POLYGON-FORM", "", 0, args, _oddly_written(text) if mend else None)
 
 
-def _ring_fault(problem: str, points: Ring, words: Sequence[str]) -> Fault:
+def _oddly_written(text: str) -> tuple[Ring, ...] | None:
+    """Return the ring of points with spaces round their commas or semicolons between them; () of an empty text."""
+    if not text:
+        return ()
+    if len(text) > _MAX_ODD_TEXT or _ALMOST_POINTS.fullmatch(text) is None:
+        return None
+    numbers = [float(number) for number in _FLOAT.findall(text)]
+    points = tuple(zip(numbers[1::2], numbers[::2], strict=True))
+    problem = ring_problem(points)
+    if problem is None:
+        return (points,)
+    return (
+        repaired_rings(points) if problem in {"not-closed", "self-intersecting"} and len(points) > 2 else None
+    )
+
+
+def _ring_fault(problem: str, points: Ring, words: Sequence[str], *, mend: bool) -> Fault:
     if problem in {"out-of-range", "not-finite"}:
         bad = next(n for n, point in enumerate(points) if not _on_earth(*point))
         return _point_fault(points[bad], words[bad])
     if problem == "too-few-points":
-        return fault("CAP-POLYGON-POINTS", count=str(len(points)))
+        return Fault("CAP-POLYGON-POINTS", "", 0, {"count": str(len(points))}, _mended(points, mend=mend))
     if problem == "not-closed":
-        return fault("CAP-POLYGON-OPEN", first=shown(words[0]), last=shown(words[-1]))
-    return fault("CAP-POLYGON-FLAT" if problem == "zero-area" else "CAP-POLYGON-CROSSING")
+        args = {"first": shown(words[0]), "last": shown(words[-1])}
+        return Fault("CAP-POLYGON-OPEN", "", 0, args, _mended(points, mend=mend))
+    return fault("CAP-POLYGON-FLAT")
+
+
+def _mended(points: Ring, *, mend: bool) -> tuple[Ring, ...] | None:
+    """Return rings that hold everybody inside, None where nobody can be."""
+    return (repaired_rings(points) or None) if mend and len(set(points)) > 2 else None
 
 
 def _on_earth(lon: float, lat: float) -> bool:
@@ -199,9 +282,10 @@ def _point_fault(point: tuple[float, float], text: str) -> Fault:
 
 def circle(text: str) -> Circle | Fault:
     """Read a circle of CAP 1.2, 3.2.4: `lat,lon radius`, the radius in kilometres; returns metres."""
-    match = _CIRCLE.fullmatch(text.strip(SPACE))
+    text = text.strip(SPACE)
+    match = _CIRCLE.fullmatch(text)
     if match is None or match[3].startswith("-"):
-        return fault("CAP-CIRCLE-FORM", text=shown(text))
+        return Fault("CAP-CIRCLE-FORM", "", 0, {"text": shown(text)}, _oddly_written_circle(text))
     lat, lon = float(match[1]), float(match[2])
     if not _on_earth(lon, lat):
         return _point_fault((lon, lat), f"{match[1]},{match[2]}")
@@ -210,6 +294,22 @@ def circle(text: str) -> Circle | Fault:
     if radius_m > MAX_RADIUS_M:
         return fault("CAP-CIRCLE-RANGE", text=shown(match[3]))
     return Circle(lon, lat, radius_m)
+
+
+_ALMOST_CIRCLE = re.compile(
+    rf"({_NUMBER})[ \t\r\n]*+,[ \t\r\n]*+({_NUMBER})[ \t\r\n,;]++({_NUMBER})(?:[ \t]*+km)?+", re.IGNORECASE
+)
+
+
+def _oddly_written_circle(text: str) -> Circle | tuple[()] | None:
+    """Return the circle of three numbers with other separators than CAP's, () of an empty text."""
+    if not text:
+        return ()
+    match = _ALMOST_CIRCLE.fullmatch(text) if len(text) <= _MAX_ODD_TEXT else None
+    if match is None or match[3].startswith("-"):
+        return None
+    read = circle(f"{match[1]},{match[2]} {match[3]}")
+    return None if isinstance(read, Fault) else read
 
 
 def judge_circle(read: Circle) -> Sequence[Fault]:
@@ -300,10 +400,8 @@ def judge_scope(
     return found
 
 
-def judge_note(status: Status | None, msg_type: MsgType | None, note: str | None) -> Sequence[Fault]:
-    """CAP 1.2, 3.2.1: an Exercise should name itself in the note, an Error should explain itself there."""
-    if note:
-        return ()
+def judge_note(status: Status | None, msg_type: MsgType | None) -> Sequence[Fault]:
+    """CAP 1.2, 3.2.1: what a message without <note> should have said in it, an Exercise which one it is, an Error what was wrong."""
     found = []
     if status is Status.EXERCISE:
         which = {"what": "status Exercise", "about": "which exercise it belongs to"}
@@ -318,7 +416,10 @@ def judge_note(status: Status | None, msg_type: MsgType | None, note: str | None
 
 
 def references(text: str, version: str) -> tuple[list[Reference], list[Fault]]:
-    """Read <references>: triples `sender,identifier,sent` apart by white space; in CAP 1.0 `identifier/sender`."""
+    """Read <references>: triples `sender,identifier,sent` apart by white space; in CAP 1.0 `identifier/sender`.
+
+    Among the references are those that can be meant by a faulty word; the faults have them for their values.
+    """
     words = text.split()
     if len(words) > MAX_REFERENCES:
         return [], [_too_many("references", len(words), MAX_REFERENCES)]
@@ -326,13 +427,14 @@ def references(text: str, version: str) -> tuple[list[Reference], list[Fault]]:
     found: list[Reference] = []
     faults: list[Fault] = []
     for word in words:
-        reference = read(word)
+        reference: object = read(word)
         if isinstance(reference, Fault):
             faults.append(reference)
-        else:
+            reference = reference.value
+        if isinstance(reference, Reference):
             found.append(reference)
     if not words:
-        faults.append(_no_reference("", ": it is empty", "。空です"))
+        faults.append(_no_reference("", ": it is empty", "。空です", ()))
     return found, faults
 
 
@@ -345,7 +447,11 @@ def _reference(word: str) -> Reference | Fault:
     when = instant(sent)
     if isinstance(when, Fault):
         reason = when.args.get("hint", "")
-        return _no_reference(word, f": {shown(sent)} is no time of CAP{reason}", "。日時の形式が違います")
+        meant = when.value
+        value = Reference(sender, identifier, written(meant), meant) if isinstance(meant, datetime) else None
+        return _no_reference(
+            word, f": {shown(sent)} is no time of CAP{reason}", "。日時の形式が違います", value
+        )
     return Reference(sender, identifier, sent, when)
 
 
@@ -361,12 +467,14 @@ def _reference_hint(word: str, parts: Sequence[str]) -> tuple[str, str]:
 def _old_reference(word: str) -> Reference | Fault:
     identifier, slash, sender = word.partition("/")
     if not (identifier and slash and sender):
-        return _no_reference(word, "", "")
+        triple = _reference(word)
+        return _no_reference(word, "", "", triple if isinstance(triple, Reference) else None)
     return Reference(sender, identifier, "", UNKNOWN_INSTANT)
 
 
-def _no_reference(word: str, hint: str, hint_ja: str) -> Fault:
-    return fault("CAP-REFERENCES-FORM", text=shown(word), hint=hint, hint_ja=hint_ja)
+def _no_reference(word: str, hint: str, hint_ja: str, value: object = None) -> Fault:
+    args = {"text": shown(word), "hint": hint, "hint_ja": hint_ja}
+    return Fault("CAP-REFERENCES-FORM", "", 0, args, value)
 
 
 def judge_references(
@@ -389,15 +497,29 @@ def judge_references(
         seen.add(triple)
         if me is None:
             continue
-        same = (reference.sender, reference.identifier) == (me.sender, me.identifier)
-        if same and reference.instant in (me.instant, UNKNOWN_INSTANT):
+        if same(reference, me):
             faults.append(fault("CAP-REFERENCES-SELF", "references"))
         elif reference.instant > me.instant:
             faults.append(fault("CAP-REFERENCES-LATER", "references", text=text))
     return faults
 
 
+def same(reference: Reference, me: Reference) -> bool:
+    """Say whether two triples name one message; one that names no time stands for all of its sender and identifier."""
+    names = (reference.sender, reference.identifier) == (me.sender, me.identifier)
+    return names and reference.instant in (me.instant, UNKNOWN_INSTANT)
+
+
 # Infos
+
+
+_EVENT_CHARACTERS = 35
+
+
+def event_instead(texts: Mapping[str, str]) -> str:
+    """Return what stands for a missing event: what the info says first."""
+    said = texts.get("headline") or texts.get("description") or texts.get("instruction") or "?"
+    return said if len(said) <= _EVENT_CHARACTERS else said[: _EVENT_CHARACTERS - 1] + "…"
 
 
 def judge_times(
@@ -409,6 +531,9 @@ def judge_times(
     by letting an Update expire at once: both are remarked on, not refused.
     """
     found = []
+    # Nearly always so, and each comparison of times with offsets costs as much as a look-up in ten tables.
+    if effective is None and expires and sent and expires > sent and (onset is None or expires > onset):
+        return ()
     if effective and sent and effective < sent:
         found.append(fault("CAP-EFFECTIVE-EARLY", "effective"))
     if expires is None:
@@ -431,7 +556,9 @@ _RECOMMENDED = dict.fromkeys(("1.1", "1.2"), ("responseType", *_RECOMMENDED_1_0)
 def judge_info(texts: Mapping[str, str], version: str) -> Sequence[Fault]:
     """Advise on what people need to understand and to act; `texts` are the info's elements by name, empty ones too."""
     found = [] if "expires" in texts else [fault("CAP-EXPIRES-MISSING")]
-    found += [fault("CAP-RECOMMENDED", name=name) for name in _RECOMMENDED[version] if not texts.get(name)]
+    recommended = _RECOMMENDED[version]
+    if not all(map(texts.get, recommended)):
+        found += [fault("CAP-RECOMMENDED", name=name) for name in recommended if not texts.get(name)]
     event, headline = texts.get("event", ""), texts.get("headline", "")
     description, instruction = texts.get("description", ""), texts.get("instruction", "")
     if len(headline) > MAX_HEADLINE:
@@ -448,6 +575,9 @@ def judge_info(texts: Mapping[str, str], version: str) -> Sequence[Fault]:
 def _too_long(at: str, text: str, limit: int) -> Fault:
     return fault("CAP-TEXT-LENGTH", at, name=at, length=str(len(text)), limit=str(limit))
 
+
+USUAL_LANGUAGES: Final = frozenset({"ja", "en", "ja-JP", "en-US"})
+"""Languages that `judge_language` has nothing to say of."""
 
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*+")
 # ISO 639-1: the second letters by the first, because 184 codes in a column are hard to proof-read.
@@ -499,22 +629,34 @@ def judge_language(text: str) -> Sequence[Fault]:
 _TRANSLATED = ("event", "headline", "description", "instruction")
 
 
+def repeated(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Say whether a text that should be translated is the same, or missing, in both of two infos."""
+    return any(map(eq, map(one.get, _TRANSLATED), map(other.get, _TRANSLATED)))
+
+
 def judge_translations(infos: Sequence[tuple[str, Mapping[str, str]]]) -> Sequence[tuple[int, Fault]]:
     """Find texts that stand unchanged in infos of different languages; returns each info's number (from 0) with its fault.
 
     Each info is its language and its texts. en-US and en-GB are one language here.
     """
-    found = []
-    languages = [language.partition("-")[0].lower() for language, _ in infos]
+    found: list[tuple[int, Fault]] = []
     for name in _TRANSLATED:
         said = [fields.get(name) for _, fields in infos]
-        if len(set(said)) == len(said):
-            continue
-        first: dict[str, str] = {}
-        for n, text in enumerate(said):
-            if text and first.setdefault(text, languages[n]) != languages[n]:
-                args = {"name": name, "language": languages[n], "other": first[text]}
-                found.append((n, fault("CAP-LANGUAGE-SAME", name, **args)))
+        if len(set(said)) < len(said):
+            found += _untranslated(name, said, infos)
+    return found
+
+
+def _untranslated(
+    name: str, said: Sequence[str | None], infos: Sequence[tuple[str, Mapping[str, str]]]
+) -> Sequence[tuple[int, Fault]]:
+    found = []
+    first: dict[str, str] = {}
+    for n, text in enumerate(said):
+        language = infos[n][0].partition("-")[0].lower()
+        if text and first.setdefault(text, language) != language:
+            args = {"name": name, "language": language, "other": first[text]}
+            found.append((n, fault("CAP-LANGUAGE-SAME", name, **args)))
     return found
 
 
@@ -538,13 +680,14 @@ def pair(text: str) -> NamedValue | Fault:
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 # No white space, control character, angle bracket or quotation mark; every % begins a code of two digits.
-_REST = r"(?:[^\x00-\x20\x7f<>\"%]|%[0-9A-Fa-f]{2})*+"
+_REST = r"(?:[^\x00-\x20\x7f<>\"%#]|%[0-9A-Fa-f]{2})*+"
 _LINK = re.compile(
     rf"(?:https?|(ftps?))://(?:[^\x00-\x20\x7f<>\"/?#@]*@)?(?:\[[0-9a-f:.]+\]|[^\x00-\x20\x7f<>\"%/?#@:\[\]]+)(?::[0-9]{{1,5}})?"
-    rf"(?:[/?#]{_REST})?",
+    rf"(?:[/?]{_REST})?(?:#{_REST})?",
     re.IGNORECASE,
 )
-_RELATIVE = re.compile(_REST)
+# RFC 3986, 4.2: a colon in the first segment would make a scheme of what stands before it.
+_RELATIVE = re.compile(rf"(?![^/?#]*:){_REST}(?:#{_REST})?")
 
 
 def judge_web(text: str) -> Sequence[Fault]:

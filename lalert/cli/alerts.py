@@ -112,12 +112,11 @@ def _in(lang: str, english: str, japanese: str) -> str:
     return japanese if lang == "ja" and japanese else english
 
 
-def _problem(problem: Problem, lang: str) -> dict[str, object]:
-    chosen = {
-        "message": _in(lang, problem.message, problem.message_ja),
-        "help": _in(lang, problem.help, problem.help_ja),
-    }
-    return {name: value for name, value in problem.members().items() if not name.endswith("_ja")} | chosen
+def _problem(problem: Problem, lang: str) -> dict[str, str | int]:
+    members = {name: value for name, value in problem.members().items() if not name.endswith("_ja")}
+    members["message"] = _in(lang, problem.message, problem.message_ja)
+    members["help"] = _in(lang, problem.help, problem.help_ja)
+    return members
 
 
 @click.command()

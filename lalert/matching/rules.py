@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -122,13 +122,18 @@ def _has_attributes(filter: Filter, entry: Entry) -> bool:
         return False
     if filter.min_level is not None and level is not None and level < filter.min_level:
         return False
-    if filter.categories and not any(filter.categories.intersection(info.categories) for info in alert.infos):
+    if filter.categories and not any(_is_of_one(filter.categories, info.categories) for info in alert.infos):
         return False
     if filter.events and not any(info.event in filter.events for info in alert.infos):
         return False
     return filter.min_severity is None or any(
         _is_grave(info.severity, filter.min_severity) for info in alert.infos
     )
+
+
+def _is_of_one(wanted: frozenset[str], categories: Collection[str]) -> bool:
+    # Of no category is "nobody has said", like a severity of Unknown: only CAP 1.0 and a tolerant policy let it in.
+    return not categories or not wanted.isdisjoint(categories)
 
 
 def _is_grave(severity: Severity, least: Severity) -> bool:

@@ -2,7 +2,7 @@
 
 from lalert.tenancy.admin import Administration, NewKey
 from lalert.tenancy.keys import ANONYMOUS, Caller, KeyRing, new_secret, secret_digest
-from lalert.tenancy.rights import may_see, require, sender_allowed
+from lalert.tenancy.rights import may_see, require, sender_allowed, sender_tolerated
 
 __all__ = [
     "ANONYMOUS",
@@ -15,4 +15,5 @@ __all__ = [
     "require",
     "secret_digest",
     "sender_allowed",
+    "sender_tolerated",
 ]

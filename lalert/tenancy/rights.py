@@ -25,6 +25,11 @@ def sender_allowed(tenant: Tenant, sender: str) -> bool:
     return any(fnmatchcase(sender, pattern) for pattern in tenant.senders)
 
 
+def sender_tolerated(tenant: Tenant, sender: str) -> bool:
+    """Say whether the alerts of this CAP sender are taken in spite of errors that do not hide what they say."""
+    return any(fnmatchcase(sender, pattern) for pattern in tenant.tolerant)
+
+
 def patterns_meet(one: str, other: str) -> bool:
     """Say whether some text can fit both shell patterns; a set such as [a-z] counts as any one character."""
     first, second = _tokens(one), _tokens(other)

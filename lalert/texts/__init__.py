@@ -7,5 +7,6 @@ from lalert.texts.bodies import body as body
 from lalert.texts.marks import mark as mark
 from lalert.texts.marks import marked_word as marked_word
 from lalert.texts.prose import alert_text as alert_text
+from lalert.texts.public import DEFECTS as DEFECTS
 from lalert.texts.public import alert_geojson as alert_geojson
 from lalert.texts.public import alert_json as alert_json

@@ -12,7 +12,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from lalert import cap, matching, texts
-from lalert.errors import BadRequest, LalertError, NotFound, ProblemSeverity
+from lalert.errors import BadRequest, LalertError, NotFound
 from lalert.hub import Hub
 from lalert.model import Entry, OriginKind, Reading, Role, Subscription
 from lalert.store import DeliveryRow
@@ -111,7 +111,7 @@ class Api:
             "sent": alert.sent_text,
             "url": url,
         }
-        serious = [p for p in (*receipt.warnings, *alert.defects) if p.severity is ProblemSeverity.WARNING]
+        serious = [p for p in (*receipt.warnings, *alert.defects) if p.severity in texts.DEFECTS]
         if serious:
             body["problems"] = [problem.members() for problem in serious]
         if receipt.fresh:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lalert import cap
+from lalert.errors import InvalidAlert, NotXml, ProblemSeverity
 
 DATA = Path(__file__).parents[1] / "data" / "cap"
 GOOD = sorted((DATA / "good").glob("*.xml"))
@@ -31,7 +32,10 @@ WITHOUT_FILE = {
 
 
 def findings(report: cap.Report) -> str:
-    return "".join(f"{p.severity} {p.rule} {p.path} {p.line}\n" for p in report.problems)
+    """Return a line for each finding; `~` marks an error that a tolerant policy forgives."""
+    return "".join(
+        f"{p.severity} {p.rule} {p.path} {p.line}{' ~' if p.repair else ''}\n" for p in report.problems
+    )
 
 
 def expected(file: Path) -> str:
@@ -50,7 +54,11 @@ def test_a_bad_document_is_refused_for_exactly_what_is_wrong_with_it(file: Path)
     report = cap.examine(file.read_bytes())
     assert findings(report) == expected(file)
     assert not report.valid
-    assert report.alert is None
+    errors = [problem for problem in report.problems if problem.severity is ProblemSeverity.ERROR]
+    assert (report.alert is not None) == all(problem.repair for problem in errors)
+    assert report.alert is None or report.alert.defects == report.problems
+    with pytest.raises((InvalidAlert, NotXml)):
+        cap.parse(file.read_bytes())
 
 
 @pytest.mark.parametrize("file", ODD, ids=lambda file: file.stem)
@@ -64,7 +72,8 @@ def test_an_odd_document_is_valid_and_keeps_its_findings_as_defects(file: Path) 
 @pytest.mark.parametrize("file", [*BAD, *ODD], ids=lambda file: f"{file.parent.name}-{file.stem}")
 def test_every_message_is_filled_in_and_there_in_both_languages(file: Path) -> None:
     for problem in cap.examine(file.read_bytes()).problems:
-        assert "{" not in problem.message + problem.message_ja + problem.help
+        assert "{" not in problem.message + problem.message_ja + problem.help + problem.repair
+        assert bool(problem.repair) == bool(problem.repair_ja)
         assert problem.message
         assert not problem.message.endswith(".")
         assert any("\u3040" <= character <= "\u30ff" for character in problem.message_ja)
