@@ -32,6 +32,7 @@ from lalert.matching import FilterIndex
 from lalert.model import Alert, Entry, Facts, Filter, OriginKind, Status
 from lalert.plugin import Adapter, Channel, Endpoint, Source
 from lalert.sensors import Engine, Stage, Station
+from lalert.signing import Signing
 from lalert.store.sqlite import SqliteStore
 from lalert.tenancy import Administration, Caller, KeyRing, may_see
 from lalert.web import admin, pages
@@ -102,6 +103,7 @@ class Node:
                 clock=self.clock,
             )
         )
+        self.signing = await self._prepared_signing()
         self.keyring = KeyRing(self.store, self.clock)
         await self.keyring.refresh()
         self.administration = Administration(self.store, normalise_code, self.clock)
@@ -140,6 +142,7 @@ class Node:
                 ),
             ),
             clock=self.clock,
+            signing=self.signing,
             base_url=lambda: self.base_url,
         )
         session = await enter(guarded_session(self.settings.networks))
@@ -186,6 +189,23 @@ class Node:
         await self._serve(self.application, make_admin_app(self.administration, self.keyring.refresh))
         self._write_setup_link(token)
 
+    async def _prepared_signing(self) -> Signing:
+        """Return the hub's signing key, ready before a gauge needs it. What is wrong with the operator's is a mistake; a warning does not wait for our own."""
+        hub = self.settings.hub
+        signing = Signing(
+            self.data,
+            self.clock,
+            key_file=hub.signing_key_file,
+            certificate_file=hub.signing_certificate_file,
+            name=hub.name,
+        )
+        if signing.given or self.settings.stations:
+            try:
+                await signing.signer()
+            except StoreError as error:
+                log.error("this hub's own warnings go out unsigned", detail=error.detail)
+        return signing
+
     async def _serve(self, public: web.Application, local: web.Application) -> None:
         runner = web.AppRunner(
             public, handler_cancellation=True, access_log=None, shutdown_timeout=STOP_SECONDS / 5
@@ -214,7 +234,7 @@ class Node:
         self._stack.callback((self.data / admin.SOCKET_NAME).unlink, missing_ok=True)
 
     async def _warn(self, raw: bytes, station: Station) -> object:
-        return await self.hub.submit(
+        return await self.hub.issue(
             raw, Caller(self.keyring.tenant(station.org)), OriginKind.SENSOR, station.id
         )
 

@@ -31,6 +31,9 @@ class Hub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: str = "data"
     base_url: str = ""
     """The public address, when a proxy stands in front; else made from host and port."""
+    signing_key_file: str = ""
+    signing_certificate_file: str = ""
+    """PEM files of the key that the hub signs its own warnings with, and of its certificate; else it makes a key of its own."""
 
 
 class References(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -214,6 +217,8 @@ def _contradictions(settings: Settings) -> list[str]:
         mistakes.append(
             f"intake.profile: {settings.intake.profile[:40]!r} is no profile; known: {', '.join(PROFILES)}"
         )
+    if bool(settings.hub.signing_key_file) != bool(settings.hub.signing_certificate_file):
+        mistakes.append("hub.signing_key_file, hub.signing_certificate_file: give both, or neither")
     mistakes += _out_of_bounds(settings)
     for number, network in enumerate(settings.outbound.allow, 1):
         try:

@@ -10,9 +10,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
+import structlog
+
 from lalert import cap, intake, lifecycle, matching, texts
 from lalert.clock import Clock
-from lalert.errors import BadRequest, NotFound, Refused, TooLarge, UnknownPosition
+from lalert.errors import BadRequest, LalertError, NotFound, Refused, TooLarge, Unavailable, UnknownPosition
 from lalert.geo import Gazetteer
 from lalert.model import (
     Alert,
@@ -32,6 +34,8 @@ from lalert.tenancy import Caller, KeyRing, may_see
 
 if TYPE_CHECKING:
     import aiohttp
+
+log = structlog.get_logger()
 
 OFF_LOOP_BYTES = 65_536
 """A document larger than this is parsed in a thread: about 2 ms of work is the most that one alert may take from everybody else."""
@@ -65,6 +69,12 @@ class Deliverer(Protocol):
     async def confirm(self, key: str) -> None: ...
 
     def subscriptions(self) -> list[Subscription]: ...
+
+
+class Signing(Protocol):
+    """What the hub asks of its own signing key."""
+
+    async def signer(self) -> cap.Signer: ...
 
 
 class Observer(Protocol):
@@ -103,6 +113,7 @@ class Hub:
         gazetteer: Gazetteer,
         policy: intake.Policy,
         clock: Clock,
+        signing: Signing,
         base_url: Callable[[], str],
     ) -> None:
         self.store = store
@@ -110,6 +121,7 @@ class Hub:
         self.keyring = keyring
         self.gazetteer = gazetteer
         self.clock = clock
+        self._signing = signing
         self._policy = policy
         self._base_url = base_url
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -129,6 +141,40 @@ class Hub:
         What refers to other alerts waits for what is being said of the same incident, so that each is judged by what came before it.
         Raises `TooLarge`, `NotXml`, `InvalidAlert`, `Unauthenticated`, `Forbidden`, `Conflict` or `Unavailable`; nothing is kept of what was refused.
         """
+        return await self._take(raw, caller, kind, remote)
+
+    async def issue(self, raw: bytes, caller: Caller, kind: OriginKind, remote: str | None = None) -> Receipt:
+        """Sign a CAP document that the hub itself has made, and submit it; raises what `submit` raises.
+
+        Where that cannot be done it goes out unsigned, whatever its organisation asks of others: a warning is worth more than its signature.
+        """
+        try:
+            signer = await self._signing.signer()
+            raw = await asyncio.to_thread(signer.sign, raw)
+        except Exception:
+            log.exception("what this hub issues goes out unsigned")
+            return await self._take(raw, caller, kind, remote, cap.Verification(signed=False))
+        own = cap.Verification(signed=True, signer=signer.certificate.fingerprint)
+        return await self._take(raw, caller, kind, remote, own)
+
+    async def certificate(self) -> str:
+        """Return the certificates, PEM, that readers verify with what the hub itself issues; raises `Unavailable`."""
+        try:
+            return (await self._signing.signer()).published
+        except LalertError as error:
+            log.error("the hub's certificate cannot be given", detail=error.detail)
+            raise Unavailable(
+                "this hub cannot use its signing key now; the reason is in its log", retry_after=60.0
+            ) from error
+
+    async def _take(
+        self,
+        raw: bytes,
+        caller: Caller,
+        kind: OriginKind,
+        remote: str | None,
+        own: cap.Verification | None = None,
+    ) -> Receipt:
         if len(raw) > cap.MAX_BYTES:
             raise TooLarge(f"the document has {len(raw)} bytes; the limit is {cap.MAX_BYTES}")
         received = self.clock.now()
@@ -137,7 +183,7 @@ class Hub:
             alert, facts = await asyncio.to_thread(self.read, raw, home)
         else:
             alert, facts = self.read(raw, home)
-        signature = await self._verified(raw, alert, caller, received)
+        signature = own or await self._verified(raw, alert, caller, received)
         origin = Origin(
             kind=kind,
             tenant=caller.audience,
@@ -222,7 +268,8 @@ class Hub:
         tenant = caller.tenant
         if tenant is None or tenant.signatures is SignaturePolicy.IGNORE:
             return None
-        if len(raw) > OFF_LOOP_BYTES:
+        # The first one loads the library, which takes longer than the loop may stand still.
+        if len(raw) > OFF_LOOP_BYTES or not cap.signatures_loaded():
             return await asyncio.to_thread(cap.verify, raw, tenant.certificates, received, alert)
         return cap.verify(raw, tenant.certificates, received, alert)
 

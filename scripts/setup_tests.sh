@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install what the tests need beyond Python packages: Chromium and a Japanese font for the pages. Where that cannot be done, fail and say
+# Install what the tests need beyond Python packages: Chromium and a Japanese font for the pages, xmlsec1 as a second opinion on signatures. Where that cannot be done, fail and say
 # what to type: a suite that silently leaves the pages out would look green.
 set -eu
 missing=""
@@ -8,6 +8,9 @@ if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null;
 fi
 if ! command -v fc-list >/dev/null || [ -z "$(fc-list :lang=ja family)" ]; then
     missing="$missing fontconfig fonts-noto-cjk"
+fi
+if ! command -v xmlsec1 >/dev/null; then
+    missing="$missing xmlsec1"
 fi
 [ -n "$missing" ] || exit 0
 
@@ -21,8 +24,8 @@ if command -v apt-get >/dev/null && { [ -z "$sudo" ] || $sudo true 2>/dev/null; 
         exit 0
     fi
 fi
-echo "The tests of pages need what is not installed here:$missing" >&2
+echo "The tests need what is not installed here:$missing" >&2
 echo "  Debian and Ubuntu: apt-get install --no-install-recommends$missing" >&2
-echo "  elsewhere: install Chromium, on the PATH as chromium, and a Japanese font" >&2
+echo "  elsewhere: install Chromium, on the PATH as chromium, a Japanese font, and xmlsec1" >&2
 echo "  without those tests: .venv/bin/python -m pytest -m 'not browser and not slow'" >&2
 exit 1

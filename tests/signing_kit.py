@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from lalert import cap
+
 BEGINS = datetime(2026, 1, 1, tzinfo=UTC)
 ENDS = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -47,6 +49,14 @@ def signer(
         private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
         certificate.public_bytes(Encoding.PEM).decode(),
     )
+
+
+class Signs:
+    """A hub's signing key without its file."""
+
+    async def signer(self) -> cap.Signer:
+        made = signer("hub")
+        return cap.signer(made.key, made.certificate)
 
 
 @cache

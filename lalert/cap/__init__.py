@@ -5,6 +5,7 @@ from __future__ import annotations
 from lalert.cap.catalogue import RULES as RULES
 from lalert.cap.catalogue import Rule as Rule
 from lalert.cap.certificates import Certificate as Certificate
+from lalert.cap.certificates import make_signer as make_signer
 from lalert.cap.certificates import read_certificate as read_certificate
 from lalert.cap.certificates import read_certificates as read_certificates
 from lalert.cap.opening import MAX_BYTES as MAX_BYTES
@@ -40,6 +41,9 @@ from lalert.cap.profiles.jp.reading import river_levels as river_levels
 from lalert.cap.profiles.jp.reading import shelters as shelters
 from lalert.cap.profiles.jp.reading import topic as topic
 from lalert.cap.render import render as render
+from lalert.cap.signature import Signer as Signer
 from lalert.cap.signature import Verification as Verification
 from lalert.cap.signature import sign as sign
+from lalert.cap.signature import signatures_loaded as signatures_loaded
+from lalert.cap.signature import signer as signer
 from lalert.cap.signature import verify as verify

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -125,4 +125,47 @@ def load_key(pem: str) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
     return key
 
 
+def make_signer(name: str, now: datetime, lifetime: timedelta) -> tuple[str, str]:
+    """Return a new RSA key of 3072 bits and its self-signed certificate, both PEM; takes some tenths of a second."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = rsa.generate_private_key(65537, 3072)
+    # RFC 5280, appendix A.1: a common name has 1 to 64 characters; the library counts bytes.
+    common = name.strip().encode()[:64].decode(errors="ignore") or "lalert"
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SLOW_CLOCKS)
+        .not_valid_after(now + lifetime)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=True,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                key_cert_sign=False,
+                crl_sign=False,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            critical=True,
+        )
+        .sign(key, SHA256())
+    )
+    return (
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+        certificate.public_bytes(Encoding.PEM).decode(),
+    )
+
+
+_SLOW_CLOCKS: Final = timedelta(days=1)
 _CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})

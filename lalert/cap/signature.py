@@ -11,19 +11,20 @@ import base64
 import binascii
 import hashlib
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, cast
 
 from lxml import etree
 
 from lalert.cap.catalogue import RULES
-from lalert.cap.certificates import Certificate, load, load_key, read_certificate
+from lalert.cap.certificates import Certificate, load, load_key, read_certificate, read_certificates
 from lalert.cap.grammar import XMLDSIG
 from lalert.cap.opening import open_document
 from lalert.cap.parse import examine
-from lalert.errors import Problem
+from lalert.errors import BadRequest, Problem
 from lalert.model import Alert
 
 MAX_SIGNATURES: Final = 3
@@ -95,6 +96,11 @@ def verify(raw: bytes, certificates: Iterable[str], at: datetime, alert: Alert) 
             path = f"{_PATH}[{number + 1}]" if len(signatures) > 1 else _PATH
             problems.append(wrong.problem(path, cast(int | None, signature.sourceline) or 0))
     return Verification(signed=True, problem=problems[0])
+
+
+def signatures_loaded() -> bool:
+    """Say whether the library is loaded; loading it takes about 0.1 s, once."""
+    return "signxml.verifier" in sys.modules
 
 
 class _Wrong(Exception):
@@ -387,15 +393,37 @@ def sign(raw: bytes, key: str, certificate: str) -> bytes:
 
     RSA or ECDSA with SHA-256 over exclusive canonical XML, so that it still holds where the alert is put into another document.
     """
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from signxml.algorithms import CanonicalizationMethod, SignatureMethod
     from signxml.signer import XMLSigner
 
     root, _ = open_document(raw)
-    rsa = isinstance(load(certificate).public_key(), RSAPublicKey)
-    signer = XMLSigner(
+    private = load_key(key)
+    rsa = isinstance(private, RSAPrivateKey)
+    made = XMLSigner(
         signature_algorithm=SignatureMethod.RSA_SHA256 if rsa else SignatureMethod.ECDSA_SHA256,
         c14n_algorithm=CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0,
     )
-    signed = signer.sign(root, key=load_key(key), cert=[load(certificate)])
+    signed = made.sign(root, key=private, cert=[load(certificate)])
     return etree.tostring(signed, encoding="UTF-8", xml_declaration=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A private key with its certificate; `published` is what readers verify with: the certificate, and those that came with it, as PEM."""
+
+    key: str = field(repr=False)
+    certificate: Certificate
+    published: str
+
+    def sign(self, raw: bytes) -> bytes:
+        """Return the document, signed."""
+        return sign(raw, self.key, self.certificate.pem)
+
+
+def signer(key: str, certificates: str) -> Signer:
+    """Return the signer of a key and its certificate, the first of `certificates` (PEM); raises `BadRequest` where they do not belong together."""
+    chain = read_certificates([certificates])
+    if load_key(key).public_key() != load(chain[0].pem).public_key():
+        raise BadRequest("the private key is not that of the certificate; the signer's own must come first")
+    return Signer(key, chain[0], "".join(each.pem for each in chain))

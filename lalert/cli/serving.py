@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import structlog
 
-from lalert import config, registry
+from lalert import config, registry, signing
 from lalert.app import Node
 from lalert.cli.settings import node_options, settings
 from lalert.config import Settings
@@ -83,6 +83,8 @@ def check_config(file: Path) -> None:
     """Check a configuration file; every mistake is named, and exit 2 says there was one."""
     chosen = config.load(file)
     names = registry.plan(chosen.adapters).names()
+    if chosen.hub.signing_key_file:
+        signing.read_signer(chosen.hub.signing_key_file, chosen.hub.signing_certificate_file)
     click.echo(f"{file}: good ({len(chosen.stations)} stations, adapters: {', '.join(names) or 'none'})")
 
 

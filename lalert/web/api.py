@@ -70,6 +70,7 @@ class Api:
             web.get("/v1/alerts/{position}", self.by_position),
             web.get("/alerts/{id}", self.by_id),
             web.post("/v1/readings", self.observe),
+            web.get("/v1/certificate", self.certificate),
             web.get("/v1/stations", self.list_stations),
             web.get("/v1/stations/{id}", self.station),
             web.get("/v1/stations/{id}/readings", self.station_readings),
@@ -198,6 +199,10 @@ class Api:
                 "rejected": [{"index": index, "code": code} for index, code in sorted(rejected)],
             }
         )
+
+    async def certificate(self, request: web.Request) -> web.Response:
+        self._caller(request)
+        return web.Response(text=await self._hub.certificate(), content_type="application/x-pem-file")
 
     async def list_stations(self, request: web.Request) -> web.Response:
         self._caller(request)

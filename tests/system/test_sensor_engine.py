@@ -24,6 +24,7 @@ from lalert.sensors.engine import SensorLog
 from lalert.store.sqlite import SqliteStore
 from lalert.tenancy import Administration, Caller, KeyRing
 from lalert.testing.clock import FakeClock
+from tests.signing_kit import Signs
 
 ORG = "hitoyoshi"
 START = datetime(2026, 6, 3, 1, 0, tzinfo=UTC)
@@ -126,11 +127,12 @@ async def life(
             gazetteer=gazetteer(),
             policy=policy or intake.Policy(),
             clock=cast("Clock", clock),
+            signing=Signs(),
             base_url=lambda: "",
         )
 
         async def submit(raw: bytes, station: Station) -> object:
-            return await hub.submit(raw, Caller(keyring.tenant(station.org)), OriginKind.SENSOR, station.id)
+            return await hub.issue(raw, Caller(keyring.tenant(station.org)), OriginKind.SENSOR, station.id)
 
         yield Life(store, Engine(log(store), stations or [GAUGE], submit, clock), clock)
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from signxml.verifier import SignatureConfiguration, VerifyResult, XMLVerifier
 
 from lalert import cap
-from lalert.model import SignaturePolicy
+from lalert.config import Hub, Settings, Station, Thresholds
+from lalert.errors import ConfigError
+from lalert.model import Role, SignaturePolicy
 from lalert.testing import make_alert, make_cap
 from lalert.testing.node import RunningNode, running_node
 from tests.signing_kit import Signer, signer
@@ -107,3 +114,116 @@ async def test_an_alert_signed_before_its_certificate_began_is_refused(node: Run
     raw = signed(make_cap(sender=SENDER, sent=early, expires=datetime.now(UTC) + timedelta(hours=6)))
     status, answer = await node.post(raw)
     assert (status, answer["problems"][0]["rule"]) == (422, "CAP-SIGNATURE-EXPIRED")
+
+
+# What the hub itself issues
+
+GAUGE = Station(
+    id="hitoyoshi",
+    name="人吉",
+    org=ORG,
+    sender="gauge@hitoyoshi.example",
+    codes=("432032",),
+    lon=130.762,
+    lat=32.214,
+    river="球磨川",
+    thresholds=Thresholds(caution_m=3.0),
+)
+
+
+async def warned(node: RunningNode) -> tuple[dict[str, Any], bytes]:
+    """Let the river rise; returns the warning as JSON and as the bytes that a subscriber gets."""
+    reading = {"station": GAUGE.id, "time": datetime.now(UTC).isoformat(), "level_m": 3.1}
+    headers = node.headers(Role.SENSOR)
+    async with node.http.post(f"{node.url}/v1/readings", json=reading, headers=headers) as response:
+        assert response.status < 300, await response.text()
+    async with asyncio.timeout(10):
+        while not (alerts := (await node.get("/v1/alerts"))[1]["alerts"]):
+            await asyncio.sleep(0.02)
+    async with node.http.get(f"{node.url}/v1/alerts/{alerts[0]['position']}") as response:
+        return alerts[0], await response.read()
+
+
+@pytest.fixture
+async def gauged(tmp_path: Path) -> AsyncIterator[RunningNode]:
+    async with running_node(tmp_path / "data", Settings(stations=(GAUGE,))) as running:
+        yield running
+
+
+async def certificate_of(node: RunningNode) -> str:
+    async with node.http.get(f"{node.url}/v1/certificate") as response:
+        assert (response.status, response.content_type) == (200, "application/x-pem-file")
+        return await response.text()
+
+
+async def test_a_subscriber_verifies_a_gauges_warning_with_the_published_certificate(
+    gauged: RunningNode, tmp_path: Path
+) -> None:
+    # The organisation may even ask its own people to sign with a certificate of theirs: the hub is not one of them.
+    await asks(gauged, SignaturePolicy.REQUIRE)
+    shown, raw = await warned(gauged)
+    pem = await certificate_of(gauged)
+    fingerprint = cap.read_certificate(pem).fingerprint
+    assert shown["signature"] == {"status": "verified", "certificate": fingerprint}
+
+    verified = XMLVerifier().verify(
+        raw, x509_cert=pem, expect_config=SignatureConfiguration(location="./", expect_references=1)
+    )
+    assert isinstance(verified, VerifyResult)
+    assert cap.parse(verified.signed_data) == cap.parse(raw)
+    assert cap.verify(raw, [pem], datetime.now(UTC), cap.parse(raw)).signer == fingerprint
+    assert cap.parse(raw).sender == GAUGE.sender
+
+
+@pytest.mark.skipif(shutil.which("xmlsec1") is None, reason="needs xmlsec1 (make test installs it on Debian)")
+async def test_another_program_agrees_about_what_is_genuine_and_what_is_not(
+    gauged: RunningNode, tmp_path: Path
+) -> None:
+    _, raw = await warned(gauged)
+    pem, document = tmp_path / "hub.pem", tmp_path / "warning.xml"
+    pem.write_text(await certificate_of(gauged))
+
+    def holds(raw: bytes) -> bool:
+        document.write_bytes(raw)
+        command = ["xmlsec1", "--verify", "--pubkey-cert-pem", str(pem), str(document)]
+        return subprocess.run(command, check=False, capture_output=True, timeout=30).returncode == 0
+
+    assert holds(raw)
+    assert not holds(raw.replace("球磨川".encode(), "川辺川".encode()))
+    await asks(gauged, SignaturePolicy.REQUIRE)
+    for by in (TOWN, signer("ec", "ec")):
+        theirs = signed(make_cap(sender=SENDER, headline="球磨川 <至急> & 𠮷野家"), by)
+        pem.write_text(by.certificate)
+        assert holds(theirs)
+
+
+async def test_a_warning_goes_out_unsigned_rather_than_not_at_all(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with running_node(data, Settings(stations=(GAUGE,))) as node:
+        keys = dict(node.keys)
+    (data / "signing.pem").write_text("damaged")
+    async with running_node(data, Settings(stations=(GAUGE,))) as node:
+        node.keys.update(keys)
+        await asks(node, SignaturePolicy.REQUIRE)
+        shown, raw = await warned(node)
+        assert shown["signature"] is None
+        assert b"SignatureValue" not in raw
+        status, answer = await node.get("/v1/certificate")
+        assert (status, answer["code"]) == (503, "unavailable")
+        assert str(tmp_path) not in answer["detail"]
+
+
+async def test_nobody_else_may_speak_with_the_hubs_signature(gauged: RunningNode) -> None:
+    await asks(gauged, SignaturePolicy.REQUIRE)
+    own = await gauged.node.signing.signer()
+    status, answer = await gauged.post(own.sign(make_cap(sender=SENDER)))
+    assert (status, answer["problems"][0]["rule"]) == (422, "CAP-SIGNATURE-UNTRUSTED")
+
+
+async def test_an_operators_key_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
+    hub = Hub(
+        signing_key_file=str(tmp_path / "none.pem"), signing_certificate_file=str(tmp_path / "none.pem")
+    )
+    with pytest.raises(ConfigError, match="signing_key_file"):
+        async with running_node(tmp_path / "data", Settings(hub=hub)):
+            pass

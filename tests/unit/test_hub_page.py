@@ -10,6 +10,7 @@ from lalert.hub import Follower, Hub
 from lalert.model import Entry, Filter
 from lalert.store import Store
 from lalert.tenancy import KeyRing
+from tests.signing_kit import Signs
 
 
 class GrowsWhileRead:
@@ -31,6 +32,7 @@ async def test_what_arrives_while_an_empty_log_is_read_is_not_skipped_by_the_nex
         gazetteer=cast("Gazetteer", nothing),
         policy=intake.Policy(),
         clock=cast("Clock", nothing),
+        signing=Signs(),
         base_url=str,
     )
     page = await hub.page(Filter(), None, None, 10)
