@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from lalert import cap
+from lalert.clock import SystemClock
 from lalert.config import Intake, Settings
 from lalert.demo.scenario import ORDERS, order_alert
 from lalert.model import Alert, Role, Status
@@ -92,3 +94,30 @@ def test_the_orders_of_the_demo_are_right_by_the_profile() -> None:
         problems = cap.judge(sent[-1], cap.PROFILES["jp"])
         assert [p.rule for p in problems if p.severity in {"error", "warning"}] == []
     assert {alert.status for alert in sent} == {Status.ACTUAL, Status.EXERCISE}
+
+
+class ThatNight(SystemClock):
+    """The clock of the night of the examples, when what they say was in force."""
+
+    def now(self) -> datetime:
+        return datetime(2026, 7, 3, 18, 0, tzinfo=UTC)
+
+
+async def test_the_example_of_a_correction_is_one(tmp_path: Path) -> None:
+    folder = Path(__file__).parents[2] / "examples" / "jp"
+    settings = Settings(intake=Intake(profile="jp"))
+    async with running_node(tmp_path / "data", settings, ThatNight()) as node:
+        assert (await node.post((folder / "shelter.xml").read_bytes()))[0] == 201
+        status, answer = await node.post((folder / "correction.xml").read_bytes())
+        assert (status, "problems" in answer) == (201, False), answer
+        _, listed = await node.get("/v1/alerts")
+        assert [alert["correction"] for alert in listed["alerts"]] == [False, True]
+        addresses = [alert["details"]["shelters"][0]["address"] for alert in listed["alerts"]]
+        assert addresses == ["人吉市下城本町", "人吉市下城本町1578-1"]
+
+
+async def test_every_example_can_be_posted_to_a_hub(node: RunningNode) -> None:
+    folder = Path(__file__).parents[2] / "examples" / "jp"
+    for name in sorted(folder.glob("*.xml"), key=lambda file: file.name != "evacuation.xml"):
+        status, answer = await node.post(name.read_bytes())
+        assert status == 201, (name, answer)
