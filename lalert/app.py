@@ -31,6 +31,7 @@ from lalert.live import Live, LiveSettings
 from lalert.matching import FilterIndex
 from lalert.model import Alert, Entry, Facts, Filter, OriginKind, Status
 from lalert.plugin import Adapter, Channel, Endpoint, Source
+from lalert.scores import Scores
 from lalert.sensors import Engine, Stage, Station
 from lalert.signing import Signing
 from lalert.store.sqlite import SqliteStore
@@ -107,6 +108,7 @@ class Node:
         self.keyring = KeyRing(self.store, self.clock)
         await self.keyring.refresh()
         self.administration = Administration(self.store, normalise_code, self.clock)
+        self.scores = await enter(Scores(self.store, self.clock))
         tasks = await enter(background())
 
         self.live = await enter(
@@ -164,6 +166,8 @@ class Node:
             self.store, [_station(station) for station in self.settings.stations], self._warn, self.clock
         )
         self.hub.sensors = engine
+        self.hub.scores = self.scores
+        tasks.start("scorecards", self.scores.run)
         tasks.start("keys", self.keyring.watch)
         tasks.start("sensors", engine.run)
         for adapter in adapters:
@@ -174,7 +178,8 @@ class Node:
             hub=self.hub,
             streams=self.live,
             stations=engine,
-            metrics=Metrics(self._gauges),
+            metrics=Metrics(self._gauges, self.scores.found),
+            scores=self.scores,
             first_keys=FirstKeys(self.administration, token, self._claimed),
             pages=pages.Site(
                 self.settings.hub.name,
@@ -186,7 +191,9 @@ class Node:
             stopping=lambda: self._stopping,
         )
         self.application = make_app(site)
-        await self._serve(self.application, make_admin_app(self.administration, self.keyring.refresh))
+        await self._serve(
+            self.application, make_admin_app(self.administration, self.keyring.refresh, self.scores)
+        )
         self._write_setup_link(token)
 
     async def _prepared_signing(self) -> Signing:
@@ -367,12 +374,12 @@ def _station(config: StationConfig) -> Station:
 
 
 @asynccontextmanager
-async def offline_administration(data: Path) -> AsyncIterator[Administration]:
-    """Open the store of a data directory for administration alone; raises `StoreError` while a node holds it."""
+async def offline_administration(data: Path) -> AsyncIterator[tuple[Administration, Scores]]:
+    """Open the store of a data directory for administration and scorecards alone; raises `StoreError` while a node holds it."""
     make_private(data)
     clock = SystemClock()
     gazetteer = load_gazetteer(data)
     async with SqliteStore(
         data / DATABASE, revive=partial(_revive, gazetteer), on_append=lambda _entries: None, clock=clock
     ) as store:
-        yield Administration(store, normalise_code, clock)
+        yield Administration(store, normalise_code, clock), Scores(store, clock)

@@ -14,7 +14,16 @@ import structlog
 
 from lalert import cap, intake, lifecycle, matching, texts
 from lalert.clock import Clock
-from lalert.errors import BadRequest, LalertError, NotFound, Refused, TooLarge, Unavailable, UnknownPosition
+from lalert.errors import (
+    BadRequest,
+    LalertError,
+    NotFound,
+    Problem,
+    Refused,
+    TooLarge,
+    Unavailable,
+    UnknownPosition,
+)
 from lalert.geo import Gazetteer
 from lalert.model import (
     Alert,
@@ -27,6 +36,7 @@ from lalert.model import (
     Reference,
     SignaturePolicy,
     Subscription,
+    Tenant,
 )
 from lalert.plugin import Channel, HubApi, Observed, Receipt, State, Text
 from lalert.store import DeliveryRow, Store
@@ -83,6 +93,14 @@ class Observer(Protocol):
     async def observe(self, tenant: str, readings: Sequence[Reading]) -> Observed: ...
 
 
+class Scorer(Protocol):
+    """What the hub asks of the scorecards: to count. Neither ever waits."""
+
+    def accepted(self, tenant: Tenant, alert: Alert, warnings: Sequence[Problem]) -> None: ...
+
+    def refused(self, tenant: Tenant, raw: bytes, error: LalertError) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Referred:
     """An alert with what it refers to; what has the same `turn` is judged and kept one after the other."""
@@ -128,6 +146,7 @@ class Hub:
         self.channels: dict[str, Channel] = {}
         self.dispatcher: Deliverer
         self.sensors: Observer
+        self.scores: Scorer
 
     @property
     def base_url(self) -> str:
@@ -139,9 +158,20 @@ class Hub:
         """Take a CAP document; returns once it is durable, and the fan-out is then under way.
 
         What refers to other alerts waits for what is being said of the same incident, so that each is judged by what came before it.
-        Raises `TooLarge`, `NotXml`, `InvalidAlert`, `Unauthenticated`, `Forbidden`, `Conflict` or `Unavailable`; nothing is kept of what was refused.
+        Raises `TooLarge`, `NotXml`, `InvalidAlert`, `Unauthenticated`, `Forbidden`, `Conflict` or `Unavailable`; nothing is kept of what was refused
+        but that it was, and why (`scores`).
         """
-        return await self._take(raw, caller, kind, remote)
+        tenant = caller.tenant
+        try:
+            receipt = await self._take(raw, caller, kind, remote)
+        except LalertError as error:
+            if tenant is not None:
+                self.scores.refused(tenant, raw, error)
+            raise
+        # A repeat was counted before; what the hub issues itself says nothing of a sender.
+        if tenant is not None and receipt.fresh:
+            self.scores.accepted(tenant, receipt.entry.alert, receipt.warnings)
+        return receipt
 
     async def issue(self, raw: bytes, caller: Caller, kind: OriginKind, remote: str | None = None) -> Receipt:
         """Sign a CAP document that the hub itself has made, and submit it; raises what `submit` raises.

@@ -7,7 +7,7 @@ import sys
 import click
 
 from lalert import __version__
-from lalert.cli import admin, alerts, gazetteer, serving
+from lalert.cli import admin, alerts, gazetteer, scorecard, serving
 from lalert.errors import ConfigError, LalertError
 
 
@@ -42,6 +42,7 @@ for command in (
     alerts.tail,
     admin.org,
     admin.key,
+    scorecard.scorecard,
     gazetteer.gazetteer,
 ):
     main.add_command(command)

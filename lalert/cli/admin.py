@@ -18,7 +18,8 @@ from lalert.app import offline_administration
 from lalert.cli.settings import node_options, settings
 from lalert.errors import Refused
 from lalert.model import Role, SignaturePolicy
-from lalert.web.admin import key_json, org_json, socket_path
+from lalert.scores import cards_json
+from lalert.web.admin import key_json, org_json, org_names, socket_path
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -52,6 +53,8 @@ class Office(Protocol):
     async def keys(self, org: str | None) -> list[Row]: ...
 
     async def revoke_key(self, key: str) -> None: ...
+
+    async def scorecards(self, org: str | None, sender: str | None, days: int) -> Row: ...
 
 
 class SocketOffice:
@@ -93,12 +96,18 @@ class SocketOffice:
     async def revoke_key(self, key: str) -> None:
         await self._call("POST", "/keys/revoke", {"key": key})
 
+    async def scorecards(self, org: str | None, sender: str | None, days: int) -> Row:
+        query: Row = {"days": str(days)}
+        query |= {name: value for name, value in (("org", org), ("sender", sender)) if value is not None}
+        return await self._call("GET", "/scorecards", query=query)
+
 
 class StoreOffice:
     """On the store itself, while no node runs."""
 
-    def __init__(self, administration: Any) -> None:  # noqa: ANN401  # tenancy.Administration, which the command line does not build
+    def __init__(self, administration: Any, scores: Any) -> None:  # noqa: ANN401  # what the command line does not build
         self._administration = administration
+        self._scores = scores
 
     async def create_org(
         self, org: str, codes: list[str], senders: list[str], name: str, policy: OrgPolicy
@@ -121,6 +130,10 @@ class StoreOffice:
     async def revoke_key(self, key: str) -> None:
         await self._administration.revoke_key(key)
 
+    async def scorecards(self, org: str | None, sender: str | None, days: int) -> Row:
+        found = await self._scores.cards(org, sender, days)
+        return cards_json(found, await org_names(self._administration))
+
 
 def run(config_file: Path | None, data: Path | None, work: Callable[[Office], Awaitable[T]]) -> T:
     """Do `work` with whichever office is open: the node's, if one answers on the socket, else the store's."""
@@ -142,8 +155,8 @@ async def _by_socket(path: Path, work: Callable[[Office], Awaitable[T]]) -> T:
 
 
 async def _on_store(folder: Path, work: Callable[[Office], Awaitable[T]]) -> T:
-    async with offline_administration(folder) as administration:
-        return await work(StoreOffice(administration))
+    async with offline_administration(folder) as (administration, scores):
+        return await work(StoreOffice(administration, scores))
 
 
 def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:

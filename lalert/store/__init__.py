@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from lalert.model import Alert, Changes, Entry, Facts, Key, Origin, Reading, Subscription, Tenant
 
@@ -77,6 +77,58 @@ class StoredReading:
     tenant: str
     reading: Reading
     received: datetime
+
+
+UNKNOWN: Final = ""
+"""The sender of documents in which no sender of the organisation's own can be read."""
+
+OTHERS: Final = "<others>"
+"""Stands for all senders beyond `MAX_SENDERS`; no CAP sender can be written so."""
+
+MAX_SENDERS: Final = 100
+"""As many senders of an organisation are told apart on one day."""
+
+MAX_DAYS: Final = 366
+"""Counts of senders are kept for so many days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One document in which something was found: its identifier, the element's path and line; "" and 0 for what is not known."""
+
+    identifier: str = ""
+    path: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """In how many documents a rule was broken (or for which error code they were refused), when first and last, and the last one as example."""
+
+    documents: int
+    first: datetime
+    last: datetime
+    example: Example
+
+    def then(self, later: Reason) -> Reason:
+        """Return both together."""
+        newest = max(self, later, key=lambda reason: reason.last)
+        return Reason(
+            self.documents + later.documents, min(self.first, later.first), newest.last, newest.example
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What became of one sender's documents on one day: taken without a defect, taken with one, refused; and why, by rule or error code."""
+
+    org: str
+    sender: str
+    day: date
+    accepted: int
+    defective: int
+    refused: int
+    reasons: Mapping[str, Reason]
 
 
 class AlertLog(Protocol):
@@ -243,6 +295,22 @@ class SensorLog(Protocol):
         ...
 
 
+class ScoreBook(Protocol):
+    """What became of each sender's documents, day by day; nothing of what was in them."""
+
+    async def add_scores(self, scores: Sequence[Score]) -> None:
+        """Add counts to those of the same sender and day, all or nothing.
+
+        Of one organisation and day up to `MAX_SENDERS` are told apart, those beyond are counted as `OTHERS`. Days older than `MAX_DAYS` before one that
+        is added are forgotten for its organisation.
+        """
+        ...
+
+    async def scores(self, org: str | None, sender: str | None, since: date) -> list[Score]:
+        """Return the days from `since` on, of an organisation (None: of all) and a sender (None: of all), by organisation, day and sender."""
+        ...
+
+
 class StateStore(Protocol):
     """A few small values per adapter instance."""
 
@@ -253,7 +321,7 @@ class StateStore(Protocol):
     async def delete(self, owner: str, key: str) -> None: ...
 
 
-class Store(AlertLog, Directory, Outbox, SensorLog, StateStore, Protocol):
+class Store(AlertLog, Directory, Outbox, SensorLog, ScoreBook, StateStore, Protocol):
     """Everything that is durable, in one place, so that one commit can hold it together."""
 
     async def __aenter__(self) -> Store:

@@ -37,7 +37,19 @@ from lalert.model import (
     Subscription,
     Tenant,
 )
-from lalert.store import Appended, DeliveryRow, DeliveryState, OnAppend, Store
+from lalert.store import (
+    MAX_DAYS,
+    MAX_SENDERS,
+    OTHERS,
+    Appended,
+    DeliveryRow,
+    DeliveryState,
+    Example,
+    OnAppend,
+    Reason,
+    Score,
+    Store,
+)
 from lalert.testing.alerts import CITY_CENTRE, HITOYOSHI, JST, declared_facts, make_alert, timeless
 from lalert.testing.clock import FakeClock
 
@@ -1156,6 +1168,65 @@ class StoreContract:
             assert await store.judged() == 9
 
     # Adapters' state, and the store itself
+
+    async def test_counts_of_a_senders_documents_add_up_and_outlive_the_store(self) -> None:
+        day, next_day = TEN.date(), TEN.date() + timedelta(days=1)
+        early = Reason(1, TEN, TEN, Example("a-1", "/alert/sent", 4))
+        late = Reason(2, LATER, LATER, Example("a-3", "/alert/info[1]/area[1]/polygon[1]", 31))
+        other = Reason(1, TEN, TEN, Example())
+        async with self.open_store() as store:
+            assert await store.scores(None, None, day) == []
+            # What was given back and is written late has the earlier example.
+            await store.add_scores([Score("hitoyoshi", "s", day, 3, 0, 2, {"CAP-VALUE": late})])
+            await store.add_scores(
+                [
+                    Score("hitoyoshi", "s", day, 1, 1, 1, {"CAP-VALUE": early, "conflict": other}),
+                    Score("hitoyoshi", "s", next_day, 0, 0, 1, {"CAP-VALUE": late}),
+                    Score("minamata", "s", day, 7, 0, 0, {}),
+                ]
+            )
+        async with self.open_store() as store:
+            both = {"CAP-VALUE": replace(late, documents=3, first=TEN), "conflict": other}
+            first = Score("hitoyoshi", "s", day, 4, 1, 3, both)
+            second = Score("hitoyoshi", "s", next_day, 0, 0, 1, {"CAP-VALUE": late})
+            neighbour = Score("minamata", "s", day, 7, 0, 0, {})
+            assert await store.scores(None, None, day) == [first, second, neighbour]
+            assert await store.scores("hitoyoshi", None, day) == [first, second]
+            assert await store.scores("hitoyoshi", None, next_day) == [second]
+            assert await store.scores("hitoyoshi", "nobody", day) == []
+
+    async def test_senders_beyond_the_bound_are_counted_together(self) -> None:
+        day = TEN.date()
+        reasons = {"CAP-VALUE": Reason(1, TEN, TEN, Example())}
+        async with self.open_store() as store:
+            for start in range(0, MAX_SENDERS + 10, 10):
+                numbers = range(start, start + 10)
+                await store.add_scores(
+                    [Score("a", f"s{number}", day, 1, 0, 1, reasons) for number in numbers]
+                )
+            await store.add_scores([Score("a", "s0", day, 1, 0, 0, {}), Score("b", "s", day, 1, 0, 0, {})])
+            kept = {score.sender: score for score in await store.scores("a", None, day)}
+            assert len(kept) == MAX_SENDERS + 1
+            assert (kept["s0"].accepted, kept[OTHERS].accepted, kept[OTHERS].refused) == (2, 10, 10)
+            assert kept[OTHERS].reasons["CAP-VALUE"].documents == 10
+            assert [score.sender for score in await store.scores("b", None, day)] == ["s"]
+
+    async def test_counts_are_forgotten_after_a_year(self) -> None:
+        day = TEN.date()
+        reasons = {"CAP-VALUE": Reason(1, TEN, TEN, Example())}
+        async with self.open_store() as store:
+            for org, age in (("a", 0), ("a", 1), ("b", 0)):
+                old = day + timedelta(days=age)
+                await store.add_scores([Score(org, "s", old, 1, 0, 0, reasons)])
+            now = day + timedelta(days=MAX_DAYS)
+            await store.add_scores([Score("a", "s", now, 1, 0, 0, {})])
+            kept = await store.scores(None, None, day)
+            assert [(score.org, (score.day - day).days) for score in kept] == [
+                ("a", 1),
+                ("a", MAX_DAYS),
+                ("b", 0),
+            ]
+            assert kept[0].reasons == reasons
 
     async def test_an_adapters_values_are_its_own(self) -> None:
         async with self.open_store() as store:

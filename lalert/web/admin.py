@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
 import orjson
@@ -18,6 +18,7 @@ from aiohttp import web
 
 from lalert.cap import read_certificate
 from lalert.model import Key, Role, SignaturePolicy, Tenant
+from lalert.scores import Cards, cards_json
 from lalert.tenancy import Administration
 from lalert.web.request import read_json
 
@@ -80,7 +81,15 @@ def socket_path(data: Path) -> Iterator[Path]:
         os.close(folder)
 
 
-def routes(administration: Administration, changed: Callable[[], Awaitable[None]]) -> list[web.RouteDef]:
+class Scorecards(Protocol):
+    """What counts each sender's documents."""
+
+    async def cards(self, org: str | None, sender: str | None, days: int) -> Cards: ...
+
+
+def routes(
+    administration: Administration, changed: Callable[[], Awaitable[None]], scores: Scorecards
+) -> list[web.RouteDef]:
     """Return the routes; `changed` is awaited after every change, so that the running node knows at once."""
 
     async def create_org(request: web.Request) -> web.Response:
@@ -128,7 +137,13 @@ def routes(administration: Administration, changed: Callable[[], Awaitable[None]
         await changed()
         return _json({})
 
+    async def scorecards(request: web.Request) -> web.Response:
+        org, sender = request.query.get("org"), request.query.get("sender")
+        found = await scores.cards(org, sender, int(request.query["days"]))
+        return _json(cards_json(found, await org_names(administration)))
+
     return [
+        web.get("/scorecards", scorecards),
         web.post("/orgs", create_org),
         web.post("/orgs/set", set_org),
         web.get("/orgs", list_orgs),
@@ -136,6 +151,11 @@ def routes(administration: Administration, changed: Callable[[], Awaitable[None]
         web.get("/keys", list_keys),
         web.post("/keys/revoke", revoke_key),
     ]
+
+
+async def org_names(administration: Administration) -> dict[str, str]:
+    """Return every organisation's name by its id."""
+    return {tenant.id: tenant.name for tenant in await administration.orgs()}
 
 
 def org_json(tenant: Tenant) -> dict[str, Any]:

@@ -12,10 +12,11 @@ import orjson
 from aiohttp import hdrs, web
 
 from lalert import cap, matching, texts
-from lalert.errors import BadRequest, LalertError, NotFound
+from lalert.errors import BadRequest, Forbidden, LalertError, NotFound
 from lalert.hub import Hub
 from lalert.model import Entry, OriginKind, Reading, Role, Subscription
-from lalert.store import DeliveryRow
+from lalert.scores import Cards, cards_json
+from lalert.store import MAX_DAYS, DeliveryRow
 from lalert.tenancy import Caller, require
 from lalert.web.health import Metrics
 from lalert.web.request import check_type, identify, preferred, read_body, read_json
@@ -55,13 +56,20 @@ class Stations(Protocol):
     async def history(self, station: str, limit: int) -> list[dict[str, Any]]: ...
 
 
+class Scorecards(Protocol):
+    """What counts each sender's documents."""
+
+    async def cards(self, org: str | None, sender: str | None, days: int) -> Cards: ...
+
+
 class Api:
     """The handlers of `/v1`, over one hub."""
 
-    def __init__(self, hub: Hub, stations: Stations, metrics: Metrics) -> None:
+    def __init__(self, hub: Hub, stations: Stations, metrics: Metrics, scores: Scorecards) -> None:
         self._hub = hub
         self._stations = stations
         self._metrics = metrics
+        self._scores = scores
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -80,6 +88,7 @@ class Api:
             web.delete("/v1/subscriptions/{id}", self.unsubscribe),
             web.get("/v1/subscriptions/{id}/deliveries", self.deliveries),
             web.post("/v1/subscriptions/{id}/redeliver", self.redeliver),
+            web.get("/v1/scorecards", self.scorecards),
         ]
 
     def _caller(self, request: web.Request) -> Caller:
@@ -277,6 +286,18 @@ class Api:
             raise NotFound("this subscription has no delivery with that key")
         await self._hub.dispatcher.redeliver(body.key)
         return web.Response(status=202)
+
+    async def scorecards(self, request: web.Request) -> web.Response:
+        """How the caller's own organisation fares; what is written about somebody's mistakes is for nobody else."""
+        caller = self._permitted(request, Role.SENDER, Role.ADMIN)
+        assert caller.tenant is not None
+        own, pairs = take(request, "org", "sender", "days")
+        _nothing_else(pairs)
+        org = own.get("org", caller.tenant.id)
+        if org != caller.tenant.id:
+            raise Forbidden("org: a key sees the scorecards of its own organisation only")
+        found = await self._scores.cards(org, own.get("sender"), _whole(own, "days", 30, 1, MAX_DAYS))
+        return _json(cards_json(found, {org: caller.tenant.name}), headers={hdrs.CACHE_CONTROL: "no-store"})
 
     def _own(self, caller: Caller) -> list[Subscription]:
         return [s for s in self._hub.dispatcher.subscriptions() if s.tenant == caller.audience]

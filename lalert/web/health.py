@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from lalert.errors import LalertError
@@ -21,7 +21,7 @@ READY_SECONDS = 5.0
 class Metrics:
     """The node's own registry: few series, no label per subscriber (9,000 lines cost 70 ms of the loop, so they are made in a thread)."""
 
-    def __init__(self, gauges: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(self, gauges: Callable[[], Mapping[str, float]], defects: Mapping[str, int]) -> None:
         self.registry = CollectorRegistry()
         self.accepted = Counter(
             "lalert_alerts_accepted", "Alerts accepted, by status.", ["status"], registry=self.registry
@@ -39,6 +39,7 @@ class Metrics:
             "lalert_readings", "Readings, by outcome.", ["outcome"], registry=self.registry
         )
         self.registry.register(_Gauges(gauges))
+        self.registry.register(_Defects(defects))
 
     async def text(self) -> bytes:
         """Return the exposition."""
@@ -52,6 +53,21 @@ class _Gauges(Collector):
     def collect(self) -> Iterable[Metric]:
         for name, value in sorted(self._read().items()):
             yield GaugeMetricFamily(f"lalert_{name}", name.replace("_", " "), value=value)
+
+
+class _Defects(Collector):
+    """One series for each rule that was broken since the start: the rules are a few hundred, whoever sends."""
+
+    def __init__(self, found: Mapping[str, int]) -> None:
+        self._found = found
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily(
+            "lalert_defects", "Documents by rule broken or code of refusal.", labels=["rule"]
+        )
+        for rule, number in sorted(dict(self._found).items()):
+            family.add_metric([rule], number)
+        yield family
 
 
 def routes(store: Store, metrics: Metrics, stopping: Callable[[], bool]) -> list[web.RouteDef]:

@@ -13,7 +13,7 @@ from lalert.model import Role
 from lalert.plugin import Access, Endpoint, Route
 from lalert.tenancy import Administration, require
 from lalert.web import admin, health, pages, streams
-from lalert.web.api import CORS, Api, Stations
+from lalert.web.api import CORS, Api, Scorecards, Stations
 from lalert.web.context import FirstKeys, PagesContext
 from lalert.web.health import Metrics
 from lalert.web.problems import Handler, middleware
@@ -37,6 +37,7 @@ class Site:
     metrics: Metrics
     first_keys: FirstKeys
     pages: pages.Site
+    scores: Scorecards
     endpoints: Sequence[Endpoint] = field(default_factory=list)
     stopping: Callable[[], bool] = lambda: False
 
@@ -47,7 +48,7 @@ def make_app(site: Site) -> web.Application:
     app = web.Application(client_max_size=cap.MAX_BYTES, middlewares=[middleware(people.error)])
     app.on_response_prepare.append(_security_headers)
     app.add_routes(health.routes(site.hub.store, site.metrics, site.stopping))
-    app.add_routes(Api(site.hub, site.stations, site.metrics).routes())
+    app.add_routes(Api(site.hub, site.stations, site.metrics, site.scores).routes())
     app.add_routes(streams.routes(site.hub, site.streams))
     app.add_routes(_descriptions())
     app.add_routes(people.routes())
@@ -56,10 +57,12 @@ def make_app(site: Site) -> web.Application:
     return app
 
 
-def make_admin_app(administration: Administration, changed: Callable[[], Awaitable[None]]) -> web.Application:
+def make_admin_app(
+    administration: Administration, changed: Callable[[], Awaitable[None]], scores: Scorecards
+) -> web.Application:
     """Return the application of the local socket."""
     app = web.Application(client_max_size=cap.MAX_BYTES, middlewares=[middleware(lambda *_: None)])
-    app.add_routes(admin.routes(administration, changed))
+    app.add_routes(admin.routes(administration, changed, scores))
     return app
 
 

@@ -100,6 +100,8 @@ async def test_the_answers_have_the_described_form(node: RunningNode) -> None:
     status, problem = await node.post(b"<alert/>")
     assert status == 422
     assert checked(problem, "Problem")["problems"]
+    _, scorecards = await node.get("/v1/scorecards", Role.SENDER)
+    assert checked(scorecards, "Scorecards")["scorecards"]
 
 
 def test_every_error_code_is_documented() -> None:

@@ -39,6 +39,7 @@ from lalert.store.sqlite.outbox import OutboxTables
 from lalert.store.sqlite.readers import Readers
 from lalert.store.sqlite.ring import Old, Ring
 from lalert.store.sqlite.schema import epoch_of, migrate
+from lalert.store.sqlite.scores import ScoreTables
 from lalert.store.sqlite.sensors import SensorTables, StateTable
 from lalert.store.sqlite.statements import Row
 from lalert.store.sqlite.writer import Bounds, Write, Writer
@@ -65,7 +66,7 @@ class Memory:
     old_bytes: int = 32 * 1024 * 1024
 
 
-class SqliteStore(DirectoryTables, OutboxTables, SensorTables, StateTable):
+class SqliteStore(DirectoryTables, OutboxTables, ScoreTables, SensorTables, StateTable):
     """Keeps everything in the file at `path`, for one process alone.
 
     What a read returns has been told to `on_append` before. `vfs` names another way for SQLite to reach the disk: faults and power

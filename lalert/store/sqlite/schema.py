@@ -195,7 +195,38 @@ def _know_lives(db: apsw.Connection) -> None:
     db.execute(_LIFE)
 
 
-STEPS: Final[tuple[Step, ...]] = (_create, _keep_sender_policy, _know_lives)
+def _keep_scores(db: apsw.Connection) -> None:
+    db.execute(
+        """
+        -- What became of each sender's documents on one day (in Japan), and why; `reason` is a rule or an error code.
+        CREATE TABLE score (
+            org       TEXT NOT NULL,
+            day       TEXT NOT NULL,
+            sender    TEXT NOT NULL,
+            accepted  INTEGER NOT NULL,
+            defective INTEGER NOT NULL,
+            refused   INTEGER NOT NULL,
+            PRIMARY KEY (org, day, sender)
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE score_reason (
+            org        TEXT NOT NULL,
+            day        TEXT NOT NULL,
+            sender     TEXT NOT NULL,
+            reason     TEXT NOT NULL,
+            documents  INTEGER NOT NULL,
+            first      INTEGER NOT NULL,
+            last       INTEGER NOT NULL,
+            identifier TEXT NOT NULL,
+            path       TEXT NOT NULL,
+            line       INTEGER NOT NULL,
+            PRIMARY KEY (org, day, sender, reason)
+        ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
+STEPS: Final[tuple[Step, ...]] = (_create, _keep_sender_policy, _know_lives, _keep_scores)
 """Step n brings a file from version n to n + 1. A step that has been released is never edited: add another."""
 
 
