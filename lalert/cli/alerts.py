@@ -14,7 +14,7 @@ import orjson
 
 from lalert import cap
 from lalert.client import Client
-from lalert.errors import LalertError, Problem, ProblemSeverity
+from lalert.errors import LalertError, Problem
 from lalert.geo import Gazetteer
 from lalert.resources import gazetteer_csv
 
@@ -90,9 +90,9 @@ def _judged_by(profile: cap.Profile) -> Callable[[cap.Report], cap.Report]:
         found = cap.judge(report.alert, profile, lookup) if report.alert else ()
         if not found:
             return report
-        problems = tuple(sorted((*report.problems, *found), key=lambda problem: problem.line))
-        refused = any(problem.severity is ProblemSeverity.ERROR for problem in problems)
-        return replace(report, problems=problems, alert=None if refused else report.alert)
+        return replace(
+            report, problems=tuple(sorted((*report.problems, *found), key=lambda problem: problem.line))
+        )
 
     return judged
 

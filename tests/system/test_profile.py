@@ -50,6 +50,27 @@ async def test_what_it_calls_a_warning_stays_with_the_alert_over_a_restart(tmp_p
         assert [p["rule"] for p in listed["alerts"][0]["defects"]] == ["JP-LEVEL-SEVERITY"]
 
 
+async def test_a_tolerated_sender_is_heard_in_spite_of_what_the_profile_finds(node: RunningNode) -> None:
+    wrong = make_cap(sender=SENDER, event="高齢者等避難", parameters=KIND)
+    assert (await node.post(wrong))[0] == 422
+    await node.node.administration.update_org("hitoyoshi", tolerant=["*@hitoyoshi.example"])
+    await node.node.keyring.refresh()
+    status, answer = await node.post(wrong)
+    assert status == 201, answer
+    _, listed = await node.get("/v1/alerts")
+    (defect,) = listed["alerts"][0]["defects"]
+    assert (defect["rule"], defect["severity"]) == ("JP-LEVEL-EVENT", "error")
+    assert defect["repair_ja"] == "そのまま受け付けました"
+
+
+async def test_what_may_be_a_drill_is_refused_of_everybody(node: RunningNode) -> None:
+    await node.node.administration.update_org("hitoyoshi", tolerant=["*@hitoyoshi.example"])
+    await node.node.keyring.refresh()
+    status, answer = await node.post(make_cap(sender=SENDER, headline="【訓練】避難指示", parameters=KIND))
+    assert status == 422
+    assert "JP-DRILL-IN-ACTUAL" in [problem["rule"] for problem in answer["problems"]]
+
+
 async def test_a_large_document_is_judged_too(node: RunningNode) -> None:
     areas = make_alert(area_desc="人吉市").infos[0].areas * 700
     raw = make_cap(sender=SENDER, headline="【訓練】", parameters=KIND, areas=areas)
