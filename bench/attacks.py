@@ -5,6 +5,7 @@ Run as `python -m bench.attacks` it prints the processor time and memory that ea
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import pickle
@@ -42,7 +43,9 @@ class Attack:
 
 def attacks() -> dict[str, Attack]:
     """Return the corpus; nearly all documents have about the greatest size that is read."""
-    return _entities() | _shapes() | _values() | _crowds() | _rings() | _encodings() | _odd_xml()
+    return (
+        _entities() | _shapes() | _values() | _crowds() | _rings() | _encodings() | _odd_xml() | _envelopes()
+    )
 
 
 def _alert(body: bytes, attributes: bytes = b"", msg_type: bytes = b"Alert") -> bytes:
@@ -535,6 +538,94 @@ def _odd_xml() -> dict[str, Attack]:
         }
         | {name: Attack(document, rule) for name, (document, rule) in whole.items()}
     )
+
+
+_DE = b'<d:EDXLDistribution xmlns:d="urn:oasis:names:tc:emergency:EDXL:DE:1.0">'
+_SAID = (
+    b"<d:distributionID>1</d:distributionID>%s<d:dateTimeSent>2026-07-04T02:20:00+09:00</d:dateTimeSent>"
+    b"<d:distributionStatus>Actual</d:distributionStatus><d:distributionType>Report</d:distributionType>"
+    b"<d:combinedConfidentiality>U</d:combinedConfidentiality>"
+)
+_FROM = b"<d:senderID>b@example.jp</d:senderID>"
+_PLAIN = _alert(_INFO % b"").removeprefix(b'<?xml version="1.0" encoding="UTF-8"?>')
+_PICTURE = (
+    b"<d:contentObject><d:nonXMLContent><d:mimeType>image/png</d:mimeType>"
+    b"<d:contentData>iVBORw==</d:contentData></d:nonXMLContent></d:contentObject>"
+)
+
+
+def _envelope(
+    inside: bytes = _PLAIN, target: bytes = b"", more: bytes = b"", senders: bytes = _FROM
+) -> bytes:
+    area = b"<d:targetArea>" + target + b"</d:targetArea>" if target else b""
+    holder = b"<d:embeddedXMLContent>" + inside + b"</d:embeddedXMLContent>"
+    content = b"<d:contentObject><d:xmlContent>" + holder + b"</d:xmlContent></d:contentObject>"
+    return _DE + _SAID % senders + area + content + more + b"</d:EDXLDistribution>"
+
+
+def _encoded(content: bytes) -> bytes:
+    inside = b"<d:mimeType>application/cap+xml</d:mimeType><d:contentData>%s</d:contentData>"
+    around = b"<d:contentObject><d:nonXMLContent>" + inside + b"</d:nonXMLContent></d:contentObject>"
+    return _DE + _SAID % _FROM + around % base64.b64encode(content) + b"</d:EDXLDistribution>"
+
+
+def _envelopes() -> dict[str, Attack]:
+    """Return what hurts inside an envelope, and envelopes that hurt."""
+    bomb = b"<!DOCTYPE a [" + b'<!ENTITY b "%s">' % (b"b" * 1_000) + b"]>"
+    include = b'<x:include xmlns:x="http://www.w3.org/2001/XInclude" href="/etc/passwd"/>'
+    place = b"<d:circle>32.21,130.76 5</d:circle>"
+    star = b" ".join(b"%d,%d" % (n * 37 % 80, n * 53 % 170) for n in range(80_000))
+    found = {
+        "alone": (_envelope(), ""),
+        "in front of it a DOCTYPE": (bomb + _envelope(), "CAP-XML-DTD"),
+        "a DOCTYPE before the alert": (_envelope(bomb + _PLAIN), "CAP-XML-FORM"),
+        "a declaration before the alert": (_envelope(b'<?xml version="1.0"?>' + _PLAIN), "CAP-XML-FORM"),
+        "an unknown entity": (_envelope(_PLAIN.replace(b">e<", b">&b;<")), "CAP-XML-FORM"),
+        "a DOCTYPE in base64": (_encoded(bomb + _PLAIN), "CAP-XML-DTD"),
+        "an external entity in base64": (
+            _encoded(b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>' + _PLAIN),
+            "CAP-XML-DTD",
+        ),
+        "an envelope in base64": (_encoded(_envelope()), "CAP-ROOT"),
+        "base64 in base64": (_encoded(base64.b64encode(b"x" * 550_000)), "CAP-XML-FORM"),
+        "a large alert in base64": (_encoded(_alert(_INFO % (b"<headline>%s</headline>" % (b"x" * 750_000)))), ""),
+        "an inclusion in the alert": (
+            _envelope(_PLAIN.replace(b"</info>", include + b"</info>")),
+            "CAP-XML-XINCLUDE",
+        ),
+        "an inclusion beside the alert": (_envelope(_PLAIN + include), "CAP-XML-XINCLUDE"),
+        "an envelope in it": (_envelope(_envelope()), "EDXL-CAP-PLACE"),
+        "an alert in a signature": (
+            _envelope(b"<Signature %s><Object>%s</Object></Signature>" % (_DSIG, _PLAIN)),
+            "EDXL-CAP-PLACE",
+        ),
+        "nine hundred alerts": (_envelope(_PLAIN.replace(_INFO % b"", b"") * 900), "EDXL-CAP-SEVERAL"),
+        "nested deeply": (_envelope(b"<a>" * 300 + b"</a>" * 300), "CAP-XML-LIMIT"),
+        "nested not quite so deeply": (_envelope(b"<a>" * 240 + b"</a>" * 240), "EDXL-CAP-MISSING"),
+        "ten thousand contents": (_envelope(more=b"<d:contentObject/>" * 10_000), "CAP-XML-LIMIT"),
+        "a thousand empty contents": (_envelope(more=b"<d:contentObject/>" * 990), "EDXL-SCHEMA"),
+        "five thousand pictures": (_envelope(more=_PICTURE * 5_000), "CAP-XML-LIMIT"),
+        "a thousand pictures": (_envelope(more=_PICTURE * 990), ""),
+        "ten thousand holders": (
+            _envelope(_PLAIN + b"</d:embeddedXMLContent><d:embeddedXMLContent>" * 10_000),
+            "CAP-XML-LIMIT",
+        ),
+        "ten thousand senders": (
+            _envelope(senders=b"<d:senderID>a</d:senderID>" * 10_000),
+            "EDXL-ELEMENT-DUPLICATE",
+        ),
+        "thirty thousand strangers": (_envelope(more=b"<x/>" * 30_000), "EDXL-ELEMENT-UNKNOWN"),
+        "ten thousand circles": (_envelope(target=place * 10_000), ""),
+        "two hundred circles": (_envelope(target=place * 200), ""),
+        "ten thousand circles that are none": (_envelope(target=b"<d:circle>x</d:circle>" * 10_000), "EDXL-TARGET-FORM"),
+        "a tangle of 80,000 points": (_envelope(target=b"<d:polygon>" + star + b" 0,0</d:polygon>"), ""),
+        "a tangle of 4,900 points": (
+            _envelope(target=b"<d:polygon>" + b" ".join(star.split()[:4_900]) + b" 0,0</d:polygon>"),
+            "EDXL-TARGET-FORM",
+        ),
+        "a comment like an alert": (_envelope(b"<!-- <alert> --><!-- </alert> -->" * 10_000 + _PLAIN), ""),
+    }  # fmt: skip
+    return {f"envelope: {name}": Attack(document, rule) for name, (document, rule) in found.items()}
 
 
 AIM_SECONDS: Final = 0.05

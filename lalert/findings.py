@@ -171,6 +171,7 @@ HUB: Final[Mapping[str, Rule]] = {rule.id: rule for rule in _HUB}
 TABLES: Final[tuple[Table, ...]] = (
     Table("CAP-", "The Common Alerting Protocol", "CAP(共通警報プロトコル)の規則", cap.RULES),
     Table("JP-", cap.PROFILES["jp"].title, cap.PROFILES["jp"].title_ja, cap.PROFILES["jp"].rules),
+    Table("EDXL-", "The envelope EDXL-DE 1.0", "EDXL-DE 1.0(封筒)の規則", cap.ENVELOPE_RULES),
     Table("HUB-", "What the hub asks when an alert is handed in", "ハブが受け付けるときの規則", HUB),
 )
 

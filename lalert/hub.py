@@ -155,7 +155,7 @@ class Hub:
     async def submit(
         self, raw: bytes, caller: Caller, kind: OriginKind, remote: str | None = None
     ) -> Receipt:
-        """Take a CAP document; returns once it is durable, and the fan-out is then under way.
+        """Take a CAP document, bare or in an EDXL envelope; returns once it is durable, and the fan-out is then under way.
 
         What refers to other alerts waits for what is being said of the same incident, so that each is judged by what came before it.
         Raises `TooLarge`, `NotXml`, `InvalidAlert`, `Unauthenticated`, `Forbidden`, `Conflict` or `Unavailable`; nothing is kept of what was refused
@@ -213,7 +213,7 @@ class Hub:
             alert, facts = await asyncio.to_thread(self.read, raw, home)
         else:
             alert, facts = self.read(raw, home)
-        signature = own or await self._verified(raw, alert, caller, received)
+        signature = own or await self._verified(alert, caller, received)
         origin = Origin(
             kind=kind,
             tenant=caller.audience,
@@ -291,13 +291,12 @@ class Hub:
             alert = replace(alert, defects=(*alert.defects, *found))
         return alert, matching.facts_of(alert, self.gazetteer, home)
 
-    async def _verified(
-        self, raw: bytes, alert: Alert, caller: Caller, received: datetime
-    ) -> cap.Verification | None:
+    async def _verified(self, alert: Alert, caller: Caller, received: datetime) -> cap.Verification | None:
         """Return what became of the signature, None where the organisation's policy is not to look."""
         tenant = caller.tenant
         if tenant is None or tenant.signatures is SignaturePolicy.IGNORE:
             return None
+        raw = alert.raw  # what was taken out of an envelope was signed without it
         # The first one loads the library, which takes longer than the loop may stand still.
         if len(raw) > OFF_LOOP_BYTES or not cap.signatures_loaded():
             return await asyncio.to_thread(cap.verify, raw, tenant.certificates, received, alert)

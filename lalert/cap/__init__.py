@@ -8,6 +8,11 @@ from lalert.cap.certificates import Certificate as Certificate
 from lalert.cap.certificates import make_signer as make_signer
 from lalert.cap.certificates import read_certificate as read_certificate
 from lalert.cap.certificates import read_certificates as read_certificates
+from lalert.cap.edxl import EDXL as EDXL
+from lalert.cap.edxl import EDXL_TYPE as EDXL_TYPE
+from lalert.cap.edxl import ENVELOPE_RULES as ENVELOPE_RULES
+from lalert.cap.edxl import bare as bare
+from lalert.cap.edxl import wrap as wrap
 from lalert.cap.opening import MAX_BYTES as MAX_BYTES
 from lalert.cap.parse import Report as Report
 from lalert.cap.parse import examine as examine

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar, cast
 
 from lxml import etree
 
-from lalert.cap import rules
+from lalert.cap import edxl, rules
 from lalert.cap.catalogue import RULES
 from lalert.cap.grammar import ALL_VALUES, GRAMMARS, VERY_LIKELY, XMLDSIG, Content, Grammar, Slot, grammar
 from lalert.cap.opening import Unreadable, forbid_xinclude, open_document
@@ -61,6 +61,7 @@ class Report:
     version: str | None
     problems: tuple[Problem, ...]
     alert: Alert | None
+    envelope: edxl.Envelope | None = None
 
     @property
     def valid(self) -> bool:
@@ -96,6 +97,24 @@ def examine(raw: bytes) -> Report:
 
 def _examined(raw: bytes) -> Report:
     root, data = open_document(raw, indented=False)
+    if root.tag not in GRAMMARS and edxl.is_envelope(root):
+        return _enveloped(edxl.unwrap(*open_document(raw)))
+    return _document(root, data, raw)
+
+
+def _enveloped(envelope: edxl.Envelope) -> Report:
+    """Return what is found in an envelope and in the document that it holds; the alert's bytes are the document's."""
+    inner = Report(None, (), None)
+    if envelope.document is not None:
+        try:
+            inner = _document(*open_document(envelope.document, indented=False), envelope.document)
+        except Unreadable as unreadable:
+            inner = Report(None, (unreadable.problem,), None)
+    problems, alert = envelope.judge(inner.problems, inner.alert)
+    return Report(inner.version, problems, alert, envelope)
+
+
+def _document(root: etree._Element, data: bytes, raw: bytes) -> Report:
     version = GRAMMARS.get(root.tag)
     if version is None:
         name = etree.QName(root)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from lxml import etree
 
@@ -19,6 +19,7 @@ UNSAID: Final = "not said"
 """What stands in the <restriction> of a restricted alert that had none, where the version asked for wants one."""
 
 _GRAMMARS: Final[Mapping[str, str]] = {version: namespace for namespace, version in NAMESPACES.items()}
+_Value = TypeVar("_Value")
 _UNKNOWN_TYPE = "application/octet-stream"
 _MAX_OFFSET = timedelta(hours=14)
 
@@ -156,13 +157,22 @@ class _Writer:
     def _area(self, parent: etree._Element, area: Area) -> None:
         self._required(parent, "areaDesc", area.area_desc)
         for ring in area.polygons:
-            self._required(parent, "polygon", _polygon(parent, ring))
+            self._geometry(parent, "polygon", polygon_text, ring)
         for circle in area.circles:
-            self._required(parent, "circle", _circle(parent, circle))
+            self._geometry(parent, "circle", circle_text, circle)
         self._pairs(parent, "geocode", area.geocodes)
         for name, height in (("altitude", area.altitude), ("ceiling", area.ceiling)):
             if height is not None:
-                self._required(parent, name, _number(parent, name, height))
+                self._geometry(parent, name, _number, height)
+
+    def _geometry(
+        self, parent: etree._Element, name: str, text_of: Callable[[_Value], str], value: _Value
+    ) -> None:
+        try:
+            text = text_of(value)
+        except ValueError as error:
+            raise _unwritable(parent, name, str(error)) from error
+        self._required(parent, name, text)
 
     def _pairs(self, parent: etree._Element, name: str, pairs: Iterable[NamedValue]) -> None:
         assert name in PAIRS
@@ -256,25 +266,25 @@ def _path(element: etree._Element) -> str:
     return f"{_path(parent)}/{name}[{number}]"
 
 
-def _polygon(parent: etree._Element, ring: Ring) -> str:
+def polygon_text(ring: Ring) -> str:
+    """Return a ring of (lon, lat) as CAP and EDXL write it; raises ValueError for one without points or with something that is no number."""
     if not ring:
-        raise _unwritable(parent, "polygon", "it has no points")
-    return " ".join(
-        f"{_number(parent, 'polygon', lat)},{_number(parent, 'polygon', lon)}" for lon, lat in ring
-    )
+        raise ValueError("it has no points")
+    return " ".join(f"{_number(lat)},{_number(lon)}" for lon, lat in ring)
 
 
-def _circle(parent: etree._Element, circle: Circle) -> str:
-    lat, lon = _number(parent, "circle", circle.lat), _number(parent, "circle", circle.lon)
+def circle_text(circle: Circle) -> str:
+    """Return a circle as CAP and EDXL write it; raises ValueError for something that is no number or no radius."""
+    lat, lon = _number(circle.lat), _number(circle.lon)
     if not 0 <= circle.radius_m < math.inf:
-        raise _unwritable(parent, "circle", f"{circle.radius_m} m is no radius")
+        raise ValueError(f"{circle.radius_m} m is no radius")
     radius_km = Decimal(repr(circle.radius_m)).scaleb(-3)
     return f"{lat},{lon} {radius_km.normalize():f}"
 
 
-def _number(parent: etree._Element, name: str, number: float) -> str:
+def _number(number: float) -> str:
     """Return the shortest decimal that reads the same, never with an exponent, which CAP does not know."""
     if not math.isfinite(number):
-        raise _unwritable(parent, name, f"{number} is no number of degrees or feet")
+        raise ValueError(f"{number} is no number of degrees or feet")
     text = repr(float(number))
     return f"{Decimal(text):f}" if "e" in text else text

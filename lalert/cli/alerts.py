@@ -52,7 +52,7 @@ def the_key(key: str | None, key_file: Path | None) -> str | None:
 )
 @click.option("--lang", type=click.Choice(["ja", "en"]), default="en", show_default=True)
 def validate(files: Sequence[str], form: str, profile: str, lang: str) -> None:
-    """Check CAP files; `-` reads standard input.
+    """Check CAP files, bare or in an EDXL-DE 1.0 envelope; `-` reads standard input.
 
     Exit 0: all valid (warnings allowed); 1: some invalid; 2: a file that cannot be read.
     """
@@ -66,11 +66,13 @@ def validate(files: Sequence[str], form: str, profile: str, lang: str) -> None:
                 "file": name,
                 "valid": report.valid,
                 "version": report.version,
+                "envelope": cap.EDXL if report.envelope else None,
                 "problems": [_problem(problem, lang) for problem in report.problems],
             }
             click.echo(orjson.dumps(line).decode())
             continue
-        verdict = f"valid CAP {report.version}" if report.valid else "INVALID"
+        around = f" in {cap.EDXL}" if report.envelope else ""
+        verdict = f"valid CAP {report.version}{around}" if report.valid else f"INVALID{around}"
         click.echo(f"{name}: {verdict}")
         for problem in report.problems:
             message = _in(lang, problem.message, problem.message_ja)
@@ -90,6 +92,8 @@ def _judged_by(profile: cap.Profile) -> Callable[[cap.Report], cap.Report]:
         found = cap.judge(report.alert, profile, lookup) if report.alert else ()
         if not found:
             return report
+        if report.envelope is not None:
+            found = tuple(map(report.envelope.placed, found))
         return replace(
             report, problems=tuple(sorted((*report.problems, *found), key=lambda problem: problem.line))
         )

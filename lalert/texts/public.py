@@ -144,14 +144,14 @@ def municipalities(entry: Entry) -> list[str]:
 
 
 def document_text(alert: Alert) -> str:
-    """Return the CAP document as text: as received where that is UTF-8, else as `cap.render` writes it."""
+    """Return the CAP document as text: as received where that is UTF-8, else without the declaration of the encoding it no longer has."""
     declared = _ENCODING.match(alert.raw)
     if alert.raw and (declared is None or declared[1].lower() in _AS_UTF_8):
         try:
             return alert.raw.decode("utf-8-sig")
         except UnicodeDecodeError:
             pass  # UTF-16 by its byte order mark
-    return cap.render(alert).decode()
+    return cap.bare(alert.raw or cap.render(alert)).decode()
 
 
 def _info(info: Info, status: Status) -> dict[str, Any]:

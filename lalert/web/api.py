@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,8 +14,8 @@ from aiohttp import hdrs, web
 
 from lalert import cap, matching, texts
 from lalert.errors import BadRequest, Forbidden, LalertError, NotFound
-from lalert.hub import Hub
-from lalert.model import Entry, OriginKind, Reading, Role, Subscription
+from lalert.hub import OFF_LOOP_BYTES, Hub
+from lalert.model import Alert, Entry, OriginKind, Reading, Role, Subscription
 from lalert.scores import Cards, cards_json
 from lalert.store import MAX_DAYS, DeliveryRow
 from lalert.tenancy import Caller, require
@@ -22,6 +23,7 @@ from lalert.web.health import Metrics
 from lalert.web.request import check_type, identify, preferred, read_body, read_json
 
 CAP_TYPES = ("application/cap+xml", "application/xml", "text/xml")
+TAKEN_TYPES = (*CAP_TYPES, cap.EDXL_TYPE)
 JSON, GEOJSON = "application/json", "application/geo+json"
 MAX_READINGS = 1_000
 MAX_READINGS_BYTES = 262_144
@@ -104,7 +106,7 @@ class Api:
     async def submit(self, request: web.Request) -> web.Response:
         try:
             self._permitted(request, Role.SENDER)
-            check_type(request, CAP_TYPES)
+            check_type(request, TAKEN_TYPES)
             raw = await read_body(request, cap.MAX_BYTES)
             caller = self._permitted(request, Role.SENDER)
             with self._metrics.submit_seconds.time():
@@ -153,17 +155,17 @@ class Api:
 
     async def by_position(self, request: web.Request) -> web.Response:
         entry = await self._hub.entry(request.match_info["position"], self._caller(request).audience)
-        return self._one(request, entry)
+        return await self._one(request, entry)
 
     async def by_id(self, request: web.Request) -> web.Response:
         entry = await self._hub.find(request.match_info["id"], self._caller(request).audience)
-        return self._one(request, entry)
+        return await self._one(request, entry)
 
     @staticmethod
-    def _one(request: web.Request, entry: Entry) -> web.Response:
+    async def _one(request: web.Request, entry: Entry) -> web.Response:
         own, pairs = take(request, "lang", "format")
         _nothing_else(pairs)
-        media = preferred(request, (*CAP_TYPES, JSON, GEOJSON))
+        media = preferred(request, (*CAP_TYPES, JSON, GEOJSON, cap.EDXL_TYPE))
         vary: dict[str, str] = {"Vary": "Accept"}
         if media == JSON:
             return _json(
@@ -174,7 +176,7 @@ class Api:
         # Byte for byte as received: a signature made by the sender still verifies at the reader. The bytes are a stranger's, and a
         # browser runs an XHTML script inside a ds:Object, or a style sheet that is named, as this site's own: hence the sandbox.
         headers = {**vary, **CORS} | {"Content-Security-Policy": SANDBOX, "Content-Type": media}
-        return web.Response(body=entry.alert.raw, headers=headers)
+        return web.Response(body=await _document(entry.alert, media), headers=headers)
 
     async def observe(self, request: web.Request) -> web.Response:
         self._permitted(request, Role.SENSOR)
@@ -308,6 +310,14 @@ class Api:
             if subscription.id == request.match_info["id"]:
                 return subscription
         raise NotFound("you have no such subscription")
+
+
+async def _document(alert: Alert, media: str) -> bytes:
+    if media != cap.EDXL_TYPE:
+        return alert.raw
+    if len(alert.raw) > OFF_LOOP_BYTES:
+        return await asyncio.to_thread(cap.wrap, alert)
+    return cap.wrap(alert)
 
 
 SANDBOX = "default-src 'none'; sandbox"

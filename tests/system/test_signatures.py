@@ -58,6 +58,24 @@ async def test_a_signature_that_holds_is_kept_and_told_with_its_certificate(tmp_
             assert await response.read() == raw
 
 
+async def test_a_signature_holds_for_what_comes_out_of_an_envelope_and_goes_into_one(
+    node: RunningNode,
+) -> None:
+    await asks(node, SignaturePolicy.REQUIRE)
+    raw = signed(make_cap(sender=SENDER))
+    status, answer = await node.post(cap.wrap(cap.parse(raw)), content_type="application/edxl+xml")
+    assert status == 201, answer
+    async with node.http.get(
+        node.url + answer["url"], headers={"Accept": "application/edxl+xml"}
+    ) as response:
+        again = cap.parse(await response.read())
+    assert again.raw == cap.bare(raw)
+    held = cap.verify(again.raw, [TOWN.certificate], again.sent, again)
+    assert held == cap.Verification(signed=True, signer=FINGERPRINT)
+    plain = cap.wrap(cap.parse(make_cap(sender=SENDER)))
+    assert (await node.post(plain))[0] == 422
+
+
 @pytest.mark.parametrize("policy", SignaturePolicy)
 @pytest.mark.parametrize("tolerant", [(), ("*@hitoyoshi.example",)], ids=["strict", "tolerant"])
 async def test_what_is_asked_decides(
