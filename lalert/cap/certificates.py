@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -32,6 +32,8 @@ class Certificate:
     subject: str
     begins: datetime
     ends: datetime
+    authority: bool = False
+    """It may issue others' (RFC 5280, 4.2.1.9): pinning it is to trust whomever it does."""
 
     def valid_at(self, moment: datetime) -> bool:
         """Say whether the moment lies within the certificate's life, both ends included (RFC 5280, 4.1.2.5)."""
@@ -66,7 +68,7 @@ def read_certificates(texts: Iterable[str]) -> tuple[Certificate, ...]:
     return tuple(found.values())
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def read_certificate(pem: str) -> Certificate:
     """Return one certificate of a PEM text that is nothing but it; raises `BadRequest`."""
     from cryptography.hazmat.primitives.serialization import Encoding
@@ -78,10 +80,50 @@ def read_certificate(pem: str) -> Certificate:
         subject=loaded.subject.rfc4514_string()[:200],
         begins=loaded.not_valid_before_utc,
         ends=loaded.not_valid_after_utc,
+        authority=_is_authority(loaded),
     )
 
 
-@lru_cache(maxsize=1024)
+def _is_authority(loaded: x509.Certificate) -> bool:
+    from cryptography import x509
+
+    try:
+        return loaded.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def issued_by(
+    leaf: Certificate, between: Iterable[Certificate], authorities: Sequence[Certificate], at: datetime
+) -> bool:
+    """Say whether pinned authorities vouch for a certificate at a time, directly or by others that go with it (RFC 5280, 6).
+
+    It must be allowed to sign, if it says what it is for. Whether it has been revoked is not asked: unpinning is the remedy.
+    """
+    from cryptography import x509
+    from cryptography.x509 import verification
+
+    policies = verification.ExtensionPolicy
+    own = policies.permit_all().may_be_present(x509.KeyUsage, verification.Criticality.AGNOSTIC, _may_sign)
+    builder = (
+        verification.PolicyBuilder()
+        .store(verification.Store([load(each.pem) for each in authorities]))
+        .time(at)
+        .extension_policies(ee_policy=own, ca_policy=policies.webpki_defaults_ca())
+    )
+    try:
+        builder.build_client_verifier().verify(load(leaf.pem), [load(each.pem) for each in between])
+    except (verification.VerificationError, ValueError):
+        return False
+    return True
+
+
+def _may_sign(_policy: object, _certificate: object, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not usage.digital_signature:
+        raise ValueError("its key is not for signatures")
+
+
+@lru_cache(maxsize=256)
 def load(pem: str) -> x509.Certificate:
     """Return a PEM certificate that a signature can be checked with; raises `BadRequest`."""
     from cryptography import x509
@@ -91,6 +133,7 @@ def load(pem: str) -> x509.Certificate:
         loaded = x509.load_pem_x509_certificate(pem.encode())
         key = loaded.public_key()
         loaded.subject.rfc4514_string()
+        _is_authority(loaded)
     except Exception as error:  # whatever the parser of a stranger's DER makes of it, it is no certificate
         raise BadRequest(
             "certificate: what stands between BEGIN and END is no X.509 certificate; export it again as PEM"

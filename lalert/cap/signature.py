@@ -20,7 +20,14 @@ from typing import Final, cast
 from lxml import etree
 
 from lalert.cap.catalogue import RULES
-from lalert.cap.certificates import Certificate, load, load_key, read_certificate, read_certificates
+from lalert.cap.certificates import (
+    Certificate,
+    issued_by,
+    load,
+    load_key,
+    read_certificate,
+    read_certificates,
+)
 from lalert.cap.grammar import XMLDSIG
 from lalert.cap.opening import open_document
 from lalert.cap.parse import examine
@@ -33,6 +40,8 @@ MAX_NAMESPACES: Final = 64
 
 MAX_VALUE: Final = 16_384
 """Characters of one value inside a signature: the value of an RSA key of 4096 bits has 684, a certificate some 3,000."""
+
+MAX_CHAIN: Final = 5
 
 _PATH: Final = "/alert/Signature"
 _DS: Final = f"{{{XMLDSIG}}}"
@@ -160,7 +169,7 @@ def _signer(
 ) -> str:
     """Return the fingerprint of the certificate that a signature holds with; raises `_Wrong`."""
     _check_form(signature)
-    candidates = _candidates(signature, known)
+    candidates = _candidates(signature, known, moments)
     valid = [each for each in candidates if all(map(each.valid_at, moments))]
     if not valid:
         raise _expired(candidates[0], moments)
@@ -182,20 +191,55 @@ def _signer(
     raise failure
 
 
-def _candidates(signature: etree._Element, known: Mapping[str, Certificate]) -> list[Certificate]:
-    """Return the pinned certificates that may have signed: the one that the signature names, or all if it names none.
+def _candidates(
+    signature: etree._Element, known: Mapping[str, Certificate], moments: Sequence[datetime]
+) -> list[Certificate]:
+    """Return the certificates that may have signed: the pinned one that the signature names, all pinned ones if it names none.
 
-    What a message brings along is only looked up among the pinned ones and never trusted.
+    What a message brings along is never trusted for itself: it is looked up among the pinned ones, or one of these must have issued it.
     """
-    carried = [_fingerprint(element) for element in signature.iter(f"{_DS}X509Certificate")]
-    named = [known[each] for each in carried if each in known]
-    if named or (known and not carried):
-        return named or list(known.values())
-    raise _Wrong("CAP-SIGNATURE-UNTRUSTED", fingerprint=carried[0] if carried else "-")
+    carried = [_decoded(element) for element in signature.iter(f"{_DS}X509Certificate")]
+    if len(carried) > MAX_CHAIN:
+        raise _form(f"it carries more than {MAX_CHAIN} certificates", f"証明書が{MAX_CHAIN}個を超えています")
+    if not carried and known:
+        return list(known.values())
+    fingerprints = [hashlib.sha256(each).hexdigest() for each in carried]
+    named = [known[each] for each in fingerprints if each in known]
+    own = [each for each in named if not each.authority]
+    if own:
+        return own
+    authorities = [each for each in known.values() if each.authority]
+    # Where an authority's is carried, it goes with the one that it issued; alone it is the signer's own, as openssl makes it.
+    if authorities and len(carried) > len(named):
+        return [_issued(carried, authorities, moments)]
+    if named:
+        return named
+    raise _Wrong("CAP-SIGNATURE-UNTRUSTED", fingerprint=fingerprints[0] if fingerprints else "-")
 
 
-def _fingerprint(element: etree._Element) -> str:
-    return hashlib.sha256(_decoded(element)).hexdigest()
+def _issued(
+    carried: Sequence[bytes], authorities: Sequence[Certificate], moments: Sequence[datetime]
+) -> Certificate:
+    """Return the one certificate of a chain that is no authority's, if a pinned authority vouches for it all the time; raises `_Wrong`."""
+    untrusted = _Wrong("CAP-SIGNATURE-UNTRUSTED", fingerprint=hashlib.sha256(carried[0]).hexdigest())
+    try:
+        chain = [read_certificate(_pem(each)) for each in carried]
+    except BadRequest as error:
+        raise untrusted from error
+    between = [each for each in chain if each.authority]
+    leaves = [each for each in chain if not each.authority]
+    if len(leaves) != 1:
+        raise untrusted
+    [leaf] = leaves
+    if not all(map(leaf.valid_at, moments)):
+        raise _expired(leaf, moments)
+    if not all(issued_by(leaf, between, authorities, moment) for moment in moments):
+        raise untrusted
+    return leaf
+
+
+def _pem(der: bytes) -> str:
+    return f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(der).decode()}\n-----END CERTIFICATE-----\n"
 
 
 def _expired(certificate: Certificate, moments: Sequence[datetime]) -> _Wrong:

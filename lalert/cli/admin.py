@@ -341,6 +341,7 @@ def _print_org(row: Row) -> None:
     for certificate in row["certificates"]:
         click.echo(
             f"certificate {certificate['fingerprint']}, {certificate['subject']}, until {certificate['ends']}"
+            f"{', an authority: whomever it issues to may sign' if certificate['authority'] else ''}"
         )
 
 

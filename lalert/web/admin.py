@@ -169,7 +169,12 @@ def org_json(tenant: Tenant) -> dict[str, Any]:
         "tolerant": list(tenant.tolerant),
         "signatures": tenant.signatures.value,
         "certificates": [
-            {"fingerprint": each.fingerprint, "subject": each.subject, "ends": each.ends.isoformat()}
+            {
+                "fingerprint": each.fingerprint,
+                "subject": each.subject,
+                "ends": each.ends.isoformat(),
+                "authority": each.authority,
+            }
             for each in pinned
         ],
     }

@@ -20,7 +20,7 @@ import structlog
 from lalert.cap import read_certificate
 from lalert.cli.serving import configure_logging
 from lalert.testing import make_cap
-from tests.signing_kit import signer
+from tests.signing_kit import authority, signer
 
 ROOT = Path(__file__).parents[2]
 LALERT = [sys.executable, "-m", "lalert"]
@@ -139,6 +139,7 @@ def test_a_policy_is_set_and_shown_with_and_without_a_node(tmp_path: Path) -> No
     assert made.returncode == 0, made.stderr
     assert "tolerant none, signatures verify" in made.stdout
     assert fingerprint in made.stdout
+    assert "authority" not in made.stdout
     with serving(data):
         changed = lalert("org", "set", "town", "--tolerant", "*@town.example", "--data", str(data))
         assert changed.returncode == 0, changed.stderr
@@ -148,6 +149,11 @@ def test_a_policy_is_set_and_shown_with_and_without_a_node(tmp_path: Path) -> No
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "verify needs the certificate" in refused.stderr
     assert f"verify      {fingerprint[:16]}(2030-01-01)" in listed
+    pem.write_text(authority().certificate)
+    assert (
+        "an authority: whomever it issues to may sign"
+        in lalert("org", "set", "town", "--certificate", str(pem), "--data", str(data)).stdout
+    )
     cleared = lalert(
         "org",
         "set",

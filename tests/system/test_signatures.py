@@ -110,6 +110,18 @@ async def test_a_forged_alert_leaves_nothing_and_says_in_two_languages_what_to_d
     assert listed["alerts"] == []
 
 
+async def test_what_a_tolerated_sender_signed_is_repaired_as_it_was_signed(node: RunningNode) -> None:
+    await asks(node, SignaturePolicy.REQUIRE, ("*@hitoyoshi.example",))
+    open_ring = make_cap(sender=SENDER).replace(b" 32.19,130.74</polygon>", b"</polygon>")
+    assert open_ring.count(b"32.19,130.74") == 1
+    status, answer = await node.post(signed(open_ring))
+    assert status == 201, answer
+    _, kept = await node.get(f"/v1/alerts/{answer['position']}", Accept="application/json")
+    assert [defect["severity"] for defect in kept["defects"]] == ["error"]
+    assert kept["signature"] == {"status": "verified", "certificate": FINGERPRINT}
+    assert (await node.post(open_ring))[0] == 422
+
+
 async def test_without_a_look_nothing_is_claimed(node: RunningNode) -> None:
     _, answer = await node.post(signed(make_cap(sender=SENDER)))
     _, kept = await node.get(f"/v1/alerts/{answer['position']}", Accept="application/json")
