@@ -141,6 +141,8 @@ def _encoding_and_body(raw: bytes) -> tuple[str, bytes]:
     for bom, encoding in _BOMS:
         if raw.startswith(bom):
             body = raw[len(bom) :]
+            if body.startswith(bom):  # the second is a character, which libxml2 would swallow (XML 1.0, 2.8)
+                raise refusal("CAP-XML-FORM", 1, reason="there is something before the first element")
             declared = _declared(
                 body if encoding == _UTF_8 else body[:400].decode(encoding, "replace").encode()
             )

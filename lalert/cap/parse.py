@@ -18,7 +18,7 @@ from lalert.cap.catalogue import RULES
 from lalert.cap.grammar import ALL_VALUES, GRAMMARS, VERY_LIKELY, XMLDSIG, Content, Grammar, Slot, grammar
 from lalert.cap.opening import Unreadable, forbid_xinclude, open_document
 from lalert.cap.rules import SPACE, Fault, fault, printable, shown
-from lalert.cap.tolerance import GRADES, Repair, repair_of
+from lalert.cap.tolerance import DECIDING, GRADES, IDLE, Repair, repair_of
 from lalert.errors import InvalidAlert, Problem, ProblemSeverity
 from lalert.model import (
     Alert,
@@ -41,10 +41,15 @@ from lalert.resources import schema
 MAX_PROBLEMS: Final = 200
 """As many problems of one document are reported; who sends more faults than that has a fault in the program, not in the text."""
 
+LIMITS: Final = {"info": 500, "area": 5_000, "polygon": 5_000, "circle": 5_000, "resource": 5_000}
+"""So many of these at most in one document: every municipality in two languages is 3,800 areas."""
+
 MAX_FORGIVEN: Final = 2_500
 """As many faults of one document a tolerant policy forgives: a typo in the area of every municipality is one program's one mistake."""
 
 _WALKED = 20_000  # elements looked at for attributes and stray text, once a document is known to be wrong
+_MANY_CHILDREN = 1_000
+_MANY_INSIDE = 50  # elements within one out of place: more are no typo
 _MANY_REPAIRS = 100  # polygons of one document that are repaired, because each may cost a millisecond
 # Above this many bytes reading comes before the schema: libxml2 notes every error of a document, and there may be tens of thousands.
 _SCHEMA_FIRST = 32_768
@@ -207,6 +212,7 @@ class _Reader:
         # The infos of one alert in several languages have the same areas and times.
         self._rings: dict[str, Ring | Fault] = {}
         self._times: dict[str, datetime | Fault] = {}
+        self._counts: dict[str, int] = {}
         # What the schema has found to be in its place needs no second look there.
         self._sound = len(data) <= _SCHEMA_FIRST and _validators.of(grammar.version).validate(root)
 
@@ -357,6 +363,7 @@ class _Reader:
     ) -> tuple[Info, ...]:
         if not elements and msg_type not in (MsgType.ACK, MsgType.ERROR):
             self._add(fault("CAP-INFO-MISSING"), self.root)
+        self._count("info", elements)
         infos: list[Info] = []
         texts: list[tuple[str, _Fields]] = []
         for element in elements:
@@ -417,9 +424,14 @@ class _Reader:
                 self._last_web = web
         if self._look_at_texts:
             self._check_texts(element, fields)
-        areas = tuple([self._area(e) for e in parts["area"]]) if "area" in parts else ()
-        if not areas:
+        areas: tuple[Area, ...] = ()
+        if "area" in parts:
+            self._count("area", parts["area"])
+            areas = tuple([self._area(e) for e in parts["area"]])
+        else:
             self._add(fault("CAP-AREA-MISSING"), element)
+        if "resource" in parts:
+            self._count("resource", parts["resource"])
         get = fields.get
         return Info(  # by position, in the order of the model: names would cost a microsecond
             event,
@@ -527,8 +539,9 @@ class _Reader:
             self._check_texts(element, fields)
         return Area(desc, polygons, circles, geocodes, altitude, ceiling)
 
-    def _polygons(self, elements: Iterable[etree._Element], *, elsewhere: bool) -> tuple[Ring, ...]:
+    def _polygons(self, elements: Sequence[etree._Element], *, elsewhere: bool) -> tuple[Ring, ...]:
         """Return the rings of an area; `elsewhere` says whether the area is a place without them."""
+        self._count("polygon", elements)
         found: list[Ring] = []
         empty: list[tuple[Fault, etree._Element]] = []
         for element in elements:
@@ -549,10 +562,11 @@ class _Reader:
             self._add(replace(unfilled, value=() if found or elsewhere else None), element)
         return tuple(found)
 
-    def _circles(self, elements: Iterable[etree._Element]) -> tuple[Circle, ...]:
+    def _circles(self, elements: Sequence[etree._Element]) -> tuple[Circle, ...]:
+        self._count("circle", elements)
         found = []
         for element in elements:
-            read: object = rules.circle(element.text or "")
+            read: object = rules.circle(element.text or "", old=not self.grammar.pairs)
             if isinstance(read, Fault):
                 self._add(read, element)
                 read = read.value
@@ -631,6 +645,14 @@ class _Reader:
         grades = GRADES.get(name)
         return min(first, text, key=grades.index) if grades and {first, text} <= set(grades) else first
 
+    def _count(self, name: str, elements: Sequence[etree._Element]) -> None:
+        """Refuse more of an element, in the whole document, than any alert has: each costs time."""
+        count = self._counts[name] = self._counts.get(name, 0) + len(elements)
+        if count > LIMITS[name]:
+            args = {"name": name, "count": f"more than {LIMITS[name]}", "limit": str(LIMITS[name])}
+            self._add(fault("CAP-LIMIT", **args), elements[-1])
+            raise _TooManyErrors
+
     def _stranger(self, child: etree._Element, parent: etree._Element, content: Content) -> None:
         if not self._strangers:
             forbid_xinclude(self.root)
@@ -647,23 +669,18 @@ class _Reader:
                 where = {"where": "after", "where_ja": "後ろ", "other": "info"}
                 self._add(fault("CAP-ELEMENT-ORDER", name=_name(child), **where), child)
         elif name.namespace == self.grammar.namespace:
-            self._add(
-                fault(
-                    "CAP-ELEMENT-UNKNOWN",
-                    name=_name(child),
-                    parent=_name(parent),
-                    version=self.grammar.version,
-                ),
-                child,
-            )
+            args = {"name": _name(child), "parent": _name(parent), "version": self.grammar.version}
+            self._add(Fault("CAP-ELEMENT-UNKNOWN", "", 0, args, _idle(child)), child)
         else:
             namespace = shown(name.namespace) if name.namespace else "no namespace"
-            self._add(fault("CAP-ELEMENT-FOREIGN", name=_name(child), namespace=namespace), child)
+            args = {"name": _name(child), "namespace": namespace}
+            self._add(Fault("CAP-ELEMENT-FOREIGN", "", 0, args, _idle(child)), child)
 
     def _disorder(self, parent: etree._Element, slots: Mapping[str, Slot]) -> None:
-        """Name the fewest elements that would have to move."""
+        """Name the fewest elements that would have to move (of very many, all that stand after one that belongs behind them)."""
         children = [(slot.rank, child) for child in parent if (slot := slots.get(child.tag)) is not None]
-        staying = _longest_rise([rank for rank, _ in children])
+        order = [rank for rank, _ in children]
+        staying = _longest_rise(order) if len(order) <= _MANY_CHILDREN else _first_rise(order)
         kept = [children[n] for n in staying]
         ranks = [rank for rank, _ in kept]
         stays = set(staying)
@@ -770,7 +787,9 @@ class _Reader:
         """Note what the schema says of a document in which nothing else was found."""
         entry = cast(Sequence[_SchemaError], _validators.of(self.grammar.version).error_log)[0]
         reason = " ".join(entry.message.replace(f"{{{self.grammar.namespace}}}", "").split())[:200]
-        element = next((e for e in self.root.iter() if _line(e) == entry.line), self.root)
+        path_of = self.root.getroottree().getpath
+        on_the_line = (e for e in self.root.iter() if _line(e) == entry.line)
+        element = next((e for e in on_the_line if path_of(e) == entry.path), self.root)
         self._add(fault("CAP-SCHEMA", version=self.grammar.version, reason=reason), element)
 
     def _explain_the_rest(self) -> None:
@@ -799,7 +818,9 @@ class _Reader:
                     # Empty it would mean en-US; of white space alone it is no language (XML Schema, default values).
                     self._add(fault("CAP-LANGUAGE-FORM", text=shown(child.text)), child)
                 if len(child):
-                    self._add(fault("CAP-ELEMENT-NESTED", name=slot.name), child)
+                    idle = all(map(_idle, child))
+                    args = {"name": slot.name}
+                    self._add(Fault("CAP-ELEMENT-NESTED", "", 0, args, IDLE if idle else None), child)
 
     def _attributes(self, element: etree._Element) -> None:
         for name in element.attrib:
@@ -824,6 +845,7 @@ class _SchemaError(Protocol):
 
     message: str
     line: int
+    path: str | None
 
 
 class _Validators(threading.local):
@@ -894,8 +916,21 @@ def _name(element: etree._Element) -> str:
     return printable(etree.QName(element).localname[:60])
 
 
+def _idle(element: etree._Element) -> str | None:
+    """Say whether an element out of place, with all that is in it, has no name of one that decides something."""
+    inside = itertools.islice(element.iter(), _MANY_INSIDE + 1)
+    names = [etree.QName(each).localname.lower() for each in inside]
+    return IDLE if len(names) <= _MANY_INSIDE and DECIDING.isdisjoint(names) else None
+
+
 def _line(element: etree._Element) -> int:
     return cast(int | None, element.sourceline) or 0
+
+
+def _first_rise(ranks: Sequence[int]) -> list[int]:
+    """Return the indexes of what is never below anything before it."""
+    highest = list(itertools.accumulate(ranks, max))
+    return [n for n, rank in enumerate(ranks) if rank == highest[n]]
 
 
 def _longest_rise(ranks: Sequence[int]) -> list[int]:

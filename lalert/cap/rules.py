@@ -39,6 +39,7 @@ HUGE_RADIUS_M: Final = 1_000_000.0
 MAX_REFERENCES: Final = 1_000
 MAX_ITEMS: Final = 10_000
 MAX_SIGNATURES: Final = 10
+MAX_POINTS: Final = 60_000
 
 _SHOWN = 60
 _MANY_POINTS = 1_000
@@ -178,6 +179,9 @@ def ring(text: str, *, mend: bool = True) -> Ring | Fault:
     points which are only written oddly, the ring that they are; that of an empty text, (). Without `mend` it has none.
     """
     text = text.strip(SPACE)
+    commas = text.count(",")
+    if commas > MAX_POINTS:
+        return _too_many("polygon", commas, MAX_POINTS)
     numbers = _plain_numbers(text)
     if numbers is None:
         if _POINTS.fullmatch(text) is None:
@@ -229,6 +233,7 @@ def _plainly_sound(points: npt.NDArray[np.float64]) -> bool:
 _ALMOST_POINTS = re.compile(
     rf"{_NUMBER}[ \t\r\n]*+,[ \t\r\n]*+{_NUMBER}(?:[ \t\r\n;]++{_NUMBER}[ \t\r\n]*+,[ \t\r\n]*+{_NUMBER})*+[ \t\r\n;]*+"
 )
+_NUMBERS = re.compile(rf"{_NUMBER}(?:[ \t\r\n,;]++{_NUMBER})*+[ \t\r\n,;]*+")
 _FLOAT = re.compile(_NUMBER)
 
 
@@ -239,19 +244,21 @@ def _unreadable_ring(text: str, *, mend: bool) -> Fault:
 
 
 def _oddly_written(text: str) -> tuple[Ring, ...] | None:
-    """Return the ring of points with spaces round their commas or semicolons between them; () of an empty text."""
+    """Return the ring of numbers with other separators than CAP's, if its first point is its last or its pairs are clear; () of an empty text."""
     if not text:
         return ()
-    if len(text) > _MAX_ODD_TEXT or _ALMOST_POINTS.fullmatch(text) is None:
+    if len(text) > _MAX_ODD_TEXT or _NUMBERS.fullmatch(text) is None:
         return None
     numbers = [float(number) for number in _FLOAT.findall(text)]
+    if len(numbers) % 2:
+        return None
     points = tuple(zip(numbers[1::2], numbers[::2], strict=True))
-    problem = ring_problem(points)
+    problem, rings = judged_ring(points)
     if problem is None:
         return (points,)
-    return (
-        repaired_rings(points) if problem in {"not-closed", "self-intersecting"} and len(points) > 2 else None
-    )
+    if problem == "not-closed" and _ALMOST_POINTS.fullmatch(text):
+        return _mended(points, mend=True)
+    return rings or None
 
 
 def _ring_fault(problem: str, points: Ring, words: Sequence[str], *, mend: bool) -> Fault:
@@ -280,9 +287,12 @@ def _point_fault(point: tuple[float, float], text: str) -> Fault:
     return fault("CAP-POINT-SWAPPED" if _on_earth(lat, lon) else "CAP-POINT-RANGE", text=shown(text))
 
 
-def circle(text: str) -> Circle | Fault:
-    """Read a circle of CAP 1.2, 3.2.4: `lat,lon radius`, the radius in kilometres; returns metres."""
-    text = text.strip(SPACE)
+def circle(text: str, *, old: bool = False) -> Circle | Fault:
+    """Read a circle of CAP 1.2, 3.2.4: `lat,lon radius`, the radius in kilometres; returns metres.
+
+    One space stands between the two; in an `old` one, of CAP 1.0, whose schema has a list there, any white space.
+    """
+    text = " ".join(text.split()) if old else text.strip(SPACE)
     match = _CIRCLE.fullmatch(text)
     if match is None or match[3].startswith("-"):
         return Fault("CAP-CIRCLE-FORM", "", 0, {"text": shown(text)}, _oddly_written_circle(text))

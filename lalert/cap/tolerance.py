@@ -61,7 +61,6 @@ _ALWAYS: Final[Mapping[str, Repair]] = {
     "CAP-CEILING-BELOW": _LEFT_OUT,
     "CAP-DEREF": _LEFT_OUT,
     "CAP-DIGEST": _LEFT_OUT,
-    "CAP-ELEMENT-FOREIGN": _IGNORED,
     "CAP-ELEMENT-ORDER": _AS_IT_STANDS,
     "CAP-EXPIRES-BEFORE": _NO_END,
     "CAP-HEIGHT-FORM": _LEFT_OUT,
@@ -93,7 +92,10 @@ GRADES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The values of what has grades, gravest first."""
 
-_DECIDING: Final = frozenset(
+IDLE: Final = "idle"
+"""The value of a fault about an element out of place that decides nothing, nor anything in it."""
+
+DECIDING: Final = frozenset(
     {
         *(
             "identifier",
@@ -126,12 +128,12 @@ def repair_of(found: Fault, name: str, container: str, msg_type: MsgType | None)
         if found.value == ():
             return None if name == "sent" else _LEFT_OUT
         return _BY_VALUE[rule]
-    if rule == "CAP-ELEMENT-UNKNOWN":
-        return None if container == "area" or found.args["name"].lower() in _DECIDING else _IGNORED
+    if rule in {"CAP-ELEMENT-UNKNOWN", "CAP-ELEMENT-FOREIGN"}:
+        return _IGNORED if found.value is IDLE and container != "area" else None
     if rule == "CAP-TEXT-STRAY":
         return None if name == "area" else _IGNORED
     if rule == "CAP-ELEMENT-NESTED":
-        return _TEXT_ALONE if name in _TEXTS else None
+        return _TEXT_ALONE if found.value is IDLE and name in _TEXTS else None
     if rule == "CAP-ELEMENT-DUPLICATE":
         return _duplicate(found, name)
     if rule in {"CAP-ELEMENT-MISSING", "CAP-TEXT-EMPTY"}:
@@ -179,7 +181,13 @@ TOLERABLE: Final = frozenset(
     {
         *_ALWAYS,
         *_BY_VALUE,
-        *("CAP-ELEMENT-DUPLICATE", "CAP-ELEMENT-MISSING", "CAP-ELEMENT-NESTED", "CAP-ELEMENT-UNKNOWN"),
+        *(
+            "CAP-ELEMENT-DUPLICATE",
+            "CAP-ELEMENT-FOREIGN",
+            "CAP-ELEMENT-MISSING",
+            "CAP-ELEMENT-NESTED",
+            "CAP-ELEMENT-UNKNOWN",
+        ),
         *("CAP-PAIR-FORM", "CAP-REFERENCES-FORM", "CAP-REFERENCES-MISSING", "CAP-REFERENCES-SELF"),
         *("CAP-TEXT-EMPTY", "CAP-TEXT-STRAY", "CAP-VALUE"),
     }

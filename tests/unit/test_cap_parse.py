@@ -298,7 +298,7 @@ def test_what_only_the_schema_refuses_is_still_refused_and_placed() -> None:
     )
     (problem,) = cap.examine(changed(("</alert>", signature + "</alert>"))).problems
     assert problem.rule == "CAP-SCHEMA"
-    assert problem.path == "/alert/Signature"
+    assert problem.path == "/alert/Signature/Object/alert"
     assert problem.line == 44
 
 

@@ -214,12 +214,26 @@ def test_points_and_circles_with_other_separators_are_read() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "32 130 32 131 33 131 33 130 32 130",
+        "32,130, 32,131, 33,131, 33,130, 32,130,",
+        "32,130;32,131;33,131;33,130;32,130",
+    ],
+)
+def test_numbers_that_end_where_they_began_are_a_ring_however_they_are_parted(text: str) -> None:
+    square = ((130.0, 32.0), (131.0, 32.0), (131.0, 33.0), (130.0, 33.0), (130.0, 32.0))
+    assert rings_of(tolerated((POLYGON, f"<polygon>{text}</polygon>"))) == (square,)
+
+
+@pytest.mark.parametrize(
     "place",
     [
         "<polygon>人吉市の全域</polygon>",
         "<polygon>91,130 32,131 33,131 91,130</polygon>",
         "<polygon>130,32 131,32 131,33 130,32</polygon>",
-        "<polygon>32 130 32 131 33 131 32 130</polygon>",
+        "<polygon>32 130 32 131 33 131 33 130</polygon>",
+        "<polygon>32,130 32,131 33,131 32,130 7</polygon>",
         "<polygon>nan,130 32,131 33,131 nan,130</polygon>",
         "<circle>32.5,130.5</circle>",
         "<circle>32.5,130.5 -3</circle>",
@@ -237,6 +251,28 @@ def test_what_encloses_nobody_may_go_if_the_area_is_a_place_without_it() -> None
     flat = "<polygon>32,130 33,130 34,130 32,130</polygon>"
     assert rings_of(tolerated((POLYGON, flat))) == ()
     refused((POLYGON, flat), (GEOCODE, ""), (CIRCLE, ""))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<areaDesc>", '<polygon xmlns="">32,130 33,131 32,131 32,130</polygon><areaDesc>'),
+        ("<areaDesc>", '<x:point xmlns:x="urn:x">32,130</x:point><areaDesc>'),
+        ("<info>", '<info xmlns=""/><info>'),
+        ("<status>", '<x:status xmlns:x="urn:x">Exercise</x:status><status>'),
+        ("<headline>", "<headline><expires>2026-07-04T03:00:00+09:00</expires>"),
+        ("<headline>", "<headline><b><area/></b>"),
+        ("<areaDesc>", "<areaDesc><circle>32,130 5</circle>"),
+        ("<headline>", "<headline><b>" + "<b/>" * 60 + "</b>"),
+    ],
+)
+def test_what_decides_is_not_passed_over_because_it_stands_in_the_wrong_place(old: str, new: str) -> None:
+    refused((old, new))
+
+
+def test_an_extension_of_others_is_passed_over() -> None:
+    extension = '<x:colour xmlns:x="urn:x"><x:code>red</x:code></x:colour>'
+    assert tolerated(("<area>", extension + "<area>")).infos == cap.parse(ORDER.encode()).infos
 
 
 def test_an_area_outside_of_every_info_is_not_lost_unseen() -> None:
