@@ -21,6 +21,10 @@ _LINK = re.compile(
 )
 
 
+_HALF_KANA = re.compile(r"[｡-ﾟ]")
+_MAPPED = {ord(character): "-" for character in "～－―∥￠￡￢"}
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How long a mail may be, in characters of full width; a line break counts as `newline` of them."""
@@ -98,14 +102,11 @@ def _problems(
 
 def _not_shown(text: str) -> str | None:
     """Return the first character that is not in JIS X 0208, which is all that every telephone can show; kana of half width are not either."""
-    return next((c for c in text if not c.isspace() and ("｡" <= c <= "ﾟ" or not _in_jis(c))), None)
-
-
-def _in_jis(character: str) -> bool:
-    if character in "～－―∥￠￡￢":  # mapped to their look-alikes by some systems and not by Python
-        return True
+    if half := _HALF_KANA.search(text):
+        return half[0]
     try:
-        character.encode("shift_jis")
-    except UnicodeEncodeError:
-        return False
-    return True
+        # Some of these are mapped to their look-alikes by other systems and not by Python.
+        text.translate(_MAPPED).encode("shift_jis")
+    except UnicodeEncodeError as error:
+        return text[error.start]
+    return None
