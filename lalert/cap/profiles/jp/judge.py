@@ -189,7 +189,7 @@ def _levels_agree_between_languages(alert: Alert) -> Iterator[Finding]:
             yield finding(
                 "JP-LEVEL-TRANSLATION",
                 f"/alert/info[{first[language]}]",
-                language=language,
+                language=shown(language),
                 levels=_listed(levels),
                 other_levels=_listed(japanese),
             )
@@ -231,7 +231,7 @@ _OF_ALERT: Final[tuple[Callable[[Alert], Iterator[Finding]], ...]] = (
 def _language_is_said(said: _Said) -> Iterator[Finding]:
     info = said.info
     if not is_japanese(info.language) and _JAPANESE_TEXT.search((info.headline or "") + info.event):
-        yield finding("JP-LANGUAGE-WRONG", said.path, language=info.language)
+        yield finding("JP-LANGUAGE-WRONG", said.path, language=shown(info.language))
 
 
 def _texts_of(info: Info) -> Iterator[tuple[str, str]]:
@@ -294,10 +294,10 @@ def _readings_are_given(said: _Said) -> Iterator[Finding]:
     given = readings(info)
     silent = [a for a in info.areas if a.area_desc not in given and not _reading_known(a, said.lookup)]
     if silent and said.in_force:
-        text = silent[0].area_desc[:40]
+        text = shown(silent[0].area_desc)
         place = codes.known_place(silent[0], said.lookup)
-        example = f"{text}={place.kana if place else 'よみ'}"
-        yield finding("JP-KANA-MISSING", said.path, count=str(len(silent)), text=shown(text), example=example)
+        example = f"{text[1:-1]}={place.kana if place else 'よみ'}"
+        yield finding("JP-KANA-MISSING", said.path, count=str(len(silent)), text=text, example=example)
 
 
 def _reading_known(area: Area, lookup: Lookup | None) -> bool:
@@ -475,7 +475,7 @@ def _level_goes_with_the_order(said: _Said) -> Iterator[Finding]:
         args = {"hazard": hazard, "hazard_ja": HAZARDS[hazard], "level": str(level)}
         yield finding("JP-LEVEL-HAZARD", said.value_path(number), **args)
     elif names and level not in names:
-        args = {"event": event, "right": _listed(names), "level": str(level)}
+        args = {"event": shown(event), "right": _listed(names), "level": str(level)}
         yield finding("JP-LEVEL-EVENT", f"{said.path}/event", **args)
 
 
