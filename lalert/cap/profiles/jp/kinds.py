@@ -110,10 +110,10 @@ _DECIMAL = re.compile(r"-?[0-9]{1,5}(?:\.[0-9]{1,8})?")
 _KANA = re.compile(r"[ぁ-ゖゝゞァ-ヺー・、，,\s\u30fd\u30fe0-9０-９]+")
 
 
-def one_of(*words: str) -> Form:
-    """Return the form of a choice between words."""
-    listed = ", ".join(words)
-    return Form(f"one of {listed}", f"{listed}のいずれか", frozenset(words).__contains__)
+def one_of(meanings: Mapping[str, str]) -> Form:
+    """Return the form of a choice between words, each with what it means in Japanese."""
+    explained = "、".join(f"{word}({meaning})" for word, meaning in meanings.items())
+    return Form(f"one of {', '.join(meanings)}", f"{explained}のいずれか", meanings.__contains__)
 
 
 TEXT: Final = Form("a text", "文字列", bool)
@@ -141,7 +141,7 @@ POSITION: Final = Form(
 )
 LEVEL: Final = Form("one digit from 1 to 5", "1から5までの1桁の数字", lambda t: digit(t) is not None)
 KANA: Final = Form("hiragana or katakana", "ひらがなまたはカタカナ", lambda t: _KANA.fullmatch(t) is not None)
-YES_NO: Final = one_of("yes", "no")
+YES_NO: Final = one_of({"yes": "はい", "no": "いいえ"})
 RECORD: Final = Form("a record: key=value; key=value", "「項目=値; 項目=値」の形", bool)
 
 
@@ -258,7 +258,7 @@ KINDS: Final[Mapping[str, Kind]] = {
             "避難情報",
             (
                 Parameter("警戒レベル", LEVEL),
-                Parameter("hazard", one_of(*HAZARDS)),
+                Parameter("hazard", one_of(HAZARDS)),
                 Parameter("households", WHOLE),
                 Parameter("people", WHOLE),
             ),
@@ -276,14 +276,14 @@ KINDS: Final[Mapping[str, Kind]] = {
                     many=True,
                     fields=(
                         Field("name", TEXT, needed=True),
-                        Field("state", one_of(*SHELTER_STATES), needed=True),
+                        Field("state", one_of(SHELTER_STATES), needed=True),
                         Field("kana", KANA),
                         Field("occupancy", WHOLE),
                         Field("capacity", WHOLE),
                         Field("households", WHOLE),
                         Field("at", POSITION),
                         Field("address", TEXT),
-                        Field("type", one_of(*SHELTER_TYPES)),
+                        Field("type", one_of(SHELTER_TYPES)),
                         Field("since", TIME),
                         Field("accessible", YES_NO),
                         Field("pets", YES_NO),
@@ -304,7 +304,7 @@ KINDS: Final[Mapping[str, Kind]] = {
                     many=True,
                     fields=(
                         Field("name", TEXT, needed=True),
-                        Field("state", one_of(*HEADQUARTERS_STATES), needed=True),
+                        Field("state", one_of(HEADQUARTERS_STATES), needed=True),
                         Field("kana", KANA),
                         Field("since", TIME),
                     ),
@@ -324,14 +324,14 @@ KINDS: Final[Mapping[str, Kind]] = {
                     needed=True,
                     many=True,
                     fields=(
-                        Field("item", one_of(*DAMAGE_ITEMS), needed=True),
+                        Field("item", one_of(DAMAGE_ITEMS), needed=True),
                         Field("count", WHOLE_OR_UNKNOWN, needed=True),
                         Field("note", TEXT),
                     ),
                 ),
             ),
         ),
-        Kind("general", "notices", "お知らせ", (Parameter("topic", one_of(*TOPICS)),)),
+        Kind("general", "notices", "お知らせ", (Parameter("topic", one_of(TOPICS)),)),
         Kind(
             "river-level",
             "river levels",
@@ -340,7 +340,7 @@ KINDS: Final[Mapping[str, Kind]] = {
                 Parameter("station", TEXT, needed=True),
                 Parameter("observed", TIME, needed=True),
                 Parameter("level_m", METRES, needed=True),
-                Parameter("stage", one_of(*STAGES)),
+                Parameter("stage", one_of({stage: name for stage, (name, _) in STAGES.items()})),
                 Parameter("threshold_m", METRES),
                 _EQUIVALENT,
             ),
