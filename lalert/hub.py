@@ -287,6 +287,8 @@ class Hub:
         alert = cap.parse(raw, tolerant=True)
         asked = self._policy.profile
         found = cap.judge(alert, asked if asked.rules else cap.CODES, self.gazetteer.place)
+        if found and alert.raw is not raw and (envelope := cap.examine(raw).envelope):
+            found = tuple(map(envelope.placed, found))
         if found:
             alert = replace(alert, defects=(*alert.defects, *found))
         return alert, matching.facts_of(alert, self.gazetteer, home)

@@ -71,6 +71,16 @@ async def test_what_may_be_a_drill_is_refused_of_everybody(node: RunningNode) ->
     assert "JP-DRILL-IN-ACTUAL" in [problem["rule"] for problem in answer["problems"]]
 
 
+async def test_in_an_envelope_a_finding_has_its_place_there(node: RunningNode) -> None:
+    envelope = cap.wrap(make_alert(sender=SENDER, headline="【訓練】避難指示", parameters=KIND))
+    status, answer = await node.post(envelope, content_type="application/edxl+xml")
+    assert status == 422
+    (problem,) = (p for p in answer["problems"] if p["rule"] == "JP-DRILL-IN-ACTUAL")
+    assert problem["path"].startswith("/EDXLDistribution/")
+    assert problem["path"].endswith("/alert/info[1]/headline")
+    assert "【訓練】" in envelope.decode().splitlines()[problem["line"] - 1]
+
+
 async def test_a_large_document_is_judged_too(node: RunningNode) -> None:
     areas = make_alert(area_desc="人吉市").infos[0].areas * 700
     raw = make_cap(sender=SENDER, headline="【訓練】", parameters=KIND, areas=areas)
