@@ -15,7 +15,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, cast
+from functools import cache
+from typing import TYPE_CHECKING, Final, cast
 
 from lxml import etree
 
@@ -28,11 +29,15 @@ from lalert.cap.certificates import (
     read_certificate,
     read_certificates,
 )
-from lalert.cap.grammar import XMLDSIG
+from lalert.cap.grammar import NAMESPACES, XMLDSIG
 from lalert.cap.opening import open_document
 from lalert.cap.parse import examine
 from lalert.errors import BadRequest, Problem
 from lalert.model import Alert
+
+if TYPE_CHECKING:
+    from signxml.algorithms import CanonicalizationMethod
+    from signxml.verifier import XMLVerifier
 
 MAX_SIGNATURES: Final = 3
 MAX_NAMESPACES: Final = 64
@@ -42,16 +47,21 @@ MAX_VALUE: Final = 16_384
 """Characters of one value inside a signature: the value of an RSA key of 4096 bits has 684, a certificate some 3,000."""
 
 MAX_CHAIN: Final = 5
+MAX_OBJECTS: Final = 5
 
 _PATH: Final = "/alert/Signature"
 _DS: Final = f"{{{XMLDSIG}}}"
 _EXCLUSIVE: Final = "http://www.w3.org/2001/10/xml-exc-c14n#"
 _ENVELOPED: Final = f"{XMLDSIG}enveloped-signature"
+# With or without comments is the same here: a reference to the whole document leaves them out (XML Signature, 4.4.3.3), and what is verified has none.
 _CANONICAL: Final = frozenset(
     {
         "http://www.w3.org/TR/2001/REC-xml-c14n-20010315",
+        "http://www.w3.org/TR/2001/REC-xml-c14n-20010315#WithComments",
         "http://www.w3.org/2006/12/xml-c14n11",
+        "http://www.w3.org/2006/12/xml-c14n11#WithComments",
         _EXCLUSIVE,
+        f"{_EXCLUSIVE}WithComments",
     }
 )
 _MORE: Final = "http://www.w3.org/2001/04/xmldsig-more#"
@@ -104,7 +114,9 @@ def verify(raw: bytes, certificates: Iterable[str], at: datetime, alert: Alert) 
         except _Wrong as wrong:
             path = f"{_PATH}[{number + 1}]" if len(signatures) > 1 else _PATH
             problems.append(wrong.problem(path, cast(int | None, signature.sourceline) or 0))
-    return Verification(signed=True, problem=problems[0])
+    # Whose signature nobody here can judge says less than one that should have held.
+    telling = [each for each in problems if each.rule != "CAP-SIGNATURE-UNTRUSTED"]
+    return Verification(signed=True, problem=(telling or problems)[0])
 
 
 def signatures_loaded() -> bool:
@@ -257,7 +269,7 @@ def _documents(raw: bytes, number: int) -> Iterator[bytes]:
     """Yield the document as a signature may have covered it, with that signature as the first.
 
     The transform removes only the signature that it stands in (XML Signature, 6.6.4), so that a second one covers the first. Some networks
-    sign without covering the sender's signature; each then holds only with the others removed. Without comments and without KeyInfo there
+    sign without covering the sender's signature; each then holds only with the others removed. Without comments, KeyInfo and Objects there
     is one reading of what is left, and no key to choose but the one that is handed in.
     """
     for alone in (False, True):
@@ -266,7 +278,7 @@ def _documents(raw: bytes, number: int) -> Iterator[bytes]:
         if alone and len(signatures) == 1:
             return
         signature = signatures.pop(number)
-        for element in signature.findall(f"{_DS}KeyInfo"):
+        for element in list(signature)[2:]:
             signature.remove(element)
         for other in signatures if alone else ():
             _cut(other)
@@ -292,7 +304,7 @@ def _signed_bytes(document: bytes, certificate: Certificate, at: datetime) -> by
     """Return what the first signature of a document covers, in canonical form; raises `_Wrong` where it does not hold."""
     from signxml.algorithms import CanonicalizationMethod
     from signxml.exceptions import InvalidDigest
-    from signxml.verifier import SignatureConfiguration, VerifyResult, XMLVerifier
+    from signxml.verifier import SignatureConfiguration, VerifyResult
 
     expected = SignatureConfiguration(
         location="./",
@@ -302,7 +314,7 @@ def _signed_bytes(document: bytes, certificate: Certificate, at: datetime) -> by
     )
     parser = etree.XMLParser(resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False)
     try:
-        result = XMLVerifier().verify(
+        result = _verifier()().verify(
             document,
             x509_cert=load(certificate.pem),
             validate_schema=False,  # the form has been checked, more strictly
@@ -323,14 +335,42 @@ def _signed_bytes(document: bytes, certificate: Certificate, at: datetime) -> by
     return result.signed_data
 
 
+@cache
+def _verifier() -> type[XMLVerifier]:
+    """Return signxml's verifier, mended for signatures whose namespace is the default one, as most programs but signxml write them.
+
+    Of an element inside a document, lxml puts `xmlns=""` into the canonical form of every child that inherits such a namespace; of one that
+    stands alone it writes what the standard says.
+    """
+    from signxml.verifier import XMLVerifier
+
+    class Verifier(XMLVerifier):
+        def _c14n(
+            self,
+            nodes: etree._Element,
+            algorithm: CanonicalizationMethod,
+            inclusive_ns_prefixes: list[str] | None = None,
+        ) -> bytes:
+            alone = etree.fromstring(etree.tostring(nodes, with_tail=False), self.parser)
+            canonical: bytes = super()._c14n(alone, algorithm, inclusive_ns_prefixes)
+            return canonical
+
+    return Verifier
+
+
 # The one form, by a list of what may be there: everything else is refused, not skipped.
 
 
 def _check_form(signature: etree._Element) -> None:
-    names = ["SignedInfo", "SignatureValue"]
-    if len(signature) > len(names):
-        names.append("KeyInfo")
-    info, value, *key_info = _children(signature, names)
+    # NAADS, Canada, notes its own remarks in an Object. Nobody signs or reads it, unless it were to hide an alert.
+    objects = [each for each in signature if etree.QName(each).localname == "Object"]
+    if len(objects) > MAX_OBJECTS or any(map(_hides_an_alert, objects)):
+        raise _unexpected(signature)
+    parts = list(signature)[: len(signature) - len(objects)]
+    names = ["SignedInfo", "SignatureValue", "KeyInfo"][: max(len(parts), 2)]
+    if [each.tag for each in parts] != [f"{_DS}{name}" for name in names]:
+        raise _unexpected(signature)
+    info, value, *key_info = parts
     for element in signature.iter():
         if len(element.text or "") > MAX_VALUE:
             raise _form("a value in it is too long", "値が長すぎます")
@@ -343,6 +383,10 @@ def _check_form(signature: etree._Element) -> None:
     _check_reference(reference)
     for element in key_info:
         _check_key_info(element)
+
+
+def _hides_an_alert(element: etree._Element) -> bool:
+    return any(etree.QName(each).namespace in NAMESPACES for each in element.iter())
 
 
 def _check_reference(reference: etree._Element) -> None:
@@ -372,15 +416,15 @@ def _check_reference(reference: etree._Element) -> None:
 
 
 def _check_canonical(element: etree._Element) -> None:
-    """Canonical XML without comments; the exclusive kind may name prefixes (Exclusive XML Canonicalization, 4)."""
+    """Canonical XML; the exclusive kind may name prefixes (Exclusive XML Canonicalization, 4)."""
     algorithm = element.get("Algorithm")
     if algorithm not in _CANONICAL:
         raise _form(
-            f"{_shown(algorithm)} is no canonicalization that is accepted: use Canonical XML, exclusive or not, without comments",
-            f"正規化方式{_shown(algorithm)}は使えません。コメントを除くCanonical XML(排他的なものも可)を使ってください",
+            f"{_shown(algorithm)} is no canonicalization that is accepted: use Canonical XML, exclusive or not",
+            f"正規化方式{_shown(algorithm)}は使えません。Canonical XML(排他的なものも可)を使ってください",
         )
     children = list(element)
-    if algorithm == _EXCLUSIVE and len(children) == 1:
+    if algorithm.startswith(_EXCLUSIVE) and len(children) == 1:
         [prefixes] = children
         if prefixes.tag == f"{{{_EXCLUSIVE}}}InclusiveNamespaces" and set(prefixes.attrib) == {"PrefixList"}:
             children = list(prefixes)
@@ -406,8 +450,8 @@ def _children(element: etree._Element, names: Sequence[str]) -> list[etree._Elem
 def _unexpected(element: etree._Element) -> _Wrong:
     name = etree.QName(element).localname[:60]
     return _form(
-        f"<{name}> does not hold exactly what it may: an enveloped signature with one Reference, and no Object",
-        f"<{name}>の中身が規定と違います。Referenceは1つ、Objectはなしで、文書に埋め込む形(enveloped)の署名にしてください",
+        f"<{name}> does not hold exactly what it may: a SignedInfo with one Reference, a SignatureValue, and at most a KeyInfo after it",
+        f"<{name}>の中身が規定と違います。Referenceが1つのSignedInfo、SignatureValue、必要ならKeyInfoの順に置いてください",
     )
 
 
