@@ -284,7 +284,7 @@ class Hub:
 
         Tolerantly: whether its sender's errors are forgiven, intake decides.
         """
-        alert = cap.parse(raw, tolerant=True)
+        alert = cap.parse(raw, tolerant=True, ground=self.gazetteer.geometry)
         asked = self._policy.profile
         found = cap.judge(alert, asked if asked.rules else cap.CODES, self.gazetteer.place)
         if found and alert.raw is not raw and (envelope := cap.examine(raw).envelope):

@@ -6,8 +6,9 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -17,6 +18,9 @@ from lalert.client import Client
 from lalert.errors import LalertError, Problem
 from lalert.geo import Gazetteer
 from lalert.resources import gazetteer_csv
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 key_options = [
     click.option("--key", envvar="LALERT_KEY", help="A key of the hub (or LALERT_KEY, or --key-file)."),
@@ -59,7 +63,7 @@ def validate(files: Sequence[str], form: str, profile: str, lang: str) -> None:
     invalid = False
     judged = _judged_by(cap.PROFILES[profile])
     for name in files:
-        report = judged(cap.examine(_read(name)))
+        report = judged(cap.examine(_read(name), ground=_ground))
         invalid = invalid or not report.valid
         if form == "json":
             line = {
@@ -84,9 +88,19 @@ def validate(files: Sequence[str], form: str, profile: str, lang: str) -> None:
     sys.exit(1 if invalid else 0)
 
 
+@cache
+def _gazetteer() -> Gazetteer:
+    return Gazetteer.from_csv(gazetteer_csv())
+
+
+def _ground(code: str) -> BaseGeometry | None:
+    # Asked of envelopes alone, so that nobody else waits for the table.
+    return _gazetteer().geometry(code)
+
+
 def _judged_by(profile: cap.Profile) -> Callable[[cap.Report], cap.Report]:
     """Return what adds a profile's findings to a report; the places that it asks for are read only if there are any rules."""
-    lookup = Gazetteer.from_csv(gazetteer_csv()).place if profile.rules else None
+    lookup = _gazetteer().place if profile.rules else None
 
     def judged(report: cap.Report) -> cap.Report:
         found = cap.judge(report.alert, profile, lookup) if report.alert else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -57,9 +58,7 @@ async def test_a_drill_in_a_real_envelope_is_refused_with_everything_that_is_wro
     envelope = cap.wrap(make_alert(sender=SENDER, note="訓練", status="Exercise")).replace(
         b">Exercise</de:", b">Actual</de:"
     )
-    envelope = envelope.replace(b"<urgency>Immediate", b"<urgency>Immediate").replace(
-        b"<de:distributionType>Report", b"<de:distributionType>Cancel"
-    )
+    envelope = envelope.replace(b"<de:distributionType>Report", b"<de:distributionType>Cancel")
     status, answer = await node.post(envelope)
     assert (status, answer["code"]) == (422, "invalid-alert")
     found = {problem["rule"]: problem for problem in answer["problems"]}
@@ -84,6 +83,25 @@ async def test_a_warning_about_the_envelope_stays_with_the_alert(node: RunningNo
     status, answer = await node.post(envelope)
     assert status == 201
     assert [problem["rule"] for problem in answer["problems"]] == ["EDXL-SENDER"]
+
+
+async def test_a_tolerated_sender_may_err_in_the_form_of_the_envelope_but_not_in_what_decides(
+    node: RunningNode,
+) -> None:
+    await node.node.administration.update_org("hitoyoshi", tolerant=("*@hitoyoshi.example",))
+    await node.node.keyring.refresh()
+    envelope = cap.wrap(make_alert(sender=SENDER, identifier="clumsy"))
+    clumsy = re.sub(rb"<de:distributionID>.*?</de:distributionID>", b"", envelope)
+    status, answer = await node.post(clumsy)
+    assert status == 201
+    _, kept = await node.get(answer["url"], Accept="application/json")
+    (defect,) = [d for d in kept["defects"] if d["rule"] == "EDXL-ELEMENT-MISSING"]
+    assert (defect["severity"], defect["path"]) == ("error", "/EDXLDistribution")
+    assert defect["repair"]
+    assert defect["repair_ja"]
+    status, answer = await node.post(clumsy.replace(b">Actual</de:", b">Exercise</de:"))
+    assert status == 422
+    assert "EDXL-STATUS" in [problem["rule"] for problem in answer["problems"]]
 
 
 def test_validate_takes_envelopes_and_names_them() -> None:

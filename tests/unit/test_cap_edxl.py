@@ -18,6 +18,7 @@ from fuzz.invariants import broken
 from fuzz.mutants import mutant
 from lalert import cap, resources
 from lalert.errors import InvalidAlert, ProblemSeverity
+from lalert.geo import Gazetteer
 from lalert.model import Area, Circle, MsgType, NamedValue, Scope, Status
 from lalert.testing import make_alert
 
@@ -333,6 +334,36 @@ def test_target_areas_are_compared_like_with_like(target: str, area: str, expect
     around = '<c:targetArea xmlns:c="http://xml.publiccommons.ne.jp/xml/edxl/">'
     text = put("<targetArea>", around, put("</targetArea>", "</c:targetArea>", with_target(target, text)))
     assert sorted(rules_of(text)) == expected
+
+
+GAZETTEER = Gazetteer.from_csv(resources.gazetteer_csv())
+
+
+@pytest.mark.parametrize(
+    ("target", "area", "expected"),
+    [
+        (JIS, DRAWN, []),
+        ("<c:jisX0402>016098</c:jisX0402>", DRAWN, ["EDXL-TARGET-ELSEWHERE"]),
+        ("<subdivision>JP-43</subdivision>", DRAWN, []),
+        ("<subdivision>JP-01</subdivision>", DRAWN, ["EDXL-TARGET-ELSEWHERE"]),
+        ("<circle>32.21,130.76 1</circle>", AREA, []),
+        ("<circle>43.06,141.35 1</circle>", AREA, ["EDXL-TARGET-ELSEWHERE"]),
+        ("<c:jisX0402>431001</c:jisX0402>", AREA.replace("432032", "431010"), []),
+        ("<c:jisX0402>431010</c:jisX0402>", AREA.replace("432032", "431001"), []),
+        ("<country>JP</country>", DRAWN, ["EDXL-TARGET-UNREAD"]),
+        ("<c:jisX0402>439991</c:jisX0402>", DRAWN, ["EDXL-TARGET-UNREAD"]),
+        (DRAWN, AREA.replace("432032", "439991"), ["EDXL-TARGET-UNREAD"]),
+        (DRAWN, "<geocode><valueName>SAME</valueName><value>006001</value></geocode>", ["EDXL-TARGET-UNREAD"]),
+        ("<c:jisX0402>016098</c:jisX0402>", AREA, ["EDXL-TARGET-ELSEWHERE"]),
+    ],
+)  # fmt: skip
+def test_the_gazetteer_tells_whether_codes_and_what_is_drawn_touch(
+    target: str, area: str, expected: list[str]
+) -> None:
+    around = '<c:targetArea xmlns:c="http://xml.publiccommons.ne.jp/xml/edxl/">'
+    text = with_target(target, put(AREA, area))
+    text = put("<targetArea>", around, put("</targetArea>", "</c:targetArea>", text))
+    assert [p.rule for p in cap.examine(text.encode(), ground=GAZETTEER.geometry).problems] == expected
 
 
 def test_an_alert_without_a_place_cannot_be_compared() -> None:

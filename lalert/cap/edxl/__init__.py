@@ -12,5 +12,6 @@ from lalert.cap.edxl.elements import EDXL_TYPE as EDXL_TYPE
 from lalert.cap.edxl.envelope import Envelope as Envelope
 from lalert.cap.edxl.envelope import is_envelope as is_envelope
 from lalert.cap.edxl.envelope import unwrap as unwrap
+from lalert.cap.edxl.target import Ground as Ground
 from lalert.cap.edxl.wrapping import bare as bare
 from lalert.cap.edxl.wrapping import wrap as wrap

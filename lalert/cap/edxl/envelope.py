@@ -43,6 +43,7 @@ from lalert.cap.edxl.target import (
     ISO_PREFECTURE,
     MAX_PLACES,
     MAX_POINTS,
+    Ground,
     Target,
     judge_target,
     shape_of,
@@ -90,7 +91,7 @@ class Envelope:
     said: _Said | None = field(default=None, repr=False)
 
     def judge(
-        self, problems: Iterable[Problem], alert: Alert | None
+        self, problems: Iterable[Problem], alert: Alert | None, ground: Ground | None = None
     ) -> tuple[tuple[Problem, ...], Alert | None]:
         """Return all that is to be said of the whole, in the order of the received document, and the alert if it may pass.
 
@@ -99,7 +100,7 @@ class Envelope:
         """
         found = [*self.problems, *map(self.placed, problems)]
         if alert is not None and self.said is not None:
-            found += _disagreements(self.said, alert)
+            found += _disagreements(self.said, alert, ground)
         found.sort(key=lambda problem: problem.line)
         found.sort(key=lambda problem: problem.rule == "CAP-TOO-MANY")
         fatal = any(p.severity is ProblemSeverity.ERROR and not p.repair for p in found)
@@ -450,7 +451,7 @@ _COUNTED = tuple(
 # Whether they agree
 
 
-def _disagreements(said: _Said, alert: Alert) -> Iterator[Problem]:
+def _disagreements(said: _Said, alert: Alert, ground: Ground | None) -> Iterator[Problem]:
     if said.status and said.status[0] != alert.status:
         yield _at("EDXL-STATUS", said.status[1], text=said.status[0], other=alert.status)
     if said.type and said.type[0] != TYPES[alert.msg_type]:
@@ -464,7 +465,7 @@ def _disagreements(said: _Said, alert: Alert) -> Iterator[Problem]:
         for text, element in said.secrets:
             yield _at("EDXL-CONFIDENTIALITY", element, text=shown(text))
     if said.target is not None:
-        verdict = judge_target(said.target, [area for info in alert.infos for area in info.areas])
+        verdict = judge_target(said.target, [area for info in alert.infos for area in info.areas], ground)
         if verdict is not None:
             yield _at(verdict, said.target.element)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -38,11 +38,16 @@ class Target:
     unread: bool
 
 
-def judge_target(target: Target, areas: Sequence[Area]) -> str | None:
+Ground = Callable[[str], BaseGeometry | None]
+"""Returns the territory of a municipality or prefecture in (lon, lat) degrees, None of an unknown code."""
+
+
+def judge_target(target: Target, areas: Sequence[Area], ground: Ground | None = None) -> str | None:
     """Return the rule that a target area breaks beside the areas of the alert, None where the two agree.
 
     Like is compared with like: what is drawn with what is drawn, codes with codes; a code is within its prefecture, and everything with a
-    code in Japan. A country or subdivision is coarse by nature and never too large.
+    code in Japan. A country or subdivision is coarse by nature and never too large. With the `ground`, codes and what is drawn are compared
+    too, but only for whether they touch: most outlines are generous.
     """
     distinct = list(dict.fromkeys(replace(area, area_desc="") for area in areas))
     coded = [codes_of(area) for area in distinct]
@@ -59,14 +64,22 @@ def judge_target(target: Target, areas: Sequence[Area]) -> str | None:
     everywhere_coded = all(coded) and bool(distinct)
     everywhere_drawn = all(s is not None for s in drawn) and bool(distinct)
     if not touching:
+        if target.unread or (target.abroad and not everywhere_coded):
+            return "EDXL-TARGET-UNREAD"
         doubtful = (
-            target.unread
-            or (bool(wanted) and not everywhere_coded)
+            (bool(wanted) and not everywhere_coded)
             or (target.shape is not None and not everywhere_drawn)
-            or (target.abroad and not everywhere_coded)
             or any(_perhaps_within(code, other) for code in codes for other in wanted)
         )
-        return "EDXL-TARGET-UNREAD" if doubtful else "EDXL-TARGET-ELSEWHERE"
+        if not doubtful:
+            return "EDXL-TARGET-ELSEWHERE"
+        here = _territory(ground, wanted, target.shape) if len(wanted) <= MAX_PLACES else None
+        there = None
+        if here is not None and not many and 0 < len(distinct) <= MAX_PLACES and len(codes) <= MAX_PLACES:
+            there = _union([_territory(ground, codes_of(area), shape_of(area)) for area in distinct])
+        if here is None or there is None:
+            return "EDXL-TARGET-UNREAD"
+        return None if here.dwithin(there, _BORDER) else "EDXL-TARGET-ELSEWHERE"
     if target.unread or target.abroad:
         return None
     if target.shape is not None and shape is not None and not wanted and everywhere_drawn:
@@ -80,6 +93,21 @@ ISO_PREFECTURE = re.compile(r"JP-(0[1-9]|[1-3][0-9]|4[0-7])")
 ISO_PLACE = re.compile(r"(?!JP)[A-Z]{2}(?:-[A-Z0-9]{1,3})?")
 # A millionth of a degree is a tenth of a metre: less than anybody meant who rounded a number.
 _ROUNDING = 1e-6
+# About 2 km: official boundaries are exact, but not everybody draws exactly.
+_BORDER = 0.02
+
+
+def _territory(
+    ground: Ground | None, codes: frozenset[str], shape: BaseGeometry | None
+) -> BaseGeometry | None:
+    """Return all the ground of codes and a shape together, None where it is not known of each."""
+    parts = [None if ground is None else ground(code) for code in sorted(codes)]
+    return _union([*parts, *([] if shape is None else [shape])])
+
+
+def _union(parts: Sequence[BaseGeometry | None]) -> BaseGeometry | None:
+    known = [part for part in parts if part is not None]
+    return shapely.union_all(known) if known and len(known) == len(parts) else None
 
 
 def _compared(target: BaseGeometry, shape: BaseGeometry) -> str | None:
