@@ -32,7 +32,7 @@ def broken(raw: bytes) -> str:
         return f"took {seconds * 1000:.0f} ms"
     return (
         _problems(raw, report.problems)
-        or _judged(raw, report.alert)
+        or _judged(raw, report)
         or (_valid(raw, report) if report.valid else _invalid(raw, report))
     )
 
@@ -52,15 +52,18 @@ def _timed(raw: bytes) -> tuple[cap.Report, float]:
     return report, time.thread_time() - start
 
 
-def _judged(raw: bytes, alert: Alert | None) -> str:
+def _judged(raw: bytes, report: cap.Report) -> str:
     """Say what is wrong with the judgement of the Japanese profile, which may find anything in an alert of any country."""
+    alert = report.alert
     if alert is None:
         return ""
     start = time.thread_time()
-    found = cap.judge(alert, _JP)
+    found: Iterable[Problem] = cap.judge(alert, _JP)
     seconds = time.thread_time() - start
     if len(raw) < SMALL and seconds > SECONDS:
         return f"the profile took {seconds * 1000:.0f} ms"
+    if report.envelope is not None:
+        found = map(report.envelope.placed, found)
     # What a tolerant reading left out is not counted, so that what comes after it has another number in the document.
     tolerated = any(problem.severity is ProblemSeverity.ERROR for problem in alert.defects)
     return "" if tolerated else _problems(raw, found)
