@@ -52,3 +52,4 @@ from lalert.cap.signature import sign as sign
 from lalert.cap.signature import signatures_loaded as signatures_loaded
 from lalert.cap.signature import signer as signer
 from lalert.cap.signature import verify as verify
+from lalert.cap.tolerance import TOLERABLE as TOLERABLE

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from lalert.cap import Rule
+from lalert.cap import TOLERABLE, Rule
 from lalert.findings import TABLES
 
 Piece = tuple[str, bool]
@@ -30,6 +30,7 @@ class Explained:
     id: str
     severity: str
     clause: str
+    tolerable: bool
     said: tuple[Said, Said]
 
 
@@ -59,7 +60,7 @@ def _explained(rule: Rule, lang: str) -> Explained:
     japanese = Said("ja", tuple(_pieces(rule.message_ja)), tuple(_pieces(rule.help_ja)))
     english = Said("en", tuple(_pieces(rule.message)), tuple(_pieces(rule.help)))
     said = (japanese, english) if lang == "ja" else (english, japanese)
-    return Explained(rule.id, rule.severity.value, rule.clause, said)
+    return Explained(rule.id, rule.severity.value, rule.clause, rule.id in TOLERABLE, said)
 
 
 def _pieces(template: str) -> Iterator[Piece]:

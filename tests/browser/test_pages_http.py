@@ -14,6 +14,7 @@ import pytest
 from lxml import html
 
 from lalert import cap
+from lalert.cap import TOLERABLE
 from lalert.errors import ConfigError
 from lalert.findings import RULES
 from lalert.resources import web_dir
@@ -385,6 +386,7 @@ async def test_every_rule_has_an_anchor_its_remedy_and_both_languages(
         assert element.xpath("string(.//h3/a/@href)") == f"#{rule.id}"
         assert element.xpath("string(.//*[@lang]/@lang)") == ("en" if lang == "ja" else "ja")
         assert element.xpath(f"boolean(.//span[@class='weight {rule.severity.value}'])")
+        assert bool(element.xpath(".//p[@class='tolerable']")) == (rule.id in TOLERABLE)
         fields = {name for _, name, _, _ in Formatter().parse(rule.message) if name}
         assert {place.text for place in element.xpath(".//var")} >= fields
 
