@@ -67,6 +67,17 @@ async def test_a_sender_sees_how_its_own_documents_fared_and_nobody_elses(tmp_pa
         assert (await node.get("/v1/scorecards", again))[1]["scorecards"] == body["scorecards"]
 
 
+async def test_what_a_tolerant_policy_forgave_is_a_defect_on_the_card(tmp_path: Path) -> None:
+    async with running_node(tmp_path / "data") as node:
+        await node.node.administration.update_org("hitoyoshi", tolerant=[SENDER])
+        await node.node.keyring.refresh()
+        wrong = make_cap(sender=SENDER).replace(b"<urgency>Immediate<", b"<urgency>IMMEDIATE<")
+        assert (await node.post(wrong))[0] == 201
+        (card,) = (await node.get("/v1/scorecards", Role.SENDER))[1]["scorecards"]
+        assert (card["accepted"], card["defective"], card["refused"]) == (0, 1, 0)
+        assert [(r["rule"], r["severity"]) for r in card["reasons"]] == [("CAP-VALUE", "error")]
+
+
 async def test_the_command_line_writes_the_letter_with_and_without_a_node(tmp_path: Path) -> None:
     data = tmp_path / "data"
 
