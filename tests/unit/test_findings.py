@@ -26,6 +26,15 @@ def test_every_rule_that_the_code_names_is_in_a_table() -> None:
     assert {(found, where) for found, where in named if found not in RULES} == set()
 
 
+def test_every_rule_that_is_made_is_in_a_registered_table() -> None:
+    made = {
+        id
+        for source in (ROOT / "lalert").rglob("*.py")
+        for id in re.findall(r"\bRule\(\s*\"([^\"]+)\"", source.read_text(encoding="utf-8"))
+    }
+    assert made == set(RULES)
+
+
 def test_no_two_tables_know_the_same_rule_and_each_rule_is_of_its_table() -> None:
     assert len(RULES) == sum(len(table.rules) for table in TABLES)
     assert [id for table in TABLES for id in table.rules if not id.startswith(table.prefix)] == []
@@ -45,9 +54,19 @@ def test_a_rule_speaks_both_languages_and_says_what_to_do(rule: Rule) -> None:
 
 def test_docs_list_exactly_the_findings_of_the_hub() -> None:
     text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert dict(re.findall(r"^\| `(HUB-[A-Z-]+)` \| (\w+) \|", text, re.MULTILINE)) == {
+    assert dict(re.findall(r'^\| <a id="(HUB-[A-Z-]+)"></a>`\1` \| (\w+) \|', text, re.MULTILINE)) == {
         rule.id: rule.severity.value for rule in HUB.values()
     }
+
+
+def test_every_rule_has_a_row_in_the_documentation() -> None:
+    rows = "\n".join(
+        line
+        for page in (ROOT / "docs").glob("*.md")
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("|")
+    )
+    assert [id for id in RULES if f"`{id}`" not in rows] == []
 
 
 def test_a_finding_is_its_rule_with_the_places_filled() -> None:
