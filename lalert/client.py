@@ -41,7 +41,7 @@ FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
 
 REMEMBERED: Final = 10_000
-"""Positions that are remembered to drop what comes twice."""
+"""Events of alerts that are remembered to drop what comes twice."""
 
 MAX_EVENT_BYTES: Final = 64 * 2**20
 """A snapshot of everything in force in the whole country has a few megabytes."""
@@ -135,7 +135,7 @@ class Client:
     ) -> AsyncGenerator[Event, None]:
         """Follow a stream, over SSE or WebSocket, from now on or from after a position.
 
-        Each position is told once, in order. When the connection breaks, the stream goes on after the last position, with
+        Each position is told once, in order; an `expired` says of an alert told before that it has ended. When the connection breaks, the stream goes on after the last position, with
         pauses of 1 to 30 s; without `resume` it then ends. A `gap` is followed by a `snapshot` of what is in force. Raises `Refused` for what
         another try would not change: a wrong filter, a key that does not hold or was revoked.
         """
@@ -147,9 +147,7 @@ class Client:
             try:
                 async with aclosing(self._connection(pairs, after, ws=ws)) as events:
                     async for event in events:
-                        if event.kind in (EventKind.ALERT, EventKind.EXPIRED) and not seen.fresh(
-                            event.position
-                        ):
+                        if event.kind in (EventKind.ALERT, EventKind.EXPIRED) and not seen.fresh(event):
                             continue
                         after = event.position or after
                         end = event if event.kind is EventKind.BYE else None
@@ -245,18 +243,21 @@ class Client:
 
 @dataclass(slots=True)
 class _Seen:
-    """The last positions, so that what comes twice after a reconnect is told once."""
+    """The last events of alerts, so that what comes twice after a reconnect is told once."""
 
     _known: set[str] = field(default_factory=set)
     _order: deque[str] = field(default_factory=deque)
 
-    def fresh(self, position: str | None) -> bool:
-        if position is None:
+    def fresh(self, event: Event) -> bool:
+        # The end of an alert carries the position of whatever came last: the alert itself tells it from others.
+        own = event.position if event.kind is EventKind.ALERT else event.data.get("id") or event.position
+        if own is None:
             return True
-        if position in self._known:
+        mark = f"{event.kind} {own}"
+        if mark in self._known:
             return False
-        self._known.add(position)
-        self._order.append(position)
+        self._known.add(mark)
+        self._order.append(mark)
         if len(self._order) > REMEMBERED:
             self._known.discard(self._order.popleft())
         return True

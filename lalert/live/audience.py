@@ -6,6 +6,8 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 
+import orjson
+
 from lalert.clock import Clock
 from lalert.errors import LalertError
 from lalert.live import frames
@@ -126,14 +128,27 @@ class Bodies:
             self._bytes -= len(self._kept.popitem(last=False)[1])
         return body
 
-    def frame(self, entry: Entry, format: str, lang: str | None, wire: Wire) -> bytes:
+    def frame(
+        self, entry: Entry, format: str, lang: str | None, wire: Wire, *, ended: str | None = None
+    ) -> bytes:
         """Return the event that tells of an entry: `alert`, or `expired` if it is over or was old when it came.
+
+        With `ended`, the event that tells that what was told before has ended by itself: it carries that position, up to which everything was
+        offered, in place of the entry's own.
 
         An entry that cannot be written down becomes a gap that names it: its receivers must know that there is something.
         """
         try:
             kind = Kind.EXPIRED if entry.outdated or self.expired(entry) else Kind.ALERT
-            return frames.event(wire, kind, self.get(entry, format, lang), entry.position)
+            data = self.get(entry, format, lang)
+            if ended is None:
+                return frames.event(wire, kind, data, entry.position)
+            when = entry.alert.expires
+            told = orjson.loads(data) | {
+                "position": ended,
+                "ended": frames.utc_text(when) if when is not None else None,
+            }
+            return frames.event(wire, Kind.EXPIRED, orjson.dumps(told), ended)
         except Exception:
             log.exception("entry %s cannot be written as %s for the live streams", entry.position, format)
             detail = f"an alert could not be shown in this format: fetch /v1/alerts/{entry.position}"

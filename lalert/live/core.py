@@ -7,16 +7,17 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from aiohttp import hdrs, web
 
 from lalert.bus import Bus
 from lalert.clock import Clock, SystemClock
 from lalert.errors import BadRequest
-from lalert.live import frames, resume
+from lalert.live import ends, frames, resume
 from lalert.live.audience import Audience, Bodies, Body, Lineage, MaySee, Wants, nobody
 from lalert.live.connection import Connection, Lines, Subscriber
+from lalert.live.ends import Ends
 from lalert.live.fanout import FanOut
 from lalert.live.follow import Follower
 from lalert.live.frames import Close, Wire
@@ -35,6 +36,10 @@ MAX_POSITION: Final = 200
 POLL_SECONDS: Final = 0.02
 
 
+class Log(resume.Log, ends.Log, Protocol):
+    """What the streams need of the store (`store.AlertLog`)."""
+
+
 def _always(_key_id: str) -> bool:
     return True
 
@@ -44,7 +49,7 @@ def _unheard(_ack: Ack) -> None:
 
 
 class Live:
-    """Everybody who listens now: SSE, WebSocket and followers inside the process. An async context manager that owns its two tasks.
+    """Everybody who listens now: SSE, WebSocket and followers inside the process. An async context manager that owns its tasks.
 
     Handed in: `index` makes an empty filter index, `wants` decides for one filter, `body` writes an entry as one JSON object on one line,
     `key_valid` says whether a key still holds (asked twice a second), `may_see` whether an audience may see an entry that is not Public,
@@ -53,7 +58,7 @@ class Live:
 
     def __init__(
         self,
-        log: resume.Log,
+        log: Log,
         bus: Bus,
         *,
         index: NewIndex,
@@ -87,9 +92,12 @@ class Live:
         self._listener = Listener(
             self._log, self._lines, self._clock, self._settings.messages_per_s, self._heard
         )
+        self._ends = Ends(self._log, self._fan_out, self._clock)
         self._detach = self._bus.attach(self._fan_out.hear)
+        self._detach_ends = self._bus.attach(self._ends.hear)
         self._tasks = (
             asyncio.create_task(self._fan_out.run(), name="live fan-out"),
+            asyncio.create_task(self._ends.run(), name="live ends"),
             asyncio.create_task(self._watch(), name="live watch"),
         )
         return self
@@ -99,6 +107,7 @@ class Live:
             await self.drain()
         finally:
             self._detach()
+            self._detach_ends()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -220,6 +229,7 @@ class Live:
             "lagging": lines.lagging,
             "window_entries": len(fan_out.window),
             "entries": fan_out.entries,
+            "ended": fan_out.ended,
             "frames": lines.frames,
             "fan_out_seconds": fan_out.seconds,
             "failures": fan_out.failures,
@@ -251,7 +261,13 @@ class Live:
         self._on_ack(ack)
 
     async def _watch(self) -> None:
-        duties = (self._lines.tick, self._fan_out.tick, self._resume.tick, self._check_keys)
+        duties = (
+            self._lines.tick,
+            self._fan_out.tick,
+            self._resume.tick,
+            self._ends.tick,
+            self._check_keys,
+        )
         while True:
             await self._clock.sleep(self._settings.tick_s)
             for duty in duties:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
 from lalert.clock import Clock
@@ -51,6 +52,8 @@ class Log(Protocol):
 
     async def lineage(self, entry: Entry) -> list[Entry]: ...
 
+    async def entry(self, position: str) -> Entry | None: ...
+
 
 class Job(NamedTuple):
     """One frame and who gets it. The list is taken at one moment, so that nobody who joins later is in it."""
@@ -87,6 +90,10 @@ class FanOut:
         self.stopped = False
         self.seconds = 0.0
         """How long the last entry took in the lane without drills."""
+        self.told = clock.now()
+        """Up to when ends were told of, or are about to be, to everybody who is in a group by then."""
+        self.ended = 0
+        self._ended: deque[str] = deque()
         self._wake = asyncio.Event()
         self._listeners: dict[Callable[[], None], None] = {}
         self._slots: list[dict[Connection, None]] = [
@@ -163,6 +170,12 @@ class FanOut:
             for call in list(self._listeners):
                 call()
 
+    def end(self, positions: Iterable[str], now: datetime) -> None:
+        """Take note of what ended by itself up to `now`; it is told soon, between entries."""
+        self._ended.extend(positions)
+        self.told = now
+        self._wake.set()
+
     async def _pump(self) -> None:
         while True:
             self._wake.clear()
@@ -174,7 +187,10 @@ class FanOut:
     async def _work(self) -> bool:
         """Do what is most urgent; returns whether there was anything to do."""
         beaten = self._beat()
-        return await self._step(self.real) or await self._step(self.drill) or beaten
+        served = await self._step(self.real)
+        # One end after each real entry, so that neither waits for all of the other.
+        served = await self._tell_end() or served
+        return served or await self._step(self.drill) or beaten
 
     async def _step(self, lane: Lane) -> bool:
         """Serve a lane's next entry; returns whether there was one."""
@@ -216,7 +232,35 @@ class FanOut:
             self.entries += 1
             self.seconds = asyncio.get_running_loop().time() - started
 
-    def _plan(self, lane: Lane, entry: Entry, lineage: Sequence[Entry]) -> list[Job]:
+    async def _tell_end(self) -> bool:
+        """Tell of the next end; returns whether there was one.
+
+        Only between entries, as heartbeats, and with the position up to which everything was offered: who resumes from it skips nothing and gets
+        nothing twice. A lane that has not come to the entry yet will tell it as over in its place.
+        """
+        if not self._ended:
+            return False
+        position = self._ended[0]
+        if not (self.real.count() or self.drill.count()):
+            self._ended.popleft()
+            return True
+        try:
+            entry = await self._log.entry(position)
+        except LalertError:
+            log.exception("the store cannot be read; what has ended is told when it can")
+            await self._clock.sleep(1.0)
+            return False
+        self._ended.popleft()
+        if entry is None:
+            return True
+        order, lineage = self._log.order(position), await self._audience.lineage(entry)
+        for lane in (self.real, self.drill):
+            if order <= lane.settled.order:
+                await self._write(lane, self._plan(lane, entry, lineage, ended=True))
+        self.ended += 1
+        return True
+
+    def _plan(self, lane: Lane, entry: Entry, lineage: Sequence[Entry], *, ended: bool = False) -> list[Job]:
         jobs: list[Job] = []
         made: dict[tuple[str, str | None, Wire], bytes] = {}
         for group in lane.groups(self._match(lane, entry, lineage)):
@@ -225,7 +269,8 @@ class FanOut:
                 continue
             frame = made.get((key.format, key.lang, key.wire))
             if frame is None:
-                frame = self._bodies.frame(entry, key.format, key.lang, key.wire)
+                at = lane.settled.position if ended else None
+                frame = self._bodies.frame(entry, key.format, key.lang, key.wire, ended=at)
                 made[key.format, key.lang, key.wire] = frame
             jobs.append(Job(frame, list(group.members)))
         return jobs

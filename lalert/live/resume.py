@@ -48,6 +48,8 @@ class Log(fanout.Log, Protocol):
 
     async def active(self, now: datetime) -> list[Entry]: ...
 
+    async def ended(self, after: datetime, upto: datetime) -> list[str]: ...
+
 
 class Drain(Protocol):
     """Waits until a connection has taken enough (`aiohttp.abc.AbstractStreamWriter`)."""
@@ -125,6 +127,7 @@ class Resume:
 
     async def _go_live(self, conn: Connection, after: str | None, drain: Drain, *, snapshot: bool) -> None:
         gap: Gap | None = None
+        begun = self._clock.now()
         conn.beat_at = self._clock.monotonic()
         try:
             conn.at = conn.lane.at if after is None else self._place(after)
@@ -135,9 +138,39 @@ class Resume:
                 if gap is not None or (snapshot and after is None):
                     await self._send_snapshot(conn, gap, after or "", drain)
                 await self._catch_up(conn, drain)
+                told = self._fan_out.told
+                await self._tell_ended(conn, None if gap else after, begun, told, drain)
                 return
             except Gap as found:
                 gap = found
+
+    async def _tell_ended(
+        self, conn: Connection, after: str | None, begun: datetime, told: datetime, drain: Drain
+    ) -> None:
+        """Tell a connection of what ended by itself between its last position and its joining; later ends reach it live.
+
+        When it was cut off nobody knows, but it was after its position came. So an end may be told twice, which harms nobody.
+        """
+        last = await self._log.entry(after) if after else None
+        since = last.stored if last is not None and last.stored < begun else begun
+        if since >= told:
+            return
+        start = self._log.order(after) if after and last is not None else None
+        for position in await self._log.ended(since, told):
+            entry = await self._log.entry(position) if conn.open else None
+            if entry is None or entry.alert.expires is None:
+                continue
+            known = start is not None and self._log.order(position) <= start
+            # What came after its position and was over by then, it was told of as over.
+            if not known and entry.alert.expires <= begun:
+                continue
+            about = conn.about
+            if await self._audience.concerns(about.filter, about.audience, entry):
+                frame = self._bodies.frame(entry, about.format, about.lang, conn.wire, ended=conn.settled)
+                self._lines.offer(conn, frame)
+            if conn.transport.get_write_buffer_size() >= self._settings.drain_bytes:
+                await drain.drain()
+            await self._stand_back()
 
     def _place(self, after: str) -> Mark:
         try:

@@ -66,7 +66,9 @@ def card(alert: Mapping[str, Any], wording: Wording, lang: str) -> Card:
     ordered = kind == "evacuation" and level is not None
     real = status == "Actual"
     sent = _instant(alert["sent"])
-    updated = alert["msgType"] == "Update"
+    issued = (
+        "corrected" if alert.get("correction") else "updated" if alert["msgType"] == "Update" else "issued"
+    )
     return Card(
         key=f"{status}|{alert['incident']}",
         tone=tone(level, severity) if real else "drill",
@@ -78,7 +80,7 @@ def card(alert: Mapping[str, Any], wording: Wording, lang: str) -> Card:
         mark="" if real or not wording.has(f"mark.{status}") else wording(f"mark.{status}"),
         notice="" if real or not wording.has(f"mark.{status}.full") else wording(f"mark.{status}.full"),
         sections=tuple(_section(info, wording) for info in infos[:MAX_INFOS]) or (_section({}, wording),),
-        issued=wording("card.updated" if updated else "card.issued", time=wording.moment(sent)),
+        issued=wording(f"card.{issued}", time=wording.moment(sent)),
         until=_until(infos, sent, wording),
         sender=_cut(str(first.get("senderName") or alert["sender"]), MAX_HEADLINE),
         url=str(alert["url"]),

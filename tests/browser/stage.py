@@ -98,6 +98,10 @@ def alert(number: int = 1, **overrides: Any) -> dict[str, Any]:
         "bbox": [130.72, 32.18, 130.8, 32.24],
         "defects": [],
         "changes": None,
+        "reason": None,
+        "correction": False,
+        "replaced": [],
+        "outdated": False,
         "mark": None,
         "incident": f"incident-{number}",
         "url": f"/alerts/{identity}",
@@ -194,9 +198,20 @@ class Hub:
         self._tell(event(kind, stored, position))
         return position
 
-    def cancel(self, data: dict[str, Any]) -> str:
-        """Accept the cancellation of an alert, which refers to it and says nothing else."""
-        ending = {"id": "c" + data["id"][1:], "msgType": "Cancel", "info": []}
+    def expire(self, data: dict[str, Any]) -> None:
+        """Tell that an alert has ended by itself, with the newest position, as the hub does."""
+        self._tell(event("expired", {**data, "position": self.newest}, self.newest))
+
+    def cancel(self, data: dict[str, Any], reason: str | None = None) -> str:
+        """Accept the cancellation of an alert and of its update, which refers to it and says nothing but why."""
+        gone = [data["id"], "u" + data["id"][1:]]
+        ending = {
+            "id": "c" + data["id"][1:],
+            "msgType": "Cancel",
+            "info": [],
+            "replaced": gone,
+            "reason": reason,
+        }
         return self.emit({**data, **ending, "references": [{"id": data["id"]}]})
 
     def beat(self) -> None:

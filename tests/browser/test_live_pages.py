@@ -22,7 +22,12 @@ LOST = ("Failed to load resource", "net::ERR", "503")
 
 def updated(data: dict[str, Any], **overrides: Any) -> dict[str, Any]:
     """Return an update of an alert: another message of the same incident."""
-    change = {"id": "u" + data["id"][1:], "msgType": "Update", "references": [{"id": data["id"]}]}
+    change = {
+        "id": "u" + data["id"][1:],
+        "msgType": "Update",
+        "references": [{"id": data["id"]}],
+        "replaced": [data["id"]],
+    }
     return {**data, **change, **overrides}
 
 
@@ -68,6 +73,51 @@ async def test_an_alert_leaves_by_itself_when_it_expires(visit: Open) -> None:
     at.hub.emit(alert(1, info=[info(expires=soon)]))
     await expect(page.locator(".card")).to_have_count(1)
     await expect(page.locator(".card")).to_have_count(0, timeout=6000)
+
+
+async def test_an_alert_leaves_when_the_hub_tells_of_its_end(visit: Open) -> None:
+    at = await visit()
+    page = await at.live(PLACE)
+    at.hub.emit(alert(1))
+    at.hub.emit(alert(2))
+    await expect(page.locator(".card")).to_have_count(2)
+    at.hub.expire(alert(1))
+    await expect(page.locator(".card")).to_have_count(1)
+    await expect(page.locator("#ended li")).to_have_count(1)
+
+
+async def test_an_old_revision_that_comes_late_takes_away_nothing_newer(visit: Open) -> None:
+    at = await visit()
+    page = await at.live(PLACE)
+    newer = updated(alert(1), level=5)
+    at.hub.emit(newer)
+    at.hub.emit({**alert(1), "outdated": True}, "expired")
+    at.hub.emit({**newer, "id": "e" + newer["id"][1:], "msgType": "Error", "references": []})
+    at.hub.emit(alert(2))
+    await expect(page.locator(".card")).to_have_count(2)
+    await expect(page.locator(".card .grade").first).to_have_text("警戒レベル5緊急安全確保")
+
+
+async def test_why_something_was_cancelled_stands_with_what_has_ended(visit: Open) -> None:
+    at = await visit()
+    page = await at.live(PLACE)
+    at.hub.emit(alert(1))
+    await expect(page.locator(".card")).to_have_count(1)
+    at.hub.cancel(alert(1), "<b>水位計</b>の故障による誤報のため")
+    await expect(page.locator("#ended li")).to_contain_text("取消理由：<b>水位計</b>の故障による誤報のため")
+
+
+async def test_a_correction_is_shown_and_draws_no_attention_to_itself(visit: Open) -> None:
+    at = await visit()
+    page = await at.live(PLACE)
+    at.hub.emit(alert(1))
+    await expect(page.locator(".card")).to_have_count(1)
+    await expect(page.locator(".card.fresh")).to_have_count(0, timeout=6000)
+    at.hub.emit(updated(alert(1), correction=True, info=[info(description="避難所は第二中学校です。")]))
+    await expect(page.locator(".card")).to_contain_text("避難所は第二中学校です。")
+    await expect(page.locator(".card .facts")).to_contain_text("訂正")
+    await expect(page.locator("#told")).to_contain_text("訂正：")
+    await expect(page.locator(".card.fresh")).to_have_count(0)
 
 
 async def test_an_update_that_no_longer_concerns_the_place_takes_the_alert_off_its_page(visit: Open) -> None:

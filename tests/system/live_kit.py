@@ -146,6 +146,18 @@ class MemoryLog:
             key=lambda e: self.order(e.position),
         )
 
+    async def entry(self, position: str) -> Entry | None:
+        await self._pause()
+        return next((entry for entry in self.entries if entry.position == position), None)
+
+    async def next_end(self, after: datetime) -> datetime | None:
+        ends = [e.alert.expires for e in await self.active(after) if e.alert.expires is not None]
+        return min(ends, default=None)
+
+    async def ended(self, after: datetime, upto: datetime) -> list[str]:
+        ends = [(e.alert.expires, e.position) for e in await self.active(after) if e.alert.expires]
+        return [position for end, position in sorted(ends) if after < end <= upto]
+
     async def lineage(self, entry: Entry) -> list[Entry]:
         await self._pause()
         wanted = {reference.id for reference in entry.alert.references}

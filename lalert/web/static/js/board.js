@@ -4,7 +4,8 @@ import { compare, expires, keyOf } from "./cards.js";
 
 const MAX_ALERTS = 2000;
 const STALE_SECONDS = 90;
-const ENDING = ["Cancel", "Error"];
+/** About an alert, and no state of it. */
+const ABOUT = ["Ack", "Error"];
 
 /**
  * Events: `change` with `{added, changed, ended}` (arrays of alerts); `connection` each second and whenever it changed.
@@ -67,14 +68,16 @@ export class Board extends EventTarget {
   }
 
   #apply(alert, expired = false) {
+    if (ABOUT.includes(alert.msgType)) return;
     const key = keyOf(alert);
     const old = this.#alerts.get(key);
-    if (alert.msgType === "Ack") return;
-    // One message may end or replace what began as several incidents.
-    const named = new Set((alert.references ?? []).map((reference) => reference.id));
-    if ([...this.#alerts].some(([other, { id }]) => other !== key && named.has(id))) this.#refresh(2000);
-    if (ENDING.includes(alert.msgType) || expired || (expires(alert) ?? Infinity) <= this.now()) {
-      if (this.#alerts.delete(key)) this.#changed({ ended: [old] });
+    // The hub names what a message ended or took the place of, whatever incidents that began as.
+    const named = new Set(alert.replaced ?? []);
+    const replaced = (shown) => shown.status === alert.status && named.has(shown.id);
+    if (alert.msgType === "Cancel" || expired || (expires(alert) ?? Infinity) <= this.now()) {
+      const gone = [...this.#alerts].filter(([other, shown]) => (other === key && shown.id === alert.id) || replaced(shown));
+      for (const [other] of gone) this.#alerts.delete(other);
+      if (gone.length) this.#changed({ ended: gone.map(([, shown]) => ({ ...shown, reason: alert.reason })) });
       return;
     }
     // An update comes to everybody who was told before, even where it no longer applies. Whether it does is the hub's to say.
@@ -82,9 +85,12 @@ export class Board extends EventTarget {
       this.#refresh(2000);
       return;
     }
+    const others = [...this.#alerts].filter(([other, shown]) => other !== key && replaced(shown));
+    for (const [other] of others) this.#alerts.delete(other);
     this.#alerts.set(key, alert);
     if (this.#alerts.size > MAX_ALERTS) this.#alerts.delete(keyOf(this.list().at(-1)));
-    this.#changed(old ? { changed: [alert] } : { added: [alert] });
+    // The others live on in it: nothing has ended.
+    this.#changed(old || others.length ? { changed: [alert] } : { added: [alert] });
   }
 
   #surelyWanted(alert) {

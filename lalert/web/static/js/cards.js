@@ -51,7 +51,7 @@ export function card(alert, wording, lang) {
     mark,
     notice: full && `【${mark}】${full}`,
     sections: (infos.length ? infos : [{}]).slice(0, MAX_INFOS).map((info) => section(info, wording)),
-    issued: wording.text(alert.msgType === "Update" ? "card.updated" : "card.issued", { time: wording.moment(alert.sent) }),
+    issued: wording.text(`card.${alert.correction ? "corrected" : alert.msgType === "Update" ? "updated" : "issued"}`, { time: wording.moment(alert.sent) }),
     until: untilOf(infos, alert.sent, wording),
     sender: cut(first.senderName || alert.sender, MAX_HEADLINE),
     url: String(alert.url).startsWith("/alerts/") ? alert.url : "",
@@ -105,7 +105,7 @@ function web(address) {
   }
 }
 
-function cut(text, limit) {
+export function cut(text, limit) {
   const all = String(text ?? "").trim();
   const points = all.length <= limit ? null : [...all.slice(0, 2 * limit)];
   return points === null || points.length <= limit ? all : points.slice(0, limit - 1).join("") + "…";

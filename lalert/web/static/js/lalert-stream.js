@@ -73,8 +73,10 @@ export class AlertStream extends EventTarget {
     try { data = Object(JSON.parse(event.data)); } catch { kind = "gap"; data = { reason: "unreadable" }; }
     const counted = kind === "alert" || kind === "expired";
     this.position = (kind === "gap" || kind === "bye" ? null : data.position) ?? (event.lastEventId || this.position);
-    if (counted && this.#seen.has(this.position)) return;
-    if (counted && this.#seen.add(this.position).size > REMEMBERED) this.#seen.delete(this.#seen.values().next().value);
+    // The end of an alert carries the position of whatever came last: the alert itself tells it from others.
+    const own = kind === "expired" && data.id ? `expired ${data.id}` : `${kind} ${this.position}`;
+    if (counted && this.#seen.has(own)) return;
+    if (counted && this.#seen.add(own).size > REMEMBERED) this.#seen.delete(this.#seen.values().next().value);
     this.#tell(kind, data);
     if (kind === "bye" && event.target === this.#source) data.reconnect === null ? this.close() : this.#retry(data.reconnect);
   }

@@ -1,7 +1,8 @@
 /** The list of cards with its statement, shared by the home page and a municipality's page. */
-import { card, render } from "./cards.js";
+import { card, cut, render } from "./cards.js";
 
 const MAX_ENDED = 5;
+const MAX_REASON = 200;
 
 export class List {
   #board; #wording; #content; #limit; #template; #cards; #ended = [];
@@ -19,7 +20,8 @@ export class List {
   #show({ added, changed, ended }) {
     const alerts = this.#board.list();
     const shown = alerts.slice(0, this.#limit);
-    const fresh = new Set([...added, ...changed].map((alert) => alert.id));
+    // A correction is shown, and draws no attention to itself.
+    const fresh = new Set([...added, ...changed].filter((alert) => !alert.correction).map((alert) => alert.id));
     const old = new Map([...this.#cards.children].map((element) => [element.dataset.key, element]));
     const elements = shown.map((alert) => {
       const values = card(alert, this.#wording, this.#content);
@@ -65,23 +67,31 @@ export class List {
   #remember(ended) {
     for (const alert of ended) {
       const values = card(alert, this.#wording, this.#content);
-      this.#ended.unshift({ text: heading(values), at: this.#wording.text("state.ended_at", { time: this.#wording.moment(this.#board.now(), "clock") }) });
+      const why = alert.reason ? this.#wording.text("state.reason", { text: cut(alert.reason, MAX_REASON) }) : "";
+      this.#ended.unshift({ text: heading(values), why, at: this.#wording.text("state.ended_at", { time: this.#wording.moment(this.#board.now(), "clock") }) });
     }
     this.#ended.length = Math.min(this.#ended.length, MAX_ENDED);
     const section = document.getElementById("ended");
     section.hidden = !this.#ended.length;
-    section.querySelector("ul").replaceChildren(...this.#ended.map(({ text, at }) => {
+    section.querySelector("ul").replaceChildren(...this.#ended.map(({ text, why, at }) => {
       const item = document.createElement("li");
       const what = document.createElement("bdi");
       what.textContent = text;
       item.append(what, " ", at);
+      if (why) {
+        const reason = document.createElement("bdi");
+        reason.textContent = why;
+        item.append(" ", reason);
+      }
       return item;
     }));
   }
 
   #tell(added, changed, ended) {
     const say = (key, alerts) => alerts.slice(0, 3).map((alert) => this.#wording.text(key, { text: heading(card(alert, this.#wording, this.#content)) }));
-    const news = [...say("state.added", added), ...say("state.changed", changed), ...say("state.ended", ended)];
+    const corrected = changed.filter((alert) => alert.correction);
+    const updated = changed.filter((alert) => !alert.correction);
+    const news = [...say("state.added", added), ...say("state.changed", updated), ...say("state.corrected", corrected), ...say("state.ended", ended)];
     if (news.length) document.getElementById("told").textContent = news.join(" ");
   }
 }

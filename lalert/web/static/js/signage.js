@@ -126,7 +126,8 @@ board.addEventListener("change", ({ detail: { added, changed } }) => {
   const same = faces.findIndex((face) => current && keyOf(face.alert) === keyOf(current.alert) && face.section.lang === current.section.lang);
   // What is new is shown at once, and so is a change of something at least as grave; otherwise the face that is up stays up.
   const news = first(added);
-  const change = first(changed);
+  // A correction waits for its turn.
+  const change = first(changed.filter((alert) => !alert.correction));
   if (news >= 0) index = news;
   else index = change >= 0 && change <= Math.max(0, same) ? change : Math.max(0, same);
   show();
