@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 PATIENCE: Final = 30.0
 
-ORIGIN: Final = Origin(OriginKind.HTTP, "hitoyoshi", "key-1", "192.0.2.7")
+ORIGIN: Final = Origin(OriginKind.HTTP, "hitoyoshi", "key-1", "192.0.2.7", signer="ab" * 32)
 NEIGHBOUR: Final = Origin(OriginKind.HTTP, "minamata", "key-2")
 TEN: Final = datetime(2026, 6, 1, 10, 0, tzinfo=JST)
 LATER: Final = TEN + timedelta(hours=1)

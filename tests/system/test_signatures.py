@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lxml import etree
+from signxml.algorithms import CanonicalizationMethod
+from signxml.signer import XMLSigner
 from signxml.verifier import SignatureConfiguration, VerifyResult, XMLVerifier
 
 from lalert import cap
@@ -120,6 +123,22 @@ async def test_what_a_tolerated_sender_signed_is_repaired_as_it_was_signed(node:
     assert [defect["severity"] for defect in kept["defects"]] == ["error"]
     assert kept["signature"] == {"status": "verified", "certificate": FINGERPRINT}
     assert (await node.post(open_ring))[0] == 422
+
+
+@pytest.mark.parametrize("c14n", CanonicalizationMethod, ids=lambda c14n: c14n.name)
+async def test_what_was_signed_before_it_was_put_into_an_envelope_holds(
+    node: RunningNode, c14n: CanonicalizationMethod
+) -> None:
+    await asks(node, SignaturePolicy.REQUIRE)
+    made = XMLSigner(c14n_algorithm=c14n).sign(
+        etree.fromstring(make_cap(sender=SENDER)), key=TOWN.key, cert=TOWN.certificate
+    )
+    raw = etree.tostring(made, encoding="UTF-8", xml_declaration=True)
+    status, answer = await node.post(cap.wrap(cap.parse(raw)), content_type=cap.EDXL_TYPE)
+    assert status == 201, answer
+    plain = cap.wrap(cap.parse(make_cap(sender=SENDER)))
+    status, answer = await node.post(plain, content_type=cap.EDXL_TYPE)
+    assert (status, answer["problems"][0]["rule"]) == (422, "CAP-SIGNATURE-MISSING")
 
 
 async def test_without_a_look_nothing_is_claimed(node: RunningNode) -> None:
