@@ -1,4 +1,4 @@
-"""Three judges of the same documents: libxml2's XMLSchema, the xmlschema package, and `lalert.cap`.
+"""Four judges of the same documents: libxml2's XMLSchema, the xmlschema package, a plain reading of the prose, and `lalert.cap`.
 
 Run as `python -m bench.judges [documents] [seed]`: it prints how many documents were tried, how often the judges agree, and every
 document on which they do not, with the reason. tests/unit/test_cap_judges.py holds them to it.
@@ -21,6 +21,7 @@ import xmlschema
 from lxml import etree
 from xmlschema.exceptions import XMLSchemaKeyError
 
+from fuzz import prose
 from fuzz.mutants import mutant
 from lalert import cap, resources
 from lalert.cap.grammar import NAMESPACES, XMLDSIG
@@ -59,7 +60,7 @@ class Verdicts:
 
 
 def judged(raw: bytes) -> Verdicts:
-    """Let all three judge a well-formed document."""
+    """Let all judge a well-formed document; the prose where the schema is content."""
     parser = etree.XMLParser(remove_comments=True, remove_pis=True, no_network=True, collect_ids=False)
     root = etree.fromstring(raw, parser)
     version = NAMESPACES.get(etree.QName(root).namespace or "", "1.2")
@@ -79,11 +80,24 @@ def judged(raw: bytes) -> Verdicts:
         fault = "refused without an error"
     elif by_libxml2 and not report.valid and reasons <= BY_SCHEMA:
         fault = f"refused by {sorted(reasons)}, which the schemas accept"
+    elif by_libxml2 and (unlike := _unlike(prose.errors(root, version), reasons - BY_SCHEMA)):
+        fault = unlike
     elif words := [p.message for p in errors if p.rule == "CAP-SCHEMA" and not _unnamed(root, p)]:
         fault = f"refused in the schema's words: {words}"
     else:
         fault = next((f"{p.rule}: no {p.path} on line {p.line}" for p in errors if not there(root, p)), "")
     return Verdicts(raw, by_libxml2, by_xmlschema, report.valid, reasons, lenient, fault)
+
+
+def _unlike(plainly: set[str], ours: frozenset[str]) -> str:
+    """Say in which rules of the prose the plain reading and ours differ."""
+    passed_over = {prose.UNDECIDED}
+    if prose.UNDECIDED in plainly:
+        passed_over |= {"CAP-POLYGON-FLAT", "CAP-POLYGON-CROSSING"}
+    if "CAP-REFERENCES-FORM" in plainly:
+        passed_over.add("CAP-REFERENCES-SELF")  # said of a reference that is clear in spite of its form
+    missed, extra = plainly - ours - passed_over, ours - plainly - passed_over
+    return f"the prose has {sorted(missed)}, we have {sorted(extra)}" if missed or extra else ""
 
 
 def _unnamed(root: etree._Element, problem: Problem) -> bool:

@@ -251,6 +251,26 @@ def _set_likely(root: etree._Element, random: Random) -> None:
     leaf.text = random.choice(_LIKELY.get(etree.QName(leaf).localname, _TEXTS))
 
 
+def _draw_ring(root: etree._Element, random: Random) -> None:
+    polygons = list(root.iter("{*}polygon"))
+    if polygons:
+        points = [f"{random.randint(0, 4)},{random.randint(0, 4)}" for _ in range(random.randint(2, 7))]
+        random.choice(polygons).text = " ".join(points + points[: random.random() < 0.9])
+
+
+def _draw_time(root: etree._Element, random: Random) -> None:
+    times = [
+        e for e in root.iter("*") if etree.QName(e).localname in {"sent", "effective", "onset", "expires"}
+    ]
+    if times:
+        written = "2026-07-04T{:02}:{:02}:00{}".format(
+            random.randint(0, 24),
+            random.choice((0, 20)),
+            random.choice(("+09:00", "-00:00", "-11:30", "+14:00")),
+        )
+        random.choice(times).text = written
+
+
 def _set_any(root: etree._Element, random: Random) -> None:
     _any(root, random).text = random.choice(_ALL)
 
@@ -358,6 +378,8 @@ def _other_version(root: etree._Element, random: Random) -> None:
 
 _CHANGES: Final[Sequence[Callable[[etree._Element, Random], None]]] = (
     *(_set_likely,) * 5,
+    *(_draw_ring,) * 2,
+    _draw_time,
     *(_set_any,) * 2,
     *(_edit,) * 3,
     *(_remove,) * 2,
