@@ -143,19 +143,19 @@ def _invalid(raw: bytes, report: cap.Report) -> str:
         else:
             if not tolerant or alert != report.alert:
                 return f"invalid, but parsed, tolerant {tolerant}"
-    return _tolerated(raw, report.alert, report.problems) if report.alert else ""
+    return _tolerated(report.alert, report.problems) if report.alert else ""
 
 
 _HEAD: Final = ("identifier", "sender", "status", "msgType", "scope")
 _SPACE: Final = " \t\r\n"
 
 
-def _tolerated(raw: bytes, alert: Alert, problems: Sequence[Problem]) -> str:
+def _tolerated(alert: Alert, problems: Sequence[Problem]) -> str:
     """Hold an alert that is tolerated against its document: nothing that decides may be guessed or lost."""
     for problem in problems:
         if problem.severity is ProblemSeverity.ERROR and not (problem.repair and problem.repair_ja):
             return f"{problem.rule} at {problem.path} was forgiven, and nobody says how"
-    root = _tree(raw)
+    root = _tree(alert.raw)  # without its envelope
     if root is None:
         return ""
     cap_ns = f"{{{etree.QName(root).namespace}}}"
