@@ -333,7 +333,7 @@ class _Opening:
             if name == "polygon" and text.count(",") > MAX_POINTS:
                 unread = True
             elif name == "polygon":
-                ring = rules.ring(text)
+                ring = rules.ring(text, mend=False)
                 unread = unread or isinstance(ring, Fault)
                 if isinstance(ring, Fault):
                     self._unreadable(place, name, ring)
