@@ -217,6 +217,10 @@ def _crowds() -> dict[str, Attack]:
     resource = b"<resource><resourceDesc>x</resourceDesc>" + deref + b"</resource>"
     languages = [b"%c%c%c" % (97 + n // 676, 97 + n // 26 % 26, 97 + n % 26) for n in range(6_500)]
     info = (_INFO % b"%s").replace(b"<info>", b"<info><language>%s</language>")
+    order = (_INFO % b"<headline>h</headline>").replace(b"<info>", b"<info><language>ja</language>")
+    order = order.replace(b"<event>e", "<event>避難指示".encode())
+    order = order.replace(b"<urgency>Past", b"<responseType>Evacuate</responseType><urgency>Immediate")
+    area = b"<area><areaDesc>x</areaDesc><geocode><valueName>JIS X 0402</valueName><value>432032</value></geocode></area>"
     reference = b"a@example.jp,a%d,2026-07-03T02:20:00+09:00"
     return {
         "29,000 circles": Attack(
@@ -243,7 +247,7 @@ def _crowds() -> dict[str, Attack]:
             ),
             "",
         ),
-        "4,200 infos, all in one language": Attack(_alert((_INFO % b"CAP-LIMIT") * 4_200), "CAP-LIMIT"),
+        "4,200 infos, all in one language": Attack(_alert((_INFO % b"") * 4_200), "CAP-LIMIT"),
         "3,300 infos in as many languages, all the same": Attack(
             _alert(b"".join(info % (lang, b"<headline>h</headline>") for lang in languages[:3_300])),
             "CAP-LIMIT",
@@ -267,6 +271,17 @@ def _crowds() -> dict[str, Attack]:
             ),
             "CAP-LIMIT",
         ),
+        "500 orders in Japanese": Attack(_alert(order * 500), ""),
+        "500 infos in as many languages, all the same": Attack(
+            _alert(b"".join(info % (lang, b"<headline>h</headline>") for lang in languages[:500])), ""
+        ),
+        "500 infos in as many languages, all different": Attack(
+            _alert(b"".join(info % (lang, b"<headline>%s</headline>" % lang) for lang in languages[:500])), ""
+        ),
+        "5,000 circles": Attack(
+            _alert(_AREA % b"".join(b"<circle>%d.%d,1 9</circle>" % (n % 80, n) for n in range(5_000))), ""
+        ),
+        "5,000 areas with a code": Attack(_alert(_INFO % (area * 5_000)), ""),
         "1,000 references": Attack(
             _alert(
                 b"<references>" + b" ".join(reference % n for n in range(1_000)) + b"</references>",
@@ -330,6 +345,16 @@ def _rings() -> dict[str, Attack]:
                 )
             ),
             "CAP-LIMIT",
+        ),
+        "5,000 triangles": Attack(
+            _alert(
+                _AREA
+                % b"".join(
+                    small % (n // 900, n % 900, n // 900, n % 900, n // 900, n // 900, n % 900)
+                    for n in range(5_000)
+                )
+            ),
+            "",
         ),
         "20,000 bow ties": Attack(
             _alert(_AREA % b"".join(bow % ((n % 80,) * 5) for n in range(20_000))), "CAP-LIMIT"

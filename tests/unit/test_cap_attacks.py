@@ -12,13 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from bench.attacks import attacks
 from lalert import cap
+from lalert.cap.profiles import PROFILES, judge
 from lalert.errors import NotXml, ProblemSeverity
 
+T = TypeVar("T")
 DATA = Path(__file__).parents[1] / "data" / "cap"
 ORDER = (DATA / "good" / "evacuation-order.xml").read_text(encoding="utf-8")
 EXPECTED = cap.parse(ORDER.encode())
@@ -26,32 +29,34 @@ DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>'
 
 ATTACKS = attacks()
 # The aim is 0.05 s on an idle machine (`python -m bench.attacks` prints what each takes); a bomb takes minutes.
-SECONDS = 0.5
+SECONDS = 0.25
+JAPAN = PROFILES["jp"]
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_refused_or_harmless_and_takes_little_time(name: str) -> None:
     attack = ATTACKS[name]
-    report, seconds = examined(attack.document)
+    report, seconds = timed(lambda: cap.examine(attack.document))
     errors = [p.rule for p in report.problems if p.severity is ProblemSeverity.ERROR]
     assert (errors[0] if errors else "") == attack.rule, report.problems[:3]
     assert report.valid == (attack.rule == "")
     assert seconds < SECONDS
+    if alert := report.alert:
+        assert timed(lambda: judge(alert, JAPAN))[1] < SECONDS
 
 
-def examined(document: bytes) -> tuple[cap.Report, float]:
-    """Return the report and the processor time; a slow one gets two more tries, since a busy machine slows processors too."""
-    report, seconds = timed(document)
-    for _ in range(2):
-        if seconds >= SECONDS:
-            seconds = min(seconds, timed(document)[1])
-    return report, seconds
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """Return what work gives and its processor time; what was slow gets four more tries, since a busy machine slows processors too."""
+    done, least = _once(work)
+    for _ in range(4):
+        if least >= SECONDS:
+            least = min(least, _once(work)[1])
+    return done, least
 
 
-def timed(document: bytes) -> tuple[cap.Report, float]:
+def _once(work: Callable[[], T]) -> tuple[T, float]:
     start = time.process_time()
-    report = cap.examine(document)
-    return report, time.process_time() - start
+    return work(), time.process_time() - start
 
 
 def test_the_whole_corpus_fits_into_little_memory_and_asks_for_no_file_and_no_socket() -> None:
