@@ -50,6 +50,7 @@ MAX_CORNERS: Final = 200
 RETRY_S: Final = 1.0
 
 _FOLLOW_UPS: Final = frozenset({MsgType.UPDATE, MsgType.CANCEL, MsgType.ERROR})
+_REPLACING: Final = frozenset({MsgType.UPDATE, MsgType.CANCEL})
 _EVERYTHING: Final = Filter(statuses=frozenset(Status) - {Status.DRAFT})
 # XML 1.0, 2.2: one such character from one sender, and no reader could parse the feed of everybody. The second part would show the
 # words of a name in another order.
@@ -342,15 +343,20 @@ def _of_kind(entries: list[Entry], kind: str | None) -> list[Entry]:
 
 
 def _in_force(entries: Iterable[Entry], now: datetime) -> list[Entry]:
-    """Return what has not expired and was not superseded by a later one (CAP 3.2.1 <references>); an Ack tells nobody anything."""
+    """Return what has not expired, was not superseded by a later one (CAP 3.2.1 <references>) and was not old when it came.
+
+    An Error is shown beside what it is about; an Ack tells nobody anything.
+    """
     shown: list[Entry] = []
     superseded: set[str] = set()
     for entry in entries:  # newest first
         alert = entry.alert
-        if alert.msg_type in _FOLLOW_UPS:
+        if alert.msg_type in _REPLACING:
             superseded.update(reference.id for reference in alert.references)
+        superseded.update(entry.replaced)
         expired = alert.expires is not None and alert.expires <= now
-        if alert.msg_type is not MsgType.ACK and not expired and alert.id not in superseded:
+        silent = alert.msg_type is MsgType.ACK or expired or entry.outdated
+        if not silent and alert.id not in superseded:
             shown.append(entry)
     return shown
 

@@ -127,6 +127,7 @@ class Resume:
 
     async def _go_live(self, conn: Connection, after: str | None, drain: Drain, *, snapshot: bool) -> None:
         gap: Gap | None = None
+        told = False
         begun = self._clock.now()
         conn.beat_at = self._clock.monotonic()
         try:
@@ -137,39 +138,39 @@ class Resume:
             try:
                 if gap is not None or (snapshot and after is None):
                     await self._send_snapshot(conn, gap, after or "", drain)
+                elif after is not None and not told:
+                    told = True
+                    await self._tell_missed_ends(conn, after, begun, drain)
                 await self._catch_up(conn, drain)
-                told = self._fan_out.told
-                await self._tell_ended(conn, None if gap else after, begun, told, drain)
+                # What ended while it caught up; later ends reach it live.
+                await self._tell_ended(conn, begun, self._fan_out.told, drain)
                 return
             except Gap as found:
                 gap = found
 
-    async def _tell_ended(
-        self, conn: Connection, after: str | None, begun: datetime, told: datetime, drain: Drain
-    ) -> None:
-        """Tell a connection of what ended by itself between its last position and its joining; later ends reach it live.
+    async def _tell_missed_ends(self, conn: Connection, after: str, begun: datetime, drain: Drain) -> None:
+        """Tell a connection, before anything else, what ended by itself of all that it was offered up to its position.
 
         When it was cut off nobody knows, but it was after its position came. So an end may be told twice, which harms nobody.
         """
-        last = await self._log.entry(after) if after else None
-        since = last.stored if last is not None and last.stored < begun else begun
-        if since >= told:
-            return
-        start = self._log.order(after) if after and last is not None else None
-        for position in await self._log.ended(since, told):
+        last = await self._log.entry(after)
+        if last is not None and last.stored < begun:
+            await self._tell_ended(conn, last.stored, begun, drain, known=conn.at)
+
+    async def _tell_ended(
+        self, conn: Connection, since: datetime, upto: datetime, drain: Drain, known: Mark | None = None
+    ) -> None:
+        """Tell a connection what ended by itself in a time; of what came after `known` it hears otherwise."""
+        about = conn.about
+        for position in await self._log.ended(since, upto) if since < upto else ():
+            if known is not None and self._log.order(position) > known.order:
+                continue
             entry = await self._log.entry(position) if conn.open else None
-            if entry is None or entry.alert.expires is None:
-                continue
-            known = start is not None and self._log.order(position) <= start
-            # What came after its position and was over by then, it was told of as over.
-            if not known and entry.alert.expires <= begun:
-                continue
-            about = conn.about
-            if await self._audience.concerns(about.filter, about.audience, entry):
+            if entry is not None and await self._audience.concerns(about.filter, about.audience, entry):
                 frame = self._bodies.frame(entry, about.format, about.lang, conn.wire, ended=conn.settled)
                 self._lines.offer(conn, frame)
-            if conn.transport.get_write_buffer_size() >= self._settings.drain_bytes:
-                await drain.drain()
+                if conn.transport.get_write_buffer_size() >= self._settings.drain_bytes:
+                    await drain.drain()
             await self._stand_back()
 
     def _place(self, after: str) -> Mark:

@@ -108,9 +108,9 @@ async def test_the_end_of_an_alert_is_told_within_a_second_and_with_a_position_t
             assert event.data["ended"] == "2026-06-01T03:01:00.000Z"
         again = await hub.append()
         for resumed in await hub.resumed(before):
-            assert await hub.told(resumed) == ("alert", again.position, again.alert.id)
             # When it was cut off nobody knows: what ended since its position came is told once more.
-            assert await hub.told(resumed) == ("expired", again.position, soon.alert.id)
+            assert await hub.told(resumed) == ("expired", before.position, soon.alert.id)
+            assert await hub.told(resumed) == ("alert", again.position, again.alert.id)
 
 
 async def test_what_was_replaced_or_cancelled_has_no_end_of_its_own(tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ async def test_ends_are_told_after_a_restart_and_to_who_was_away(tmp_path: Path)
     async with running(tmp_path / "hub.db", clock, newest=1) as hub:
         readers = await hub.resumed(second)
         for reader in readers:
+            assert await hub.told(reader) == ("expired", second.position, first.alert.id)
             assert await hub.told(reader) == ("alert", third.position, third.alert.id)
-            assert await hub.told(reader) == ("expired", third.position, first.alert.id)
         await hub.advance(60)
         for reader in readers:
             assert await hub.told(reader) == ("expired", third.position, second.alert.id)
@@ -172,9 +172,9 @@ async def test_ends_are_told_after_a_restart_and_to_who_was_away(tmp_path: Path)
         # What came after its position and is over, it hears of in its place; what it had been told of, once more.
         heard = [await hub.told(late) for _ in range(3)]
         assert heard == [
+            ("expired", first.position, first.alert.id),
             ("expired", second.position, second.alert.id),
             ("alert", third.position, third.alert.id),
-            ("expired", third.position, first.alert.id),
         ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -150,6 +151,26 @@ def test_a_cancel_without_infos_says_what_it_does(lang: str | None, title: str, 
     assert text.body.startswith(title[: title.index("】" if language == "ja" else "]") + 1])
     assert ("誤って発表しました" if language == "ja" else "Sent by mistake") in text.body
     assert "the-first" in text.body
+
+
+@pytest.mark.parametrize("with_infos", [True, False])
+def test_a_cancel_says_why(with_infos: bool) -> None:
+    about: dict[str, Any] = {"msg_type": "Cancel", "references": [make_alert()], "raw": b"", "sent": SENT}
+    if not with_infos:
+        about["infos"] = ()
+    assert "取消理由：水位計の故障" in alert_text(make_alert(note="水位計の故障", **about)).body
+    assert "取消理由" not in alert_text(make_alert(note=" ", **about)).body
+    about["msg_type"] = "Update"
+    assert "取消理由" not in alert_text(make_alert(note="水位計の故障", **about)).body
+
+
+def test_a_correction_is_called_one() -> None:
+    about: dict[str, Any] = {"msg_type": "Update", "alert_codes": ["jp:correction"], "raw": b""}
+    japanese = make_alert(headline="避難所の開設状況", references=[make_alert()], **about)
+    assert alert_text(japanese).title == "【訂正】避難所の開設状況"
+    english = make_alert(headline="Shelters", language="en-US", references=[make_alert()], **about)
+    assert alert_text(english, "en").title == "Correction: Shelters"
+    assert alert_text(replace(japanese, msg_type=MsgType.ALERT)).title == "避難所の開設状況"
 
 
 def test_control_codes_and_what_would_reorder_the_words_are_gone() -> None:
