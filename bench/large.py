@@ -151,7 +151,7 @@ async def measure() -> dict[str, float]:
                 f"{'nothing (the floor)':48} {'':>9} median {statistics.median(idle):6.1f} ms, longest {max(idle):6.1f} ms"
             )
             for title, text in documents().items():
-                pauses = []
+                pauses, raw = [], b""
                 for round in range(ROUNDS):
                     stamp = time.strftime("%Y-%m-%dT%H:%M:%S-00:00", time.gmtime())
                     raw = (

@@ -80,14 +80,16 @@ def has_errors(problems: Iterable[Problem]) -> bool:
 
 
 def parse(raw: bytes, *, tolerant: bool = False, ground: edxl.Ground | None = None) -> Alert:
-    """Return the alert that a document is, with its problems in `defects` and its bytes in `raw`.
+    """Return the alert that a document is, with its bytes in `raw` and its problems in `defects`: its errors, if it is tolerated, and warnings.
+
+    How it could be better is not of interest to those whom it is for: of a valid alert, advice is told by `examine` alone.
 
     Raises `NotXml` for what cannot or must not be read (not well-formed, a DOCTYPE, beyond a limit) and `InvalidAlert`
     with every problem found for what is no valid CAP 1.0, 1.1 or 1.2; tolerant, only for what no policy forgives. `ground`
     returns the territory of a municipality code, for the target area of an EDXL envelope where one side is drawn and the other coded. Takes about
     0.1 ms for an alert of 5 kB; above 64 kB call it from a thread.
     """
-    report = _examined(raw, ground)
+    report = _examined(raw, ground, advise=False)
     if report.alert is None or (report.problems and not tolerant and not report.valid):
         raise InvalidAlert(report.problems)
     return report.alert
@@ -96,31 +98,32 @@ def parse(raw: bytes, *, tolerant: bool = False, ground: edxl.Ground | None = No
 def examine(raw: bytes, *, ground: edxl.Ground | None = None) -> Report:
     """Return everything there is to say about a document; never raises for what is in it. `ground` is as in `parse`."""
     try:
-        return _examined(raw, ground)
+        return _examined(raw, ground, advise=True)
     except Unreadable as unreadable:
         return Report(None, (unreadable.problem,), None)
 
 
-def _examined(raw: bytes, ground: edxl.Ground | None) -> Report:
+def _examined(raw: bytes, ground: edxl.Ground | None, *, advise: bool) -> Report:
     root, data = open_document(raw, indented=False)
     if root.tag not in GRAMMARS and edxl.is_envelope(root):
-        return _enveloped(edxl.unwrap(*open_document(raw)), ground)
-    return _document(root, data, raw)
+        return _enveloped(edxl.unwrap(*open_document(raw)), ground, advise=advise)
+    return _document(root, data, raw, advise=advise)
 
 
-def _enveloped(envelope: edxl.Envelope, ground: edxl.Ground | None) -> Report:
+def _enveloped(envelope: edxl.Envelope, ground: edxl.Ground | None, *, advise: bool) -> Report:
     """Return what is found in an envelope and in the document that it holds; the alert's bytes are the document's."""
     inner = Report(None, (), None)
     if envelope.document is not None:
         try:
-            inner = _document(*open_document(envelope.document, indented=False), envelope.document)
+            opened = open_document(envelope.document, indented=False)
+            inner = _document(*opened, envelope.document, advise=advise)
         except Unreadable as unreadable:
             inner = Report(None, (unreadable.problem,), None)
     problems, alert = envelope.judge(inner.problems, inner.alert, ground)
     return Report(inner.version, problems, alert, envelope)
 
 
-def _document(root: etree._Element, data: bytes, raw: bytes) -> Report:
+def _document(root: etree._Element, data: bytes, raw: bytes, *, advise: bool) -> Report:
     version = GRAMMARS.get(root.tag)
     if version is None:
         name = etree.QName(root)
@@ -129,19 +132,27 @@ def _document(root: etree._Element, data: bytes, raw: bytes) -> Report:
         found = fault("CAP-ROOT", found=f"<{tag}>{where}")
         return Report(None, (_problem(found, f"/{tag}", _line(root)),), None)
     reader = _Reader(root, version, data)
-    alert = reader.read(raw)
+    alert = reader.read(raw, advise=advise)
     problems = reader.problems() if alert is None else alert.defects
     return Report(reader.grammar.version, problems, alert)
 
 
-def _needs_a_look(data: bytes) -> bool:
-    """Say whether a text may hold HTML, which needs a reference or a CDATA section, or, in UTF-8, a control character of `rules.judge_text`.
+def _marks_in(data: bytes) -> tuple[bool, bool]:
+    """Say whether a text may hold HTML, which needs a reference or a CDATA section, and whether one may hold a control character of `rules`."""
+    markup = b"&" in data or (b"!" in data and b"<![CDATA[" in data)
+    controls = b"&#" in data or b"\x7f" in data
+    if not controls and b"\xe2" in data:
+        controls = any(control in data for control in _BIDI)
+    if not controls and b"\xc2" in data:
+        controls = any(control in data for control in _C1)
+    return markup, controls
 
-    Single bytes, because those are found at once.
-    """
-    return b"&" in data or b"!" in data or b"\xe2" in data or b"\xc2" in data or b"\x7f" in data
+
+_BIDI = tuple(chr(code).encode() for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+_C1 = tuple(chr(code).encode() for code in range(0x80, 0xA0))
 
 
+_WARNINGS = frozenset(rule.id for rule in RULES.values() if rule.severity is ProblemSeverity.WARNING)
 # Faults of a resource by which a part of it is of no use.
 _NOT_TO_BE_USED = frozenset({"CAP-URI", "CAP-DEREF", "CAP-DIGEST"})
 _ENCLOSING_NOBODY = frozenset({"CAP-POLYGON-FLAT", "CAP-POLYGON-POINTS"})
@@ -207,7 +218,8 @@ class _Reader:
         self._containers = grammar.containers
         self._words = _words(grammar.namespace)
         self._tag = f"{{{grammar.namespace}}}"
-        self._look_at_texts = _needs_a_look(data)
+        self._markup, self._controls = _marks_in(data)
+        self._look_at_texts = self._markup or self._controls
         self._errors: list[tuple[Fault, etree._Element]] = []
         self._remarks: list[tuple[Fault, etree._Element]] = []
         # The infos of one alert in several languages have the same areas and times.
@@ -217,8 +229,11 @@ class _Reader:
         # What the schema has found to be in its place needs no second look there.
         self._sound = len(data) <= _SCHEMA_FIRST and _validators.of(grammar.version).validate(root)
 
-    def read(self, raw: bytes) -> Alert | None:
-        """Return the alert, None if it has an error that no policy forgives; `problems` then says which."""
+    def read(self, raw: bytes, *, advise: bool) -> Alert | None:
+        """Return the alert, None if it has an error that no policy forgives; `problems` then says which.
+
+        Unless told to `advise`, of a sound one only the warnings are listed.
+        """
         try:
             alert = self._alert(raw)
             if not self._sound and (self._errors or not self._agrees_with_the_schema()):
@@ -227,6 +242,8 @@ class _Reader:
                     self._name_the_schema()
         except _TooManyErrors:
             return None
+        if self._remarks and not advise and not self._errors:
+            self._remarks = [each for each in self._remarks if each[0].rule in _WARNINGS]
         if alert is None or not (self._errors or self._remarks):
             return alert
         if any(self._repair(found, element) is None for found, element in self._errors):
@@ -302,24 +319,24 @@ class _Reader:
             return None
         if status is None or msg_type is None or scope is None:
             return None
-        return Alert(
-            identifier=identifier,
-            sender=sender,
-            sent=sent,
-            status=status,
-            msg_type=msg_type,
-            scope=scope,
-            sent_text=fields["sent"] if self._times[fields["sent"]] is sent else rules.written(sent),
-            version=self.grammar.version,
-            source=fields.get("source") or None,
-            restriction=restriction,
-            addresses=addresses,
-            codes=codes,
-            note=note,
-            references=references,
-            incidents=incidents,
-            infos=infos,
-            raw=raw,
+        return Alert(  # by position, in the order of the model: names would cost half a microsecond
+            identifier,
+            sender,
+            sent,
+            status,
+            msg_type,
+            scope,
+            fields["sent"] if self._times[fields["sent"]] is sent else rules.written(sent),
+            self.grammar.version,
+            fields.get("source") or None,
+            restriction,
+            addresses,
+            codes,
+            note,
+            references,
+            incidents,
+            infos,
+            raw,
         )
 
     def _name_text(self, fields: _Fields, name: str) -> str | None:
@@ -387,10 +404,10 @@ class _Reader:
         if not event:
             self._empty(element, fields, "event")
             event = rules.event_instead(fields)
-        categories = self._listed(parts, "category")
+        categories = self._listed(fields, parts, "category")
         if len(categories) > 1:
             self._note(rules.judge_categories(categories), element, parts)
-        responses = self._listed(parts, "responseType") if "responseType" in parts else ()
+        responses = self._listed(fields, parts, "responseType")
         urgency = words.urgency.get(fields.get("urgency", "")) or Urgency(
             self._no_value(element, fields, "urgency")
         )
@@ -460,7 +477,7 @@ class _Reader:
 
     def _pairs(self, elements: Sequence[etree._Element]) -> tuple[NamedValue, ...]:
         found = []
-        plain = self._sound and self.grammar.pairs and not self._look_at_texts
+        plain = self._sound and self.grammar.pairs
         for element in elements:
             if plain:
                 # Nearly all pairs, and there may be thousands; _pair would say the same.
@@ -468,6 +485,8 @@ class _Reader:
                 key, value = first.text, second.text
                 if key and value and (key := key.strip(SPACE)) and (value := value.strip(SPACE)):
                     found.append(NamedValue(key, value))
+                    if self._look_at_texts and self._suspicious(key + value):
+                        self._check_texts(element, {"valueName": key, "value": value})
                     continue
             pair = self._pair(element)
             if pair is not None:
@@ -648,6 +667,8 @@ class _Reader:
 
     def _count(self, name: str, elements: Sequence[etree._Element]) -> None:
         """Refuse more of an element, in the whole document, than any alert has: each costs time."""
+        if self._sound and name != "info":
+            return  # there is no room for so many in a document that small
         count = self._counts[name] = self._counts.get(name, 0) + len(elements)
         if count > LIMITS[name]:
             args = {"name": name, "count": f"more than {LIMITS[name]}", "limit": str(LIMITS[name])}
@@ -721,10 +742,12 @@ class _Reader:
             return cast(datetime | None, read.value or None)
         return read
 
-    def _listed(self, parts: _Parts, name: str) -> tuple[str, ...]:
+    def _listed(self, fields: _Fields, parts: _Parts, name: str) -> tuple[str, ...]:
         elements = parts.get(name)
         if elements is None:
             return ()
+        if self._sound and len(elements) == 1:
+            return (fields[name],)
         allowed = self.grammar.values[name]
         found = []
         for element in elements:
@@ -739,9 +762,15 @@ class _Reader:
         return tuple(found)
 
     def _check_texts(self, parent: etree._Element, fields: _Fields) -> None:
+        if not self._suspicious("".join(fields.values())):
+            return
         for name, text in fields.items():
             if name not in _NOT_TEXT:
                 self._note(rules.judge_text(name, text), parent)
+
+    def _suspicious(self, text: str) -> bool:
+        """Say whether `rules.judge_text` can find anything."""
+        return "&" in text or "<" in text or (self._controls and rules.has_control(text))
 
     def _accept(self, read: _Value | Fault, element: etree._Element, name: str = "") -> _Value | None:
         if isinstance(read, Fault):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from lalert.errors import InvalidAlert, NotXml, ProblemSeverity
 from lalert.model import (
     Certainty,
     Circle,
+    Info,
     MsgType,
     NamedValue,
     Reference,
@@ -261,8 +263,10 @@ def test_remarks_never_hide_an_error() -> None:
 
 
 def test_remarks_without_end_do_not_make_an_alert_invalid() -> None:
-    alert = cap.parse(changed(("      <circle>", "      <circle>32.21,130.76 0</circle>" * 500 + "<circle>")))
-    assert len(alert.defects) == 201
+    raw = changed(("      <circle>", "      <circle>32.21,130.76 0</circle>" * 500 + "<circle>"))
+    assert len(cap.examine(raw).problems) == 201
+    alert = cap.parse(raw)
+    assert alert.defects == ()  # how it could be better is not the matter of those whom it is for
     assert len(alert.infos[0].areas[0].circles) == 501
 
 
@@ -312,3 +316,21 @@ def test_the_sender_s_offset_is_kept_and_the_instant_is_right() -> None:
     assert alert.sent == datetime(2026, 7, 3, 17, 20, tzinfo=UTC)
     assert alert.sent_text == "2026-07-03T17:20:00-00:00"
     assert alert.id == cap.parse(ORDER.encode()).id
+
+
+def test_a_value_of_the_model_is_made_as_any_dataclass_is() -> None:
+    plain = Info("event", ("Met",), Urgency.PAST, Severity.MINOR, Certainty.LIKELY)
+    named = Info(
+        certainty=Certainty.LIKELY,
+        severity=Severity.MINOR,
+        urgency=Urgency.PAST,
+        categories=("Met",),
+        event="event",
+    )
+    assert plain == named
+    assert (plain.language, plain.areas, plain.expires) == ("en-US", (), None)
+    assert replace(plain, event="other").event == "other"
+    with pytest.raises(FrozenInstanceError):
+        plain.event = "x"  # type: ignore[misc]
+    with pytest.raises(TypeError, match="event"):
+        Info()  # type: ignore[call-arg]
