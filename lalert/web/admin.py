@@ -6,6 +6,7 @@ The socket lies in the data directory with mode 0600: whoever can open it could 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,8 +18,10 @@ import orjson
 from aiohttp import web
 
 from lalert.cap import read_certificate
+from lalert.errors import BadRequest
 from lalert.model import Key, Role, SignaturePolicy, Tenant
 from lalert.scores import Cards, cards_json
+from lalert.store import MAX_DAYS
 from lalert.tenancy import Administration
 from lalert.web.request import read_json
 
@@ -138,8 +141,10 @@ def routes(
         return _json({})
 
     async def scorecards(request: web.Request) -> web.Response:
-        org, sender = request.query.get("org"), request.query.get("sender")
-        found = await scores.cards(org, sender, int(request.query["days"]))
+        org, sender, days = (request.query.get(name) for name in ("org", "sender", "days"))
+        if not (days and re.fullmatch(r"[0-9]{1,3}", days) and 1 <= int(days) <= MAX_DAYS):
+            raise BadRequest(f"days: must be a whole number from 1 to {MAX_DAYS}")
+        found = await scores.cards(org, sender, int(days))
         return _json(cards_json(found, await org_names(administration)))
 
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import AsyncIterator
@@ -302,7 +303,9 @@ def test_every_word_of_the_catalogue_is_used() -> None:
         if "." in key
         and key.split(".")[0] not in composed
         and ".role" not in key
-        and not re.fullmatch(r"rules\.(error|warning|advice|info)(_text)?", key)
+        and not re.fullmatch(
+            r"rules\.(error|warning|advice|info)(_text)?|card\.(issued|updated|corrected)", key
+        )
         and key not in source
         and not key.startswith("connection.")
     ]
@@ -395,3 +398,19 @@ async def test_every_page_leads_to_the_rules(http: aiohttp.ClientSession) -> Non
     for path in ("/", f"/place/{HITOYOSHI}", "/setup", "/rules"):
         async with http.get(path, params={"lang": "en"}) as response:
             assert 'href="/rules?lang=en"' in await response.text()
+
+
+async def test_the_rules_are_sent_packed_once_and_then_not_again(http: aiohttp.ClientSession) -> None:
+    async with http.get("/rules", headers={"Accept-Language": "en"}, auto_decompress=False) as response:
+        assert response.headers["Content-Encoding"] == "gzip"
+        assert {"Accept-Language", "Accept-Encoding"} <= set(response.headers["Vary"].split(", "))
+        assert (response.headers["Content-Language"], response.charset) == ("en", "utf-8")
+        packed = await response.read()
+        tag = response.headers["ETag"]
+    async with http.get("/rules?lang=en&from=mail", headers={"Accept-Encoding": "identity"}) as response:
+        assert await response.read() == gzip.decompress(packed)
+        assert response.headers["ETag"] == tag
+    async with http.get("/rules?lang=en", headers={"If-None-Match": tag}) as response:
+        assert response.status == 304
+    async with http.get("/rules?lang=ja", headers={"If-None-Match": tag}) as response:
+        assert response.status == 200
