@@ -5,6 +5,7 @@ A hub that is killed loses the last second of this; no answer to a sender ever w
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -120,11 +121,26 @@ class Scores:
             for org, day, _ in keys:
                 self._senders[org, day] -= 1
             self._senders = +self._senders
+            await self._write(days)
+
+    async def _write(self, days: dict[tuple[str, date, str], _Day]) -> None:
+        writing = asyncio.ensure_future(
+            self._book.add_scores([_score(key, day) for key, day in days.items()])
+        )
+        gone: asyncio.CancelledError | None = None
+        # To its end, also when whoever waits goes away: else nobody knows whether it was written, and it would be lost or counted twice.
+        while not writing.done():
             try:
-                await self._book.add_scores([_score(key, counted) for key, counted in days.items()])
-            except BaseException:
-                self._give_back(days)
-                raise
+                await asyncio.wait({writing})
+            except asyncio.CancelledError as cancelled:
+                gone = cancelled
+        failure = writing.exception()
+        if failure is not None:
+            self._give_back(days)
+        if gone is not None:
+            raise gone
+        if failure is not None:
+            raise failure
 
     def _give_back(self, days: dict[tuple[str, date, str], _Day]) -> None:
         for (org, date_, sender), counted in days.items():

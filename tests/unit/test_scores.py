@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
@@ -166,6 +167,33 @@ async def test_what_cannot_be_written_is_kept_for_the_next_time(scores: Scores, 
     book.broken = None
     kept = (await written(scores, book))[SENDER]
     assert (kept.accepted, kept.refused, kept.reasons["conflict"].documents) == (1, 2, 2)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_who_goes_away_while_it_is_written_makes_nothing_lost_or_counted_twice(fails: bool) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class SlowBook(Book):
+        async def add_scores(self, scores: Sequence[Score]) -> None:
+            begun.set()
+            await go_on.wait()
+            await super().add_scores(scores)
+
+    book = SlowBook()
+    scores = Scores(book, FakeClock(NOW))
+    scores.accepted(TOWN, make_alert(sender=SENDER), ())
+    flushing = asyncio.create_task(scores.flush())
+    await begun.wait()
+    for _ in range(2):
+        flushing.cancel()
+        await asyncio.sleep(0)
+    book.broken = Unavailable("the disk is full") if fails else None
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await flushing
+    book.broken = None
+    await scores.flush()
+    assert [score.accepted for score in book.written] == [1]
 
 
 async def test_made_up_senders_cannot_fill_the_memory(scores: Scores, book: Book) -> None:
