@@ -201,6 +201,10 @@ _ATTRIBUTES: Final = (
     (f"{{{_XSI}}}nil", "false"),
     (f"{{{_XSI}}}nil", "maybe"),
     (f"{{{_XSI}}}type", "alert"),
+    *(
+        (f"{{{_XSI}}}type", f"xs:{name}")
+        for name in ("string", "token", "date", "anyType", "decimal", "none")
+    ),
     (f"{{{_XSI}}}type", "cap:info"),
     (f"{{{_XSI}}}schemaLocation", "urn:oasis:names:tc:emergency:cap:1.2 http://127.0.0.1:9/cap.xsd"),
     (f"{{{_XSI}}}schemaLocation", "odd"),
@@ -413,6 +417,8 @@ _WAYS: Final = (
 def _written(root: etree._Element, random: Random) -> bytes:
     etree.cleanup_namespaces(root)
     text = etree.tostring(root, encoding="unicode")
+    if '"xs:' in text:
+        text = text.replace("xmlns", 'xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns', 1)
     if random.random() < 0.1:
         text = text.replace(">\n", ">\r\n")
     if random.random() < 0.1:
