@@ -379,7 +379,11 @@ def _refusal(status: int, problem: Mapping[str, Any], retry_after: str | None) -
     if status == 422 and problem.get("problems"):
         return InvalidAlert([_finding(found) for found in problem["problems"]])
     if status == 400 and code == NotXml.code:
-        return NotXml(detail)
+        unread = NotXml(detail)
+        if problem.get("problems"):
+            unread.problem = _finding(problem["problems"][0])
+            unread.line = unread.problem.line
+        return unread
     if status == 429:
         return TooManyRequests(detail, retry_after=_seconds(retry_after), code=code)
     if status >= 500:

@@ -15,7 +15,7 @@ import orjson
 
 from lalert import cap
 from lalert.client import Client
-from lalert.errors import LalertError, Problem
+from lalert.errors import InvalidAlert, LalertError, NotXml, Problem
 from lalert.geo import Gazetteer
 from lalert.resources import gazetteer_csv
 
@@ -157,7 +157,7 @@ async def _submit(files: Sequence[str], hub: str, key: str | None) -> int:
             except LalertError as error:
                 refused = 1
                 click.echo(f"lalert: {name}: {error.detail}", err=True)
-                for problem in getattr(error, "problems", ()):
+                for problem in _findings(error):
                     click.echo(
                         f"  {problem.severity:7} line {problem.line}: {problem.path}: {problem.message} [{problem.rule}]",
                         err=True,
@@ -165,6 +165,12 @@ async def _submit(files: Sequence[str], hub: str, key: str | None) -> int:
             else:
                 click.echo(answer["position"])
     return refused
+
+
+def _findings(error: LalertError) -> Sequence[Problem]:
+    if isinstance(error, InvalidAlert):
+        return error.problems
+    return (error.problem,) if isinstance(error, NotXml) and error.problem is not None else ()
 
 
 @click.command()

@@ -372,6 +372,26 @@ async def test_a_refusal_becomes_the_error_that_the_hub_meant(
         assert raised.value.retry_after == 12
 
 
+async def test_what_is_no_xml_is_raised_with_its_rule_and_line() -> None:
+    found = {
+        "rule": "CAP-XML-FORM",
+        "severity": "error",
+        "path": "/",
+        "line": 7,
+        "message": "not well-formed",
+    }
+
+    async def refuse(request: web.Request) -> web.Response:
+        answer = {"detail": "line 7: not well-formed", "code": "not-xml", "line": 7, "problems": [found]}
+        return web.json_response(answer, status=400)
+
+    async with hub(submit=refuse) as script, Client(script.url) as client:
+        with pytest.raises(NotXml, match="line 7") as raised:
+            await client.submit(b"<alert")
+    assert raised.value.problem is not None
+    assert (raised.value.problem.rule, raised.value.line) == ("CAP-XML-FORM", 7)
+
+
 async def test_an_invalid_alert_is_raised_with_every_problem() -> None:
     problems = [
         {
