@@ -694,3 +694,140 @@ def test_a_later_observation_is_noticed_and_an_earlier_one_is_not() -> None:
         when = (now + timedelta(minutes=minutes)).isoformat()
         raw = make_cap(sent=now, event="水位", level=None, parameters=[("observed", when)])
         assert ("JP-OBSERVED-LATER" in "".join(found(raw))) == noticed
+
+
+# What a change of one word of the rules would else leave unnoticed
+
+
+@pytest.mark.parametrize(
+    ("code", "rule", "zero"),
+    [
+        ("011001", "JP-CODE-CHECK-DIGIT", False),
+        ("472011", "JP-CODE-CHECK-DIGIT", False),
+        ("480001", "JP-CODE-FORM", False),
+        ("001002", "JP-CODE-FORM", False),
+        ("11002", "JP-CODE-FORM", True),
+        ("1100", "JP-CODE-FORM", True),
+        ("1", "JP-CODE-FORM", True),
+        ("123", "JP-CODE-FORM", False),
+        ("人吉市", "JP-CODE-FORM", False),
+    ],
+)
+def test_a_lost_zero_is_supposed_only_where_one_may_be_lost(code: str, rule: str, zero: bool) -> None:
+    (one,) = cap.judge(make_alert(codes=[code], raw=None), cap.CODES)
+    assert (one.rule, "先頭の0" in one.message_ja) == (rule, zero)
+
+
+def test_a_code_is_placed_in_the_info_and_area_that_have_it() -> None:
+    good, bad = make_alert().infos[0], make_alert(codes=["432033"]).infos[0]
+    alert = make_alert(infos=(good, replace(bad, areas=(good.areas[0], bad.areas[0]))))
+    (one,) = cap.judge(alert, cap.CODES)
+    assert one.path == "/alert/info[2]/area[2]/geocode[1]/value"
+    assert "432033" in alert.raw.decode().splitlines()[one.line - 1]
+
+
+@pytest.mark.parametrize(
+    ("municipality", "ward", "inside"),
+    [
+        ("431001", "43101", True),  # 熊本市
+        ("141305", "14131", True),  # 川崎市
+        ("141305", "14118", False),  # a ward of 横浜市
+        ("432032", "43204", False),
+        ("132047", "13205", False),
+        ("131016", "13102", False),  # wards of Tokyo are municipalities
+    ],
+)
+def test_without_a_gazetteer_only_what_may_be_a_ward_passes(
+    municipality: str, ward: str, inside: bool
+) -> None:
+    geocodes = (NamedValue("JISX0402", municipality), NamedValue("jp:town", f"{ward}0012001"))
+    area = replace(make_alert().infos[0].areas[0], geocodes=geocodes)
+    rules = [p.rule for p in cap.judge(make_alert(areas=[area]), JP)]
+    assert ("JP-TOWN-ELSEWHERE" not in rules) is inside
+
+
+def test_what_is_not_a_code_is_not_taken_for_one() -> None:
+    assert found(example("weather", (GEOCODE, GEOCODE + "\n      " + town("postcode", "868860")))) == []
+    assert found(example("weather", (GEOCODE, GEOCODE + "\n      " + town("postcode", "481009")))) == []
+
+
+def test_easy_japanese_is_read_rather_than_english() -> None:
+    japanese = make_alert(parameters=[("jp:shelter", "name=ひなんじょ; state=open")]).infos[0]
+    english = replace(
+        japanese, language="en", parameters=(NamedValue("jp:shelter", "name=Shelter; state=open"),)
+    )
+    easy = replace(japanese, language="ja-x-easy")
+    assert [s.name for s in cap.shelters(make_alert(infos=(english, easy)))] == ["ひなんじょ"]
+    assert [s.name for s in cap.shelters(make_alert(infos=(english,)))] == ["Shelter"]
+
+
+def test_rain_without_a_station_or_an_amount_says_nothing() -> None:
+    said = {"station": "人吉", "observed": "2026-07-04T01:00:00+09:00", "rain_1h_mm": "72.5"}
+
+    def read(*without: str) -> int:
+        given = [(name, value) for name, value in said.items() if name not in without]
+        return len(cap.rainfalls(make_alert(event="雨", level=None, parameters=given)))
+
+    assert read() == 1
+    assert [read(name) for name in said] == [0, 0, 0]
+
+
+def test_what_corresponds_to_a_level_is_led_to_its_own_field() -> None:
+    for value, led in (("4相当", True), ("四", False)):
+        one = only(example("drill", ("<value>3<", f"<value>{value}<")), "JP-LEVEL-FORM")
+        assert ("警戒レベル相当に書きます" in one.message_ja) is led
+        assert ("goes into 警戒レベル相当" in one.message) is led
+
+
+@pytest.mark.parametrize(("event", "level"), [("緊急安全確保", 5), ("避難指示", 4), ("高齢者等避難", 3)])
+def test_each_order_has_its_level(event: str, level: int) -> None:
+    for written in (3, 4, 5):
+        rules = [p.rule for p in cap.judge(make_alert(event=event, level=written), JP)]
+        assert ("JP-LEVEL-EVENT" in rules) == (written != level)
+
+
+def test_a_headline_may_have_a_hundred_characters_and_an_english_one_more() -> None:
+    def rules(**changes: str) -> list[str]:
+        found = cap.judge(make_alert(event="お知らせ", level=None, **changes), JP)  # type: ignore[arg-type]
+        return [p.rule for p in found]
+
+    assert "JP-HEADLINE-LONG" not in rules(headline="あ" * 100)
+    assert "JP-HEADLINE-LONG" in rules(headline="あ" * 101)
+    assert "JP-HEADLINE-LONG" not in rules(headline="a" * 101, language="en")
+
+
+def test_a_tsunami_is_known_by_the_words_unless_another_hazard_is_said() -> None:
+    def rules(level: int | None, *parameters: tuple[str, str]) -> set[str]:
+        alert = make_alert(headline="津波のおそれ", level=level, parameters=parameters)
+        return {p.rule for p in cap.judge(alert, JP)} & {"JP-LEVEL-MISSING", "JP-LEVEL-HAZARD"}
+
+    assert rules(None) == set()
+    assert rules(4) == {"JP-LEVEL-HAZARD"}
+    assert rules(None, ("jp:hazard", "flood")) == {"JP-LEVEL-MISSING"}
+    assert rules(4, ("jp:hazard", "flood")) == set()
+
+
+def test_each_info_is_judged_by_the_kind_that_it_names() -> None:
+    order = make_alert(parameters=[("jp:kind", "evacuation")]).infos[0]
+    river = make_alert(event="水位", level=3, parameters=[("jp:kind", "river-level")]).infos[0]
+    wrong = [(p.rule, p.path) for p in cap.judge(make_alert(infos=(order, river)), JP)]
+    assert ("JP-LEVEL-ORDER", "/alert/info[2]/parameter[1]/value") in wrong
+    assert ("JP-PARAMETER-MISSING", "/alert/info[2]") in wrong
+    assert [path for rule, path in wrong if rule.startswith("JP-LEVEL")] == [
+        "/alert/info[2]/parameter[1]/value"
+    ]
+
+
+def test_names_of_others_are_left_to_others() -> None:
+    raw = example(
+        "weather",
+        ("<area>", parameter("level", "Orange") + parameter("kind", "watch") + "<area>"),
+    )
+    assert found(raw) == []
+
+
+def test_a_record_has_a_greatest_length() -> None:
+    fields = [kinds.Field("a", kinds.TEXT)]
+    longest = "a=" + "x" * (kinds.MAX_RECORD - 2)
+    assert kinds.record(longest, fields)[1] == []
+    assert kinds.record(longest + "x", fields)[0] == {}

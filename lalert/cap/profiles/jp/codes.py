@@ -97,7 +97,7 @@ def _why_unreadable(text: str, plain: str, reason: str) -> tuple[str, Mapping[st
         right = plain[:5] + check_digit(plain[:5])
         if right != plain:
             return "JP-CODE-CHECK-DIGIT", {"text": shown(text), "right": right}
-    zero = digits and (len(plain) in (1, 4) or plain[2:5] < "100")
+    zero = digits and (len(plain) in (1, 4) or (len(plain) == 5 and plain[2:] < "100"))
     reason_ja = "。先頭の0が抜けていませんか" if zero else ""
     return "JP-CODE-FORM", {"text": shown(text), "reason": reason, "reason_ja": reason_ja}
 
