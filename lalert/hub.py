@@ -64,6 +64,10 @@ class Follower(Protocol):
         self, filter: Filter, after: str | None = None, *, audience: Hashable = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Entry]]: ...
 
+    def ends(
+        self, filter: Filter, *, audience: Hashable = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Entry]]: ...
+
 
 class Deliverer(Protocol):
     """What the hub asks of the durable part."""
@@ -243,15 +247,15 @@ class Hub:
 
     async def _keep(self, case: intake.Case, origin: Origin, home: frozenset[str]) -> Receipt:
         warnings = intake.judge(case)
-        message = case.message
+        message = case.message if case.alert.references else None
         appended = await self.store.append(
             case.alert,
             origin,
             case.now,
             case.facts,
             home if case.facts.nowhere else frozenset(),
-            changes=lifecycle.replaces(message),
-            correction=lifecycle.corrects(message),
+            changes=lifecycle.replaces(message) if message else None,
+            correction=message is not None and lifecycle.corrects(message),
         )
         return Receipt(appended.entry, appended.fresh, (*warnings, *intake.found_by_the_log(appended.entry)))
 
@@ -437,6 +441,9 @@ class AdapterHub:
         self, filter: Filter, after: str | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Entry]]:
         return self._hub.live.follow(filter, after, audience=self._org)
+
+    def ended(self, filter: Filter) -> AbstractAsyncContextManager[AsyncIterator[Entry]]:
+        return self._hub.live.ends(filter, audience=self._org)
 
     async def recent(self, filter: Filter, limit: int = 100) -> list[Entry]:
         return await self._hub.recent(filter, self._org, limit)

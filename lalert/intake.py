@@ -29,7 +29,7 @@ from lalert.errors import (
 from lalert.findings import HUB
 from lalert.geo import Gazetteer, area_geometry
 from lalert.lifecycle import ReferencePolicy
-from lalert.model import Alert, Area, Entry, Facts, Role, SignaturePolicy, Status
+from lalert.model import Alert, Area, Entry, Facts, MsgType, Role, SignaturePolicy, Status
 from lalert.tenancy import Caller, sender_allowed, sender_tolerated
 
 METRES_PER_DEGREE: Final = 90_000.0
@@ -216,7 +216,10 @@ def _refers_to_its_own(case: Case) -> Iterator[Problem]:
 
 
 def _continues_well(case: Case) -> Iterator[Problem]:
-    yield from lifecycle.judge(case.message, case.policy.references)
+    alert = case.alert
+    # What stands for itself, the usual alert, is not looked at any further.
+    if alert.references or alert.codes or alert.msg_type is not MsgType.ALERT:
+        yield from lifecycle.judge(case.message, case.policy.references)
 
 
 POLICY: Final[tuple[Rule, ...]] = (

@@ -155,6 +155,13 @@ class HubApi(Protocol):
         """
         ...
 
+    def ended(self, filter: Filter) -> AbstractAsyncContextManager[AsyncIterator[Entry]]:
+        """Follow what `filter` was told of and what ends by itself, within a second of its end; never what was cancelled or replaced.
+
+        Ends while nobody follows are not told later. Raises `Unavailable` as `subscribe`.
+        """
+        ...
+
     async def recent(self, filter: Filter, limit: int = 100) -> list[Entry]:
         """Return the newest entries that `filter` wants, newest first."""
         ...

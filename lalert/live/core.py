@@ -19,7 +19,7 @@ from lalert.live.audience import Audience, Bodies, Body, Lineage, MaySee, Wants,
 from lalert.live.connection import Connection, Lines, Subscriber
 from lalert.live.ends import Ends
 from lalert.live.fanout import FanOut
-from lalert.live.follow import Follower
+from lalert.live.follow import EndFollower, Follower
 from lalert.live.frames import Close, Wire
 from lalert.live.lanes import NewIndex
 from lalert.live.limits import Limits
@@ -209,6 +209,12 @@ class Live:
         return Follower(
             self._log, self._fan_out, self._audience, filter, after, who=audience, page_entries=page_entries
         )
+
+    def ends(
+        self, filter: Filter, *, audience: Hashable = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Entry]]:
+        """Follow what ends by itself of all that `filter` wanted, from now on; the iterator raises `Unavailable` as that of `follow`."""
+        return EndFollower(self._fan_out, self._audience, filter, audience)
 
     @property
     def position(self) -> str:

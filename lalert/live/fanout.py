@@ -96,6 +96,7 @@ class FanOut:
         self._ended: deque[str] = deque()
         self._wake = asyncio.Event()
         self._listeners: dict[Callable[[], None], None] = {}
+        self._end_listeners: dict[Callable[[Entry], None], None] = {}
         self._slots: list[dict[Connection, None]] = [
             {} for _ in range(max(1, round(settings.heartbeat_s / settings.tick_s)))
         ]
@@ -124,6 +125,11 @@ class FanOut:
         """Have `call` called whenever the window grew; returns what ends it."""
         self._listeners[call] = None
         return lambda: self._listeners.pop(call, None)
+
+    def on_end(self, call: Callable[[Entry], None]) -> Callable[[], None]:
+        """Have `call` called with whatever has just ended by itself; returns what ends it."""
+        self._end_listeners[call] = None
+        return lambda: self._end_listeners.pop(call, None)
 
     def stop(self) -> None:
         """Let every follower know that nothing more comes."""
@@ -241,7 +247,7 @@ class FanOut:
         if not self._ended:
             return False
         position = self._ended[0]
-        if not (self.real.count() or self.drill.count()):
+        if not (self.real.count() or self.drill.count() or self._end_listeners):
             self._ended.popleft()
             return True
         try:
@@ -253,6 +259,8 @@ class FanOut:
         self._ended.popleft()
         if entry is None:
             return True
+        for call in list(self._end_listeners):
+            call(entry)
         order, lineage = self._log.order(position), await self._audience.lineage(entry)
         for lane in (self.real, self.drill):
             if order <= lane.settled.order:

@@ -6,13 +6,16 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Hashable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from lalert.errors import Unavailable
 from lalert.live.audience import Audience
 from lalert.live.fanout import FanOut, Log
 from lalert.live.window import Heard, Mark
 from lalert.model import Entry, Filter
+
+MAX_WAITING: Final = 1_000
+"""As many ends wait for a follower that is slow; one that is slower is cut off."""
 
 
 class Follower:
@@ -98,3 +101,50 @@ class Follower:
             # Positions may be missing, entries are not: there are none up to where the window begins.
             self._at = floor
         return [Heard(Mark(self._log.order(entry.position), entry.position), entry) for entry in page]
+
+
+class EndFollower:
+    """An async context manager and the iterator that it gives: what ends by itself while it is open."""
+
+    def __init__(self, fan_out: FanOut, audience: Audience, filter: Filter, who: Hashable) -> None:
+        self._fan_out = fan_out
+        self._audience = audience
+        self._filter = filter
+        self._who = who
+        self._waiting: deque[Entry] = deque()
+        self._too_slow = False
+        self._news = asyncio.Event()
+
+    async def __aenter__(self) -> AsyncIterator[Entry]:
+        self._leave = (self._fan_out.on_end(self._hear), self._fan_out.on_entry(self._news.set))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for leave in self._leave:
+            leave()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Entry:
+        while True:
+            self._news.clear()
+            while self._waiting:
+                wanted = await self._audience.concerns(self._filter, self._who, self._waiting[0])
+                entry = self._waiting.popleft()
+                if wanted:
+                    return entry
+            if self._fan_out.stopped:
+                raise Unavailable("the hub is stopping; follow again", code="stopping")
+            if self._too_slow:
+                raise Unavailable("this follower fell too far behind; follow again", code="too-slow")
+            await self._news.wait()
+
+    def _hear(self, entry: Entry) -> None:
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting.append(entry)
+        else:
+            self._too_slow = True
+        self._news.set()

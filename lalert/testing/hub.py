@@ -35,6 +35,7 @@ class FakeHub:
     saved: dict[str, Subscription] = field(default_factory=dict)
     confirmed: list[str] = field(default_factory=list)
     followers: list[asyncio.Queue[Entry]] = field(default_factory=list)
+    waiting_for_ends: list[asyncio.Queue[Entry]] = field(default_factory=list)
     values: dict[str, bytes] = field(default_factory=dict)
     session: aiohttp.ClientSession | None = None
 
@@ -74,6 +75,20 @@ class FakeHub:
             yield self._wanted(queue, filter)
         finally:
             self.followers.remove(queue)
+
+    @asynccontextmanager
+    async def ended(self, filter: Filter) -> AsyncIterator[AsyncIterator[Entry]]:
+        queue: asyncio.Queue[Entry] = asyncio.Queue()
+        self.waiting_for_ends.append(queue)
+        try:
+            yield self._wanted(queue, filter)
+        finally:
+            self.waiting_for_ends.remove(queue)
+
+    def end(self, entry: Entry) -> None:
+        """Tell whoever follows ends that an entry has ended by itself."""
+        for queue in self.waiting_for_ends:
+            queue.put_nowait(entry)
 
     async def _wanted(self, queue: asyncio.Queue[Entry], filter: Filter) -> AsyncIterator[Entry]:
         while True:

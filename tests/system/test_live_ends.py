@@ -9,10 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lalert import texts
 from lalert.bus.local import LocalBus
 from lalert.client import Client, EventKind
+from lalert.errors import Unavailable
 from lalert.live import LiveSettings
+from lalert.matching import parse_filter
 from lalert.model import Alert, Entry, Origin, OriginKind
 from lalert.store.sqlite import Memory, SqliteStore
 from lalert.testing import FakeClock, declared_facts, make_alert, revive
@@ -176,6 +180,27 @@ async def test_ends_are_told_after_a_restart_and_to_who_was_away(tmp_path: Path)
             ("expired", second.position, second.alert.id),
             ("alert", third.position, third.alert.id),
         ]
+
+
+async def test_a_follower_inside_the_hub_hears_of_ends_that_concern_it(tmp_path: Path) -> None:
+    async with running(tmp_path / "hub.db") as hub:
+        here = parse_filter([("area", "432032")])
+        async with hub.live.live.ends(here) as ends:
+            await hub.append(1, codes=["131016"])
+            drill = await hub.append(1, codes=["432032"], status="Exercise")
+            entry = await hub.append(1, codes=["432032"])
+            cancelled = await hub.append(1, codes=["432032"])
+            await hub.append(1, msg_type="Cancel", references=[cancelled], infos=(), note="x")
+            waiting = asyncio.ensure_future(anext(ends))
+            await hub.advance(59)
+            assert not waiting.done()
+            await hub.advance(2)
+            assert await waiting == entry
+            assert drill.position
+            waiting = asyncio.ensure_future(anext(ends))
+            hub.live.live._fan_out.stop()
+            with pytest.raises(Unavailable, match="stopping"):
+                await waiting
 
 
 async def test_a_wall_clock_that_was_set_back_loses_no_end(tmp_path: Path) -> None:
