@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
@@ -26,6 +27,7 @@ from lalert.errors import (
 )
 from lalert.geo import Gazetteer
 from lalert.model import (
+    LARGE_BYTES,
     Alert,
     Entry,
     Facts,
@@ -46,9 +48,6 @@ if TYPE_CHECKING:
     import aiohttp
 
 log = structlog.get_logger()
-
-OFF_LOOP_BYTES = 65_536
-"""A document larger than this is parsed in a thread: about 2 ms of work is the most that one alert may take from everybody else."""
 
 NAMESAKES = 50
 """How many alerts of one sender and identifier are looked at to find the one that a reference without a time means."""
@@ -213,7 +212,7 @@ class Hub:
             raise TooLarge(f"the document has {len(raw)} bytes; the limit is {cap.MAX_BYTES}")
         received = self.clock.now()
         home = intake.jurisdiction(caller)
-        if len(raw) > OFF_LOOP_BYTES:
+        if len(raw) > LARGE_BYTES:
             alert, facts = await asyncio.to_thread(self.read, raw, home)
         else:
             alert, facts = self.read(raw, home)
@@ -246,7 +245,8 @@ class Hub:
             return await self._keep(case, origin, home)
 
     async def _keep(self, case: intake.Case, origin: Origin, home: frozenset[str]) -> Receipt:
-        warnings = intake.judge(case)
+        judge = partial(intake.judge, case)
+        warnings = await asyncio.to_thread(judge) if case.alert.large else judge()
         message = case.message if case.alert.references else None
         appended = await self.store.append(
             case.alert,
@@ -304,7 +304,7 @@ class Hub:
             return None
         raw = alert.raw  # what was taken out of an envelope was signed without it
         # The first one loads the library, which takes longer than the loop may stand still.
-        if len(raw) > OFF_LOOP_BYTES or not cap.signatures_loaded():
+        if len(raw) > LARGE_BYTES or not cap.signatures_loaded():
             return await asyncio.to_thread(cap.verify, raw, tenant.certificates, received, alert)
         return cap.verify(raw, tenant.certificates, received, alert)
 

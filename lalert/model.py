@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 UNKNOWN_INSTANT: Final = datetime.min.replace(tzinfo=UTC)
 """The instant of a reference that names none (CAP 1.0)."""
 
+LARGE_BYTES: Final = 65_536
+"""A document larger than this is worked on in a thread: about 2 ms are the most that one alert may take from everybody else."""
+
 Ring = tuple[tuple[float, float], ...]
 """A closed ring of (lon, lat): the first point is repeated as the last."""
 
@@ -244,6 +247,11 @@ class Alert:
     def id(self) -> str:
         """Return the permanent id, made from (sender, identifier, sent as an instant)."""
         return alert_id(self.sender, self.identifier, self.sent)
+
+    @property
+    def large(self) -> bool:
+        """Say whether what is done with the whole of it takes milliseconds, and so has to be done outside of the event loop's thread."""
+        return len(self.raw) > LARGE_BYTES
 
     @property
     def severity(self) -> Severity:

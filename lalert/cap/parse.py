@@ -41,7 +41,7 @@ from lalert.resources import schema
 MAX_PROBLEMS: Final = 200
 """As many problems of one document are reported; who sends more faults than that has a fault in the program, not in the text."""
 
-LIMITS: Final = {"info": 500, "area": 5_000, "polygon": 5_000, "circle": 5_000, "resource": 5_000}
+LIMITS: Final = {"info": 500, "area": 5_000, "polygon": 5_000, "circle": 2_000, "resource": 5_000}
 """So many of these at most in one document: every municipality in two languages is 3,800 areas."""
 
 MAX_FORGIVEN: Final = 2_500
@@ -527,6 +527,8 @@ class _Reader:
             self._add(wrong, element)
             if wrong.rule in _NOT_TO_BE_USED:
                 given[wrong.at] = None
+        if given["derefUri"] is None and not rules.is_absolute(given["uri"] or ""):
+            given["uri"] = None  # a name in the content that was not to be used
         if self._look_at_texts:
             self._check_texts(element, fields)
         return Resource(desc or "", mime_type or None, size, *given.values())
@@ -555,6 +557,8 @@ class _Reader:
             if found := rules.judge_heights(altitude, ceiling, altitude_written=written):
                 self._note(found, element)
                 ceiling = None
+            if altitude is None:
+                ceiling = None  # without a lower end it means nothing
         if self._look_at_texts:
             self._check_texts(element, fields)
         return Area(desc, polygons, circles, geocodes, altitude, ceiling)

@@ -167,6 +167,7 @@ def _time_hint(almost: re.Match[str] | None) -> dict[str, str]:
 
 _NUMBER = r"[-+]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)"
 _POINTS = re.compile(rf"{_NUMBER},{_NUMBER}(?:[ \t\r\n]++{_NUMBER},{_NUMBER})*+")
+_SPACES = re.compile(r"[ \t\r\n]+")
 _CIRCLE = re.compile(rf"({_NUMBER}),({_NUMBER}) ({_NUMBER})")
 _NOT_A_POINT = re.compile(rf"(?<![^ \t\r\n])(?!{_NUMBER},{_NUMBER}(?:[ \t\r\n]|\Z))[^ \t\r\n]+")
 _DECIMAL = re.compile(_NUMBER)
@@ -292,7 +293,9 @@ def circle(text: str, *, old: bool = False) -> Circle | Fault:
 
     One space stands between the two; in an `old` one, of CAP 1.0, whose schema has a list there, any white space.
     """
-    text = " ".join(text.split()) if old else text.strip(SPACE)
+    text = text.strip(SPACE)
+    if old:
+        text = _SPACES.sub(" ", text)
     match = _CIRCLE.fullmatch(text)
     if match is None or match[3].startswith("-"):
         return Fault("CAP-CIRCLE-FORM", "", 0, {"text": shown(text)}, _oddly_written_circle(text))
@@ -665,7 +668,11 @@ def _untranslated(
     for n, text in enumerate(said):
         language = infos[n][0].partition("-")[0].lower()
         if text and first.setdefault(text, language) != language:
-            args = {"name": name, "language": language, "other": first[text]}
+            args = {
+                "name": name,
+                "language": printable(language[:_SHOWN]),
+                "other": printable(first[text][:_SHOWN]),
+            }
             found.append((n, fault("CAP-LANGUAGE-SAME", name, **args)))
     return found
 
@@ -743,8 +750,13 @@ def judge_resource(
     return found
 
 
+def is_absolute(uri: str) -> bool:
+    """Say whether a URI says by itself where something is (RFC 3986, 4.3)."""
+    return _SCHEME.match(uri) is not None
+
+
 def _acceptable_uri(text: str, *, embedded: bool) -> bool:
-    if _SCHEME.match(text):
+    if is_absolute(text):
         return _LINK.fullmatch(text) is not None
     return embedded and _RELATIVE.fullmatch(text) is not None
 

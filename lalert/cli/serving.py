@@ -17,6 +17,8 @@ from lalert.app import Node
 from lalert.cli.settings import node_options, settings
 from lalert.config import Settings
 
+SWITCH_SECONDS = 0.001
+
 
 @click.command()
 @node_options
@@ -39,6 +41,8 @@ async def _serve(chosen: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    # Whoever else computes gives way to the event loop after a millisecond: large alerts are read and drawn in threads.
+    sys.setswitchinterval(SWITCH_SECONDS)
     async with Node(chosen) as node:
         # What stands now stands for good: without it each full collection would look at all of it again, in the middle of a fan-out.
         gc.collect()

@@ -20,6 +20,7 @@ from typing import Final, Protocol, Self
 
 import structlog
 
+from lalert import texts
 from lalert.bus import Bus
 from lalert.clock import Clock
 from lalert.dispatch.follower import Follower, Plan
@@ -769,6 +770,9 @@ class Dispatcher:
             entry = await self._entry(flight.planned.position)
             if entry is None:
                 return _Verdict(DeliveryState.DEAD, "the alert is no longer kept")
+            if entry.alert.large:
+                # The channel finds the body made, in place of making it on the loop.
+                await asyncio.to_thread(texts.body, entry, subscription.format, subscription.lang)
             async with asyncio.timeout(limits.timeout):
                 outcome = await outlet.channel.deliver(Delivery(flight.key, entry, subscription, attempt))
             return _Verdict(DeliveryState.DELIVERED, _clean(outcome.detail, subscription))

@@ -17,3 +17,4 @@ from lalert.geo.shapes import repair as repair
 from lalert.geo.shapes import repaired_rings as repaired_rings
 from lalert.geo.shapes import ring_problem as ring_problem
 from lalert.geo.shapes import to_geojson as to_geojson
+from lalert.geo.shapes import union as union

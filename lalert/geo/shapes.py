@@ -31,6 +31,7 @@ _CIRCLE_MARGIN = 1.005
 _POLAR_LATITUDE = 85.0
 # Joining the pieces of a ring that crosses itself costs time and memory for each crossing: 10,000 points in disorder have 25 million.
 _MAX_LOOPS = 200
+_UNION_STEP = 128
 _MAX_REPAIRED_POINTS = 10_000
 # Rings of more points are probed for crossings first, if their edges are longer than this share of their extent.
 _MANY_POINTS = 1_000
@@ -170,6 +171,19 @@ def area_geometry(area: Area, *, strict: bool = True) -> BaseGeometry:
     parts = [ring_geometry(ring) for ring in area.polygons]
     parts += [circle_geometry(circle.lon, circle.lat, circle.radius_m) for circle in area.circles]
     return parts[0] if len(parts) == 1 else shapely.union_all(parts)
+
+
+def union(shapes: Sequence[BaseGeometry]) -> BaseGeometry:
+    """Return the union of polygons, in steps of a few milliseconds.
+
+    GEOS makes the union of thousands in one step, during which no other thread can run.
+    """
+    if len(shapes) <= _UNION_STEP:
+        return shapely.disjoint_subset_union_all(shapes)
+    south_to_north = sorted(shapes, key=lambda shape: shape.bounds[1])
+    half = len(shapes) // 2
+    halves = [union(south_to_north[:half]), union(south_to_north[half:])]
+    return shapely.disjoint_subset_union_all(shapely.get_parts(halves))
 
 
 def bbox(geometry: BaseGeometry) -> tuple[float, float, float, float] | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 
 import orjson
 
@@ -111,6 +112,20 @@ class Bodies:
         self._bytes = 0
         self._kept: OrderedDict[tuple[str, str, str | None], bytes] = OrderedDict()
 
+    async def prepare(self, entry: Entry, variants: Iterable[tuple[str, str | None]]) -> None:
+        """Make the bodies of a large alert in a thread, in each format and language; `get` and `frame` then find them."""
+        if not entry.alert.large:
+            return
+        for format, lang in dict.fromkeys(variants):
+            if (entry.position, format, lang) not in self._kept:
+                try:
+                    self._keep(
+                        (entry.position, format, lang),
+                        await asyncio.to_thread(self._body, entry, format, lang),
+                    )
+                except Exception as error:  # noqa: BLE001  # whoever asks for the body meets it too, and knows what to do
+                    log.debug("entry %s cannot be prepared as %s: %r", entry.position, format, error)
+
     def get(self, entry: Entry, format: str, lang: str | None) -> bytes:
         """Return an entry as one JSON object; raises what the writer of bodies raises."""
         key = (entry.position, format, lang)
@@ -118,7 +133,9 @@ class Bodies:
         if kept is not None:
             self._kept.move_to_end(key)
             return kept
-        body = self._body(entry, format, lang)
+        return self._keep(key, self._body(entry, format, lang))
+
+    def _keep(self, key: tuple[str, str, str | None], body: bytes) -> bytes:
         if not body.startswith(b'{"') or b"\n" in body or b"\r" in body:
             # It would tear the envelope of SSE apart.
             raise ValueError("a body must be a JSON object with members, on one line")

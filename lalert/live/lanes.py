@@ -94,6 +94,10 @@ class Lane:
         """Return every filter that somebody in here has."""
         return self._groups.keys()
 
+    def variants(self) -> set[tuple[str, str | None]]:
+        """Return the formats and languages that somebody in here hears."""
+        return {(group.key.format, group.key.lang) for group in self.groups(self.filters())}
+
     def count(self) -> int:
         """Return how many groups there are."""
         return sum(map(len, self._groups.values()))

@@ -167,6 +167,7 @@ class Resume:
                 continue
             entry = await self._log.entry(position) if conn.open else None
             if entry is not None and await self._audience.concerns(about.filter, about.audience, entry):
+                await self._bodies.prepare(entry, [(about.format, about.lang)])
                 frame = self._bodies.frame(entry, about.format, about.lang, conn.wire, ended=conn.settled)
                 self._lines.offer(conn, frame)
                 if conn.transport.get_write_buffer_size() >= self._settings.drain_bytes:
@@ -213,6 +214,7 @@ class Resume:
             if mark.order > conn.lane.at.order:
                 return examined
             if await self._audience.concerns(about.filter, about.audience, entry):
+                await self._bodies.prepare(entry, [(about.format, about.lang)])
                 self._lines.offer(conn, self._bodies.frame(entry, about.format, about.lang, conn.wire))
             conn.at = mark
             if not conn.open or conn.transport.get_write_buffer_size() >= self._settings.drain_bytes:
@@ -250,6 +252,8 @@ class Resume:
             )
         async with self._turns:
             entries = await self._wanted(conn, snapshot.entries)
+        for entry in entries:
+            await self._bodies.prepare(entry, [(conn.about.format, conn.about.lang)])
         parts = self._parts(conn, snapshot.mark, entries)
         conn.mid_event = True
         for piece in frames.pieces(conn.wire, Kind.SNAPSHOT, parts, snapshot.mark.position):

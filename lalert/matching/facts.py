@@ -11,7 +11,7 @@ import shapely
 
 from lalert import cap
 from lalert.errors import InvalidCode, InvalidGeometry
-from lalert.geo import Gazetteer, bbox, circle_geometry, polygon_geometry, repair
+from lalert.geo import Gazetteer, bbox, circle_geometry, polygon_geometry, repair, union
 from lalert.model import Alert, Area, Facts, Ring
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def territory(gazetteer: Gazetteer, codes: frozenset[str]) -> BaseGeometry | Non
 
 
 def _union(shapes: list[BaseGeometry]) -> BaseGeometry | None:
-    whole = shapes[0] if len(shapes) == 1 else shapely.union_all(shapes)
+    whole = shapes[0] if len(shapes) == 1 else union(shapes)
     if not shapely.is_valid(whole):
         # Of a circle smaller than what numbers can tell apart, say; invalid, it would meet nothing without a word.
         whole = shapely.make_valid(whole)

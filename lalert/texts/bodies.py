@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
@@ -19,13 +20,14 @@ FORMATS: Final = ("json", "json+cap", "cap", "geojson")
 
 
 class Bodies:
-    """Makes bodies and keeps the last ones, within bounds. What it returns depends on nothing but what it is given."""
+    """Makes bodies and keeps the last ones, within bounds; for all threads. What it returns depends on nothing but what it is given."""
 
     def __init__(self, max_entries: int = 4_096, max_bytes: int = 64 * 2**20) -> None:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()
 
     def __call__(self, entry: Entry, format: str = "json", lang: str | None = None) -> bytes:
         """Return an entry as `json`, `json+cap` (with the document as text in it), `cap` (the document as received) or `geojson`.
@@ -36,13 +38,15 @@ class Bodies:
             return entry.alert.raw
         # By what is shown, not by what is asked for: a thousand invented languages are one body.
         key = (entry.position, format, tuple(info.language for info in chosen(entry.alert.infos, lang)))
-        kept = self._kept.get(key)
-        # Positions are unique within one store, but a process may hold several: only the very same entry is the same.
-        if kept is not None and kept.entry is entry:
-            self._kept.move_to_end(key)
-            return kept.body
+        with self._lock:
+            kept = self._kept.get(key)
+            # Positions are unique within one store, but a process may hold several: only the very same entry is the same.
+            if kept is not None and kept.entry is entry:
+                self._kept.move_to_end(key)
+                return kept.body
         body = _encoded(entry, format, lang)
-        self._keep(key, _Kept(entry, body))
+        with self._lock:
+            self._keep(key, _Kept(entry, body))
         return body
 
     def _keep(self, key: _Key, new: _Kept) -> None:

@@ -11,7 +11,7 @@ import shapely
 
 from lalert import cap
 from lalert.errors import Problem, ProblemSeverity
-from lalert.geo import bbox, to_geojson
+from lalert.geo import bbox, to_geojson, union
 from lalert.matching import drawn_geometry
 from lalert.model import (
     SEVERITY_RANK,
@@ -256,7 +256,7 @@ def _shown(entry: Entry) -> BaseGeometry | None:
     areas = [area for info in entry.alert.infos for area in info.areas]
     drawn = [drawn_geometry(area) for area in areas]
     if drawn and all(shape is not None for shape in drawn):
-        return shapely.union_all(drawn)
+        return union([shape for shape in drawn if shape is not None])
     if entry.facts.geometry is None:
         return None
     return shapely.simplify(entry.facts.geometry, TERRITORY_TOLERANCE, preserve_topology=True)

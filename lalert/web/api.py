@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -14,7 +15,7 @@ from aiohttp import hdrs, web
 
 from lalert import cap, matching, texts
 from lalert.errors import BadRequest, Forbidden, LalertError, NotFound
-from lalert.hub import OFF_LOOP_BYTES, Hub
+from lalert.hub import Hub
 from lalert.model import Alert, Entry, OriginKind, Reading, Role, Subscription
 from lalert.scores import Cards, cards_json
 from lalert.store import MAX_DAYS, DeliveryRow
@@ -143,15 +144,10 @@ class Api:
         else:
             page = await self._hub.page(wanted, caller.audience, own.get("after"), limit)
         if media == GEOJSON:
-            return _geojson(
-                {"type": "FeatureCollection", "features": [texts.alert_geojson(e) for e in page.entries]}
-            )
-        return _json(
-            {
-                "alerts": [texts.alert_json(e, lang=lang, with_cap=with_cap) for e in page.entries],
-                "next": page.next,
-            }
-        )
+            features = await _each(page.entries, texts.alert_geojson)
+            return _geojson({"type": "FeatureCollection", "features": features})
+        shown = partial(texts.alert_json, lang=lang, with_cap=with_cap)
+        return _json({"alerts": await _each(page.entries, shown), "next": page.next})
 
     async def by_position(self, request: web.Request) -> web.Response:
         entry = await self._hub.entry(request.match_info["position"], self._caller(request).audience)
@@ -168,11 +164,10 @@ class Api:
         media = preferred(request, (*CAP_TYPES, JSON, GEOJSON, cap.EDXL_TYPE))
         vary: dict[str, str] = {"Vary": "Accept"}
         if media == JSON:
-            return _json(
-                texts.alert_json(entry, lang=own.get("lang"), with_cap=_format(own) == "cap"), headers=vary
-            )
+            shown = partial(texts.alert_json, lang=own.get("lang"), with_cap=_format(own) == "cap")
+            return _json((await _each([entry], shown))[0], headers=vary)
         if media == GEOJSON:
-            return _geojson(texts.alert_geojson(entry), headers=vary)
+            return _geojson((await _each([entry], texts.alert_geojson))[0], headers=vary)
         # Byte for byte as received: a signature made by the sender still verifies at the reader. The bytes are a stranger's, and a
         # browser runs an XHTML script inside a ds:Object, or a style sheet that is named, as this site's own: hence the sandbox.
         headers = {**vary, **CORS} | {"Content-Security-Policy": SANDBOX, "Content-Type": media}
@@ -315,9 +310,18 @@ class Api:
 async def _document(alert: Alert, media: str) -> bytes:
     if media != cap.EDXL_TYPE:
         return alert.raw
-    if len(alert.raw) > OFF_LOOP_BYTES:
+    if alert.large:
         return await asyncio.to_thread(cap.wrap, alert)
     return cap.wrap(alert)
+
+
+async def _each(entries: Sequence[Entry], shown: Callable[[Entry], dict[str, Any]]) -> list[orjson.Fragment]:
+    """Return each entry as JSON of what is shown of it; where one is large, all are made in a thread."""
+
+    def made() -> list[orjson.Fragment]:
+        return [orjson.Fragment(orjson.dumps(shown(entry))) for entry in entries]
+
+    return await asyncio.to_thread(made) if any(entry.alert.large for entry in entries) else made()
 
 
 SANDBOX = "default-src 'none'; sandbox"
@@ -448,14 +452,16 @@ def _delivery_json(row: DeliveryRow) -> dict[str, Any]:
 
 
 def _json(
-    body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+    body: Mapping[str, Any] | orjson.Fragment, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     return web.Response(
         status=status, body=orjson.dumps(body) + b"\n", content_type=JSON, headers={**CORS, **(headers or {})}
     )
 
 
-def _geojson(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> web.Response:
+def _geojson(
+    body: Mapping[str, Any] | orjson.Fragment, headers: Mapping[str, str] | None = None
+) -> web.Response:
     return web.Response(
         body=orjson.dumps(body) + b"\n", content_type=GEOJSON, headers={**CORS, **(headers or {})}
     )

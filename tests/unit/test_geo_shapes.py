@@ -24,6 +24,7 @@ from lalert.geo import (
     repaired_rings,
     ring_problem,
     to_geojson,
+    union,
 )
 from lalert.model import Area, Circle, NamedValue
 
@@ -478,3 +479,17 @@ def test_geojson_of_any_polygon_keeps_its_place(sizes: list[float], lon: float) 
     geometry = polygon_geometry([(wrapped(x), y) for x, y in star(lon, 0, sizes)])
     read = shapely.from_geojson(json.dumps(to_geojson(geometry)))
     assert shapely.symmetric_difference(shapely.make_valid(read), geometry).area < 1e-4
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=300))
+@settings(max_examples=25, deadline=None)
+def test_the_union_in_steps_is_the_union(corners: list[tuple[int, int]]) -> None:
+    boxes = [shapely.box(x, y, x + 1.5, y + 1.5) for x, y in corners]
+    assert union(boxes).equals(shapely.union_all(boxes))
+
+
+def test_the_union_of_nothing_is_empty_and_that_of_a_point_and_a_box_holds_both() -> None:
+    assert union([]).is_empty
+    both = union([shapely.Point(0, 0), shapely.box(1, 1, 2, 2)])
+    assert both.intersects(shapely.Point(0, 0))
+    assert both.intersects(shapely.Point(1.5, 1.5))
