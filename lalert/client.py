@@ -135,8 +135,8 @@ class Client:
     ) -> AsyncGenerator[Event, None]:
         """Follow a stream, over SSE or WebSocket, from now on or from after a position.
 
-        Each position is told once, in order; an `expired` says of an alert told before that it has ended. When the connection breaks, the stream goes on after the last position, with
-        pauses of 1 to 30 s; without `resume` it then ends. A `gap` is followed by a `snapshot` of what is in force. Raises `Refused` for what
+        Each position is told once, in order; an `expired` with `ended` says of an alert told before that it has ended by itself. When the
+        connection breaks, the stream goes on after the last position, with pauses of 1 to 30 s; without `resume` it then ends. A `gap` is followed by a `snapshot` of what is in force. Raises `Refused` for what
         another try would not change: a wrong filter, a key that does not hold or was revoked.
         """
         pairs = list(filters)

@@ -13,7 +13,18 @@ from lxml import etree
 
 from lalert.cap import rules
 from lalert.cap.grammar import NAMESPACES, PAIRS, VERY_LIKELY, Content, Grammar, grammar
-from lalert.model import Alert, Area, Certainty, Circle, Info, NamedValue, Resource, Ring, Scope
+from lalert.model import (
+    UNKNOWN_INSTANT,
+    Alert,
+    Area,
+    Certainty,
+    Circle,
+    Info,
+    NamedValue,
+    Resource,
+    Ring,
+    Scope,
+)
 
 UNSAID: Final = "not said"
 """What stands in the <restriction> of a restricted alert that had none, where the version asked for wants one."""
@@ -98,9 +109,9 @@ class _Writer:
         read = tuple(rules.references(text, self._grammar.version)[0])
         if old:
             # What a hub has found a reference without a time to mean, is not the document's to say.
-            references = tuple(r if r.sent else replace(r, instant=rules.UNKNOWN_INSTANT) for r in references)
+            references = tuple(r if r.sent else replace(r, instant=UNKNOWN_INSTANT) for r in references)
         if old and self._another:
-            references = tuple(replace(r, sent="", instant=rules.UNKNOWN_INSTANT) for r in references)
+            references = tuple(replace(r, sent="", instant=UNKNOWN_INSTANT) for r in references)
         if read != references:
             raise _unwritable(root, "references", f"CAP {self._grammar.version} cannot say them: {text[:80]}")
         self._required(root, "references", text)

@@ -24,13 +24,10 @@ import shapely
 
 from lalert.geo import judged_ring, repaired_rings, ring_problem
 from lalert.geo.shapes import MAX_RADIUS_M
-from lalert.model import Circle, MsgType, NamedValue, Reference, Ring, Scope, Status
+from lalert.model import UNKNOWN_INSTANT, Circle, MsgType, NamedValue, Reference, Ring, Scope, Status
 
 SPACE: Final = " \t\r\n"
 """White space of XML 1.0, 2.3. The ideographic space begins Japanese paragraphs and is text."""
-
-UNKNOWN_INSTANT: Final = datetime.min.replace(tzinfo=UTC)
-"""The instant of a reference that names none (CAP 1.0 refers by identifier and sender alone)."""
 
 MAX_HEADLINE: Final = 160
 MAX_EVENT: Final = 35

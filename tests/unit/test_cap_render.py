@@ -19,9 +19,9 @@ from lxml import etree
 from lalert import cap, resources
 from lalert.cap import grammar as grammars
 from lalert.cap.grammar import grammar
-from lalert.cap.rules import UNKNOWN_INSTANT
 from lalert.geo import ring_problem
 from lalert.model import (
+    UNKNOWN_INSTANT,
     Alert,
     Area,
     Certainty,

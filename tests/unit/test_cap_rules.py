@@ -16,7 +16,7 @@ from lalert.cap import RULES, rules
 from lalert.cap.rules import Fault
 from lalert.errors import ProblemSeverity
 from lalert.geo import ring_problem
-from lalert.model import Circle, MsgType, Reference
+from lalert.model import UNKNOWN_INSTANT, Circle, MsgType, Reference
 
 DOCS = Path(__file__).parents[2] / "docs" / "cap-rules.md"
 
@@ -223,7 +223,7 @@ def reference(sender: str = "a@example.jp", identifier: str = "a-1", hours: int 
         ([reference(identifier="a-2", hours=-1)], []),
         ([reference(hours=1)], ["CAP-REFERENCES-LATER"]),
         ([reference(), reference()], ["CAP-REFERENCES-DUPLICATE"]),
-        ([Reference("a@example.jp", "a-2", "", rules.UNKNOWN_INSTANT)], ["CAP-REFERENCES-SELF"]),
+        ([Reference("a@example.jp", "a-2", "", UNKNOWN_INSTANT)], ["CAP-REFERENCES-SELF"]),
     ],
 )
 def test_an_alert_refers_to_others_that_came_before(found: list[Reference], expected: list[str]) -> None:
