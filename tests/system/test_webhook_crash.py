@@ -41,8 +41,8 @@ async def test_a_hub_killed_before_it_could_record_delivers_again_with_the_same_
         payload = standardwebhooks.Webhook(SECRET).verify(await request.read(), dict(request.headers))
         posts.append((request.headers["webhook-id"], payload["data"]["identifier"]))
         if len(posts) == 2:
-            # Two can be under way at once: the crash is to fall on one that is answered and not recorded, and on no other.
-            await until(lambda: delivered(tmp_path / "hub.db") == 1, 60)
+            # All three are kept by then, and the first delivery is on record: the crash falls on the second alone.
+            await until(lambda: on_record(tmp_path / "hub.db") == (3, 1), 60)
             hubs[-1].kill()
         return web.Response(status=204)
 
@@ -83,13 +83,14 @@ async def test_a_hub_killed_before_it_could_record_delivers_again_with_the_same_
         await runner.cleanup()
 
 
-def delivered(path: Path) -> int:
-    """Count the deliveries on record."""
+def on_record(path: Path) -> tuple[int, int]:
+    """Count the alerts and the deliveries on disk."""
     with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as db:
-        found: int = db.execute(
+        alerts: int = db.execute("SELECT count(*) FROM entry").get
+        deliveries: int = db.execute(
             "SELECT count(*) FROM delivery WHERE state = ?", (DeliveryState.DELIVERED,)
         ).get
-    return found
+    return alerts, deliveries
 
 
 async def stop(hub: asyncio.subprocess.Process) -> None:
