@@ -615,15 +615,15 @@ class _Reader:
         single, repeated = content.single, content.repeated
         for child in parent:
             tag = child.tag
-            text = child.text
-            name = single.get(tag)
-            if name is None:
-                name = repeated[tag]
-                if name in parts:
-                    parts[name].append(child)
-                    continue
+            if tag in single:
+                fields[single[tag]] = (child.text or "").strip(SPACE)
+                continue
+            name = repeated[tag]
+            if name in parts:
+                parts[name].append(child)
+            else:
                 parts[name] = [child]
-            fields[name] = text.strip(SPACE) if text else ""
+                fields[name] = (child.text or "").strip(SPACE)
         return fields, parts
 
     def _judged_children(self, parent: etree._Element, content: Content) -> tuple[_Fields, _Parts]:
