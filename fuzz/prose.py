@@ -29,8 +29,12 @@ def errors(root: etree._Element, version: str) -> set[str]:
     return set(_alert(root, version))
 
 
+def _tag(parent: etree._Element, name: str) -> str:
+    return f"{{{etree.QName(parent).namespace}}}{name}"
+
+
 def _text(parent: etree._Element, name: str) -> str | None:
-    child = parent.find(f"{{*}}{name}")
+    child = parent.find(_tag(parent, name))
     return None if child is None else (child.text or "").strip(_SPACE)
 
 
@@ -41,12 +45,12 @@ def _words(text: str) -> list[str]:
 
 
 def _all(parent: etree._Element, name: str) -> list[etree._Element]:
-    return parent.findall(f"{{*}}{name}")
+    return parent.findall(_tag(parent, name))
 
 
 def _alert(root: etree._Element, version: str) -> Iterator[str]:
     for name in ("identifier", "sender"):
-        element = root.find(f"{{*}}{name}")
+        element = root.find(_tag(root, name))
         assert element is not None
         text = element.text or ""
         if not text.strip(_SPACE):
