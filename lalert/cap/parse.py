@@ -41,8 +41,14 @@ from lalert.resources import schema
 MAX_PROBLEMS: Final = 200
 """As many problems of one document are reported; who sends more faults than that has a fault in the program, not in the text."""
 
-LIMITS: Final = {"info": 500, "area": 5_000, "polygon": 5_000, "circle": 2_000, "resource": 5_000}
+LIMITS: Final = {"info": 500, "area": 5_000, "polygon": 5_000, "circle": 2_000, "resource": 1_000}
 """So many of these at most in one document: every municipality in two languages is 3,800 areas."""
+
+MAX_RINGS: Final = 2_000
+"""So many different polygons at most: those of an info in another language are the same."""
+
+MAX_CHILDREN: Final = 10_000
+"""So many elements directly in one at most."""
 
 MAX_FORGIVEN: Final = 2_500
 """As many faults of one document a tolerant policy forgives: a typo in the area of every municipality is one program's one mistake."""
@@ -574,6 +580,8 @@ class _Reader:
             if read is None:
                 read = self._rings[text] = rules.ring(text, mend=self._repairs < _MANY_REPAIRS)
                 self._repairs += isinstance(read, Fault)
+                if len(self._rings) > MAX_RINGS:
+                    self._refuse("polygon", len(self._rings), MAX_RINGS, element)
             if not isinstance(read, Fault):
                 found.append(read)
             elif read.value is None and read.rule in _ENCLOSING_NOBODY:
@@ -627,6 +635,8 @@ class _Reader:
         return fields, parts
 
     def _judged_children(self, parent: etree._Element, content: Content) -> tuple[_Fields, _Parts]:
+        if len(parent) > MAX_CHILDREN:
+            self._refuse(_name(parent), len(parent), MAX_CHILDREN, parent)
         fields: _Fields = {}
         parts: _Parts = {}
         slots, containers = content.slots, self._containers
@@ -675,9 +685,11 @@ class _Reader:
             return  # there is no room for so many in a document that small
         count = self._counts[name] = self._counts.get(name, 0) + len(elements)
         if count > LIMITS[name]:
-            args = {"name": name, "count": f"more than {LIMITS[name]}", "limit": str(LIMITS[name])}
-            self._add(fault("CAP-LIMIT", **args), elements[-1])
-            raise _TooManyErrors
+            self._refuse(name, count, LIMITS[name], elements[-1])
+
+    def _refuse(self, name: str, count: int, limit: int, element: etree._Element) -> None:
+        self._add(fault("CAP-LIMIT", name=name, count=str(count), limit=str(limit)), element)
+        raise _TooManyErrors
 
     def _stranger(self, child: etree._Element, parent: etree._Element, content: Content) -> None:
         if not self._strangers:
@@ -852,7 +864,7 @@ class _Reader:
                     # Empty it would mean en-US; of white space alone it is no language (XML Schema, default values).
                     self._add(fault("CAP-LANGUAGE-FORM", text=shown(child.text)), child)
                 if len(child):
-                    idle = all(map(_idle, child))
+                    idle = len(child) <= _MANY_INSIDE and all(map(_idle, child))
                     args = {"name": slot.name}
                     self._add(Fault("CAP-ELEMENT-NESTED", "", 0, args, IDLE if idle else None), child)
 

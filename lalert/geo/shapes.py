@@ -37,6 +37,7 @@ _MAX_REPAIRED_POINTS = 10_000
 _MANY_POINTS = 1_000
 _LONG_EDGE = 0.02
 _PROBES = 3
+_BEYOND_DOUBT = 1e-9  # square degrees: far above what rounding does to products of numbers up to 360
 
 # A sound ring round the earth is 360 degrees long, and wiggles; one that goes round many times overlaps itself.
 _MAX_SPAN = 720
@@ -240,8 +241,24 @@ def _surely_crosses(flat: Floats) -> bool:
     lengths = np.hypot(*np.diff(flat, axis=0).T)
     if lengths.mean() <= _LONG_EDGE * np.ptp(flat, axis=0).max():
         return False
-    edges = shapely.linestrings(np.stack((flat[:-1], flat[1:]), axis=1))
-    return any(shapely.intersects(edges[first], edges[first + 2 :]).any() for first in range(1, 1 + _PROBES))
+    return any(_crosses(flat[n], flat[n + 1], flat[n + 2 : -1], flat[n + 3 :]) for n in range(1, 1 + _PROBES))
+
+
+def _crosses(start: Floats, end: Floats, starts: Floats, ends: Floats) -> bool:
+    """Say whether an edge crosses one of many beyond doubt: the ends of each lie on different sides of the other, and not nearly on it."""
+    sides = (
+        _side(end - start, starts - start),
+        _side(end - start, ends - start),
+        _side(ends - starts, start - starts),
+        _side(ends - starts, end - starts),
+    )
+    apart = (sides[0] * sides[1] < 0) & (sides[2] * sides[3] < 0)
+    return bool((apart & (np.min(np.abs(sides), axis=0) > _BEYOND_DOUBT)).any())
+
+
+def _side(direction: Floats, point: Floats) -> Floats:
+    side: Floats = direction[..., 0] * point[..., 1] - direction[..., 1] * point[..., 0]
+    return side
 
 
 def _points(ring: Sequence[tuple[float, float]] | Floats) -> Floats:
@@ -298,7 +315,7 @@ def _of_highest_dimension(geometries: list[BaseGeometry]) -> list[BaseGeometry]:
 
 def _enclosed(flat: Floats) -> BaseGeometry:
     """Return all that a ring encloses which crosses itself, whichever way it turns and whatever order the points of its loops were meant to have."""
-    hull = shapely.convex_hull(shapely.MultiPoint(flat))
+    hull = shapely.convex_hull(shapely.linestrings(flat))
     loops = _loops(flat)
     if loops is None:
         return hull
