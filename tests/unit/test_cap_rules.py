@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lalert.cap import RULES, rules
+from lalert.cap import RULES, opening, rules
+from lalert.cap.parse import LIMITS, MAX_CHILDREN, MAX_RINGS
 from lalert.cap.rules import Fault
 from lalert.errors import ProblemSeverity
 from lalert.geo import ring_problem
@@ -388,3 +389,25 @@ def test_the_documentation_has_every_rule_as_it_is_with_an_anchor() -> None:
             for text in (entry.message, entry.message_ja)
         ]
         assert rows[entry.id] == (entry.severity.value, entry.clause, *expected)
+
+
+def test_the_documentation_has_the_limits_as_they_are() -> None:
+    section = (
+        DOCS.read_text(encoding="utf-8")
+        .partition("## What is more than any alert needs")[2]
+        .partition("\n## ")[0]
+    )
+    told = dict(line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| "))
+    assert told["bytes"] == f"{opening.MAX_BYTES:,}"
+    assert told["tags, comments and processing instructions"] == f"{opening.MAX_MARKUP:,}"
+    assert told["attributes; namespace declarations"] == f"{opening.MAX_ATTRIBUTES:,} each"
+    assert opening.MAX_ATTRIBUTES == opening.MAX_NAMESPACES
+    assert told["different names"] == str(opening.MAX_NAMES)
+    assert told["elements directly in one"] == f"{MAX_CHILDREN:,}"
+    assert told["infos"] == str(LIMITS["info"])
+    rings = f"{LIMITS['polygon']:,}, of them {MAX_RINGS:,} different"
+    assert told["areas; polygons; circles"] == f"{LIMITS['area']:,}; {rings}; {LIMITS['circle']:,}"
+    assert told["points of one polygon"] == f"{rules.MAX_POINTS:,}"
+    assert told["resources"] == f"{LIMITS['resource']:,}"
+    lists = f"{rules.MAX_REFERENCES:,}; {rules.MAX_ITEMS:,}; {rules.MAX_SIGNATURES}"
+    assert told["references; addresses; signatures"] == lists
