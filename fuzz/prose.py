@@ -152,7 +152,7 @@ def _info(info: etree._Element, version: str, sent: int | None) -> Iterator[str]
     known = {name: _seconds(text) for name, text in times.items() if text is not None}
     if None in known.values():
         yield "CAP-TIME-VALUE"
-    begins = [t for t in (sent, known.get("effective"), known.get("onset")) if t is not None]
+    begins = [t for t in (sent, known.get("effective")) if t is not None]
     expires = known.get("expires")
     if expires is not None and any(expires < t for t in begins):
         yield "CAP-EXPIRES-BEFORE"

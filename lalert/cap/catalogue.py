@@ -492,6 +492,15 @@ _TABLE = (
         "expiresを遅くしてください。終わらせるにはCancelを送ってください",
     ),
     Rule(
+        "CAP-EXPIRES-ONSET",
+        _WARNING,
+        "3.2.2",
+        "expires is before onset: the alert is over before what it warns of begins",
+        "expiresがonsetより前で、警戒する事象が始まる前に有効期限が切れます",
+        "no need to act if an Update follows in time; else set expires to the end of the event",
+        "期限までに更新(Update)を出す予定であれば、このままで構いません。そうでなければ、expiresを事象が終わる時刻にしてください",
+    ),
+    Rule(
         "CAP-EFFECTIVE-EARLY",
         _WARNING,
         "3.2.2",

@@ -557,8 +557,9 @@ def judge_times(
 ) -> Sequence[Fault]:
     """Judge the order of an info's times. The standard leaves it to reason: an end before its beginning has none.
 
-    An alert may have been effective before it was sent (many systems write the time of the observation), and agencies do end an alert
-    by letting an Update expire at once: both are remarked on, not refused.
+    `effective` and `expires` are of the information, `onset` is of the event (CAP 1.2, 3.2.2): a watch may have to be renewed long before what it warns
+    of begins. An alert may have been effective before it was sent (many systems write the time of the observation), and agencies do
+    end an alert by letting an Update expire at once. All three are remarked on at most, not refused.
     """
     found = []
     # Nearly always so, and each comparison of times with offsets costs as much as a look-up in ten tables.
@@ -570,12 +571,13 @@ def judge_times(
         return found
     early = [
         fault("CAP-EXPIRES-BEFORE", "expires", other=other)
-        for other, start in (("sent", sent), ("effective", effective), ("onset", onset))
+        for other, start in (("sent", sent), ("effective", effective))
         if start and expires < start
     ]
-    if not early and expires in (sent, onset):
-        other = "sent" if expires == sent else "onset"
-        found.append(fault("CAP-EXPIRES-AT-ONCE", "expires", other=other))
+    if not early and expires == sent:
+        found.append(fault("CAP-EXPIRES-AT-ONCE", "expires", other="sent"))
+    if not early and onset and expires < onset:
+        found.append(fault("CAP-EXPIRES-ONSET", "expires"))
     return found + early
 
 

@@ -248,11 +248,13 @@ HOUR = timedelta(hours=1)
         (None, None, None, []),
         (SENT, SENT + HOUR, SENT + 2 * HOUR, []),
         (SENT, None, SENT, ["CAP-EXPIRES-AT-ONCE"]),
-        (None, SENT + HOUR, SENT + HOUR, ["CAP-EXPIRES-AT-ONCE"]),
+        (None, SENT + HOUR, SENT + HOUR, []),
+        (None, SENT + 2 * HOUR, SENT + HOUR, ["CAP-EXPIRES-ONSET"]),
+        (SENT, SENT + 2 * HOUR, SENT + HOUR, ["CAP-EXPIRES-ONSET"]),
         (SENT + HOUR, None, SENT + HOUR, []),
         (SENT - HOUR, None, SENT + HOUR, ["CAP-EFFECTIVE-EARLY"]),
         (None, None, SENT - HOUR, ["CAP-EXPIRES-BEFORE"]),
-        (SENT + 2 * HOUR, SENT + 2 * HOUR, SENT + HOUR, ["CAP-EXPIRES-BEFORE"] * 2),
+        (SENT + 2 * HOUR, SENT + 2 * HOUR, SENT + HOUR, ["CAP-EXPIRES-BEFORE"]),
     ],
 )
 def test_an_alert_ends_after_it_begins(
