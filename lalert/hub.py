@@ -463,8 +463,8 @@ class AdapterHub:
     async def confirm(self, key: str) -> None:
         await self._hub.dispatcher.confirm(key)
 
-    def text(self, alert: Alert, lang: str | None = None) -> Text:
-        return texts.alert_text(alert, lang)
+    def text(self, entry: Entry, lang: str | None = None) -> Text:
+        return texts.alert_text(entry.alert, lang, correction=entry.correction)
 
     def body(self, entry: Entry, format: str = "json", lang: str | None = None) -> bytes:
         return texts.body(entry, format, lang)

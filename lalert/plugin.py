@@ -20,7 +20,7 @@ from aiohttp import web
 
 from lalert.clock import Clock
 from lalert.errors import Problem
-from lalert.model import Alert, Delivery, Entry, Filter, Outcome, Reading, Subscription
+from lalert.model import Delivery, Entry, Filter, Outcome, Reading, Subscription
 
 if TYPE_CHECKING:
     import aiohttp
@@ -178,8 +178,8 @@ class HubApi(Protocol):
         """Note that the far end has confirmed the delivery with this key."""
         ...
 
-    def text(self, alert: Alert, lang: str | None = None) -> Text:
-        """Return what a person reads of an alert, in `lang` where the alert or a template has it, with the drill mark."""
+    def text(self, entry: Entry, lang: str | None = None) -> Text:
+        """Return what a person reads of an alert, in `lang` where the alert or a template has it, with the drill mark; 【訂正】 only of a correction that is one."""
         ...
 
     def body(self, entry: Entry, format: str = "json", lang: str | None = None) -> bytes:

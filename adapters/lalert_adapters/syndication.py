@@ -257,7 +257,7 @@ class Syndication:
 
     def _write_entry(self, item: Any, entry: Entry) -> None:  # noqa: ANN401  # feedgen has no types
         alert = entry.alert
-        text = self._hub.text(alert, self._config.language)
+        text = self._hub.text(entry, self._config.language)
         address = f"{self._hub.base_url}/alerts/{alert.id}"
         senders = [info.sender_name for info in alert.infos if info.sender_name]
         # Not the address: it changes with the hub's name, and every reader would take every alert for a new one.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
-from lalert.lifecycle import is_correction
 from lalert.model import SEVERITY_RANK, Alert, Info, MsgType
 from lalert.plugin import Text
 from lalert.texts.languages import DEFAULT, one_text, primary
@@ -82,19 +81,19 @@ _ENGLISH: Final = _Words(
 )
 
 
-def alert_text(alert: Alert, lang: str | None = None) -> Text:
+def alert_text(alert: Alert, lang: str | None = None, *, correction: bool = False) -> Text:
     """Return the alert as a text in `lang`, in Japanese where none is asked for; what it has no info for comes in every language it has.
 
-    The title says whether it updates, corrects or cancels something, the body of a Cancel why; title and every part of the body begin with the drill mark where
+    `correction` is what the hub has found (`Entry.correction`): a mark in <code> alone makes none. The title says whether it updates, corrects or cancels something, the body of a Cancel why; title and every part of the body begin with the drill mark where
     one is due. Control codes and what would reorder the words are gone.
     """
     infos = one_text(alert.infos, lang)
     if not infos:
-        return _without_infos(alert, lang)
+        return _without_infos(alert, lang, correction=correction)
     gravest = max(infos, key=lambda info: SEVERITY_RANK[info.severity])
     headline = _headline(gravest)
     words = _words(headline, gravest.language)
-    announcement = _announcement(words, alert)
+    announcement = _announcement(words, alert, correction=correction)
     # A headline that a writer had begun with the mark or the announcement would else show it twice.
     plain = unmarked(headline, alert.status).removeprefix(announcement.strip())
     blocks = [_block(alert, info, with_headline=info is not gravest) for info in infos]
@@ -105,7 +104,7 @@ def alert_text(alert: Alert, lang: str | None = None) -> Text:
     )
 
 
-def _without_infos(alert: Alert, lang: str | None) -> Text:
+def _without_infos(alert: Alert, lang: str | None, *, correction: bool) -> Text:
     language = lang if lang and primary(lang) != DEFAULT else DEFAULT
     words = _JAPANESE if primary(language) == DEFAULT else _ENGLISH
     note = _reason(words, alert) or readable(alert.note or "")
@@ -114,7 +113,7 @@ def _without_infos(alert: Alert, lang: str | None) -> Text:
         lines.append(words.concerns + words.comma.join(readable(ref.identifier) for ref in alert.references))
     said = words.nothing_said[alert.msg_type]
     return Text(
-        title=mark(_announcement(words, alert) + said, alert.status, language),
+        title=mark(_announcement(words, alert, correction=correction) + said, alert.status, language),
         body=mark("\n".join(line for line in lines if line), alert.status, language),
         lang=DEFAULT if words is _JAPANESE else "en",
     )
@@ -129,8 +128,8 @@ def _block(alert: Alert, info: Info, *, with_headline: bool) -> str:
     return mark("\n\n".join(paragraphs), alert.status, info.language)
 
 
-def _announcement(words: _Words, alert: Alert) -> str:
-    return words.corrects if is_correction(alert) else words.announces.get(alert.msg_type, "")
+def _announcement(words: _Words, alert: Alert, *, correction: bool) -> str:
+    return words.corrects if correction else words.announces.get(alert.msg_type, "")
 
 
 def _reason(words: _Words, alert: Alert) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lalert.client import Client, Event, EventKind
+from lalert.hub import AdapterHub
 from lalert.model import Alert
 from lalert.testing import FakeClock, make_alert
 from lalert.testing.node import running_node
@@ -159,6 +160,18 @@ async def test_a_correction_reaches_who_was_told_and_says_what_it_is(tmp_path: P
                     break
         assert (event.data["correction"], event.data["replaced"]) == (True, [order.id])
         assert event.data["changes"] == {"issued": [], "raised": [], "lowered": [], "lifted": []}
+
+
+async def test_a_correction_of_nothing_known_is_told_as_new_in_words_too(tmp_path: Path) -> None:
+    claimed = make_alert(
+        codes=[HITOYOSHI], msg_type="Update", references=[make_alert()], alert_codes=["jp:correction"]
+    )
+    async with running_node(tmp_path) as node:
+        status, answer = await node.post(claimed.raw)
+        assert (status, rules(answer)) == (201, ["HUB-REFERENCE-UNKNOWN", "HUB-CORRECTION-UNKNOWN"])
+        entry = await node.node.hub.find(claimed.id, None)
+        text = AdapterHub(node.node.hub, "feeds", None, node.http).text(entry)
+        assert (entry.correction, text.title[:4]) == (False, "【更新】")
 
 
 async def test_a_cancel_tells_its_reason_and_one_without_is_asked_for_it(tmp_path: Path) -> None:

@@ -167,10 +167,16 @@ def test_a_cancel_says_why(with_infos: bool) -> None:
 def test_a_correction_is_called_one() -> None:
     about: dict[str, Any] = {"msg_type": "Update", "alert_codes": ["jp:correction"], "raw": b""}
     japanese = make_alert(headline="避難所の開設状況", references=[make_alert()], **about)
-    assert alert_text(japanese).title == "【訂正】避難所の開設状況"
+    assert alert_text(japanese, correction=True).title == "【訂正】避難所の開設状況"
     english = make_alert(headline="Shelters", language="en-US", references=[make_alert()], **about)
-    assert alert_text(english, "en").title == "Correction: Shelters"
-    assert alert_text(replace(japanese, msg_type=MsgType.ALERT)).title == "避難所の開設状況"
+    assert alert_text(english, "en", correction=True).title == "Correction: Shelters"
+
+
+def test_what_only_claims_to_be_a_correction_is_called_an_update() -> None:
+    about: dict[str, Any] = {"msg_type": "Update", "alert_codes": ["jp:correction"], "raw": b""}
+    claimed = make_alert(headline="避難指示", references=[make_alert()], **about)
+    assert alert_text(claimed).title == "【更新】避難指示"
+    assert alert_text(replace(claimed, msg_type=MsgType.ALERT)).title == "避難指示"
 
 
 def test_control_codes_and_what_would_reorder_the_words_are_gone() -> None:
