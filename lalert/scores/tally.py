@@ -17,11 +17,12 @@ from typing import Final, Self
 import structlog
 
 from lalert.clock import Clock
-from lalert.errors import InvalidAlert, LalertError, NotXml, Problem, ProblemSeverity, Refused
+from lalert.errors import InvalidAlert, LalertError, NotXml, Problem, Refused
 from lalert.model import Alert, Tenant
 from lalert.scores.cards import Cards, cards_of
 from lalert.store import MAX_DAYS, MAX_SENDERS, OTHERS, UNKNOWN, Example, Reason, Score, ScoreBook
 from lalert.tenancy import sender_allowed
+from lalert.texts import DEFECTS
 
 log = structlog.get_logger()
 
@@ -36,8 +37,6 @@ _LOOK_BYTES = 16_384
 # A refused document was not read as an alert, so its own words for itself are looked for as text. Only a sender of the caller's own is believed.
 _SENDER = re.compile(rb"<(?:[\w.-]{1,40}:)?sender[ \t\r\n]*>[ \t\r\n]*([^<>&\s]{1,200})[ \t\r\n]*</")
 _IDENTIFIER = re.compile(rb"<(?:[\w.-]{1,40}:)?identifier[ \t\r\n]*>[ \t\r\n]*([^<>&\s]{1,200})[ \t\r\n]*</")
-
-_DEFECTS = frozenset({ProblemSeverity.ERROR, ProblemSeverity.WARNING})
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +82,7 @@ class Scores:
         now = self._clock.now()
         day = self._day(tenant, now, alert.sender)
         problems = (*alert.defects, *warnings) if alert.defects or warnings else ()
-        if any(problem.severity in _DEFECTS for problem in problems):
+        if any(problem.severity in DEFECTS for problem in problems):
             day.defective += 1
         else:
             day.accepted += 1
@@ -168,7 +167,8 @@ class Scores:
     def _note(self, day: _Day, now: datetime, identifier: str, problems: Iterable[Problem]) -> None:
         first: dict[str, Problem] = {}
         for problem in problems:
-            if problem.severity is not ProblemSeverity.INFO:
+            # Advice is looked for only where something else is wrong: counted, it would say that all others follow it.
+            if problem.severity in DEFECTS:
                 first.setdefault(problem.rule, problem)
         for rule, problem in first.items():
             self._add(day, rule, now, Example(identifier, problem.path[:200], problem.line))

@@ -89,12 +89,16 @@ async def test_a_document_is_counted_once_on_its_day_in_japan_by_how_it_fared(
     assert set(kept.reasons) == {"HUB-REFERENCE-UNKNOWN", "CAP-VALUE"}
 
 
-async def test_advice_makes_no_defect_but_is_told(scores: Scores, book: Book) -> None:
+async def test_advice_is_no_defect_and_counts_nowhere_since_most_alerts_are_not_asked_for_it(
+    scores: Scores, book: Book
+) -> None:
     scores.accepted(TOWN, make_alert(sender=SENDER), [problem("CAP-RECOMMENDED", ProblemSeverity.ADVICE)])
     scores.accepted(TOWN, make_alert(sender=SENDER), [problem("CAP-TIME-UTC", ProblemSeverity.INFO)])
     kept = (await written(scores, book))[SENDER]
-    assert (kept.accepted, kept.defective) == (2, 0)
-    assert set(kept.reasons) == {"CAP-RECOMMENDED"}
+    assert (kept.accepted, kept.defective, kept.reasons) == (2, 0, {})
+    both = [problem("CAP-VALUE"), problem("CAP-RECOMMENDED", ProblemSeverity.ADVICE)]
+    scores.refused(TOWN, make_cap(sender=SENDER), InvalidAlert(both))
+    assert set((await written(scores, book))[SENDER].reasons) == {"CAP-VALUE"}
 
 
 async def test_a_rule_broken_many_times_in_one_document_counts_once_with_its_first_place(
