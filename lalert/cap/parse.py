@@ -161,7 +161,6 @@ _C1 = tuple(chr(code).encode() for code in range(0x80, 0xA0))
 _WARNINGS = frozenset(rule.id for rule in RULES.values() if rule.severity is ProblemSeverity.WARNING)
 # Faults of a resource by which a part of it is of no use.
 _NOT_TO_BE_USED = frozenset({"CAP-URI", "CAP-DEREF", "CAP-DIGEST"})
-_ENCLOSING_NOBODY = frozenset({"CAP-POLYGON-FLAT", "CAP-POLYGON-POINTS"})
 
 UNDETERMINED: Final = "und"
 """The language of a text whose language is not known (ISO 639-2)."""
@@ -584,7 +583,7 @@ class _Reader:
                     self._refuse("polygon", len(self._rings), MAX_RINGS, element)
             if not isinstance(read, Fault):
                 found.append(read)
-            elif read.value is None and read.rule in _ENCLOSING_NOBODY:
+            elif read.value is rules.NOBODY:
                 empty.append((read, element))
             else:
                 self._add(read, element)

@@ -52,7 +52,8 @@ _MAX_ODD_TEXT = 100_000  # as much is read a second time, when it is not written
 class Fault:
     """A rule that is broken: `at` names the child element concerned ("" for the element itself), `n` which of several (from 0).
 
-    `value` is what the faulty text says if only one reading of it is possible, () if it says nothing at all, None if there is no telling.
+    `value` is what the faulty text says if only one reading of it is possible, () if it says nothing at all, None if there is no telling;
+    of a ring that encloses nobody, `NOBODY`.
     """
 
     rule: str
@@ -60,6 +61,10 @@ class Fault:
     n: int = 0
     args: Mapping[str, str] = field(default_factory=dict)
     value: object = field(default=None, compare=False)
+
+
+NOBODY: Final = "nobody"
+"""The value of the fault of a ring in which nobody can be."""
 
 
 def fault(rule: str, at: str = "", /, **args: str) -> Fault:
@@ -179,7 +184,8 @@ def ring(text: str, *, mend: bool = True) -> Ring | Fault:
     """Read a polygon of CAP 1.2, 3.2.4: `lat,lon lat,lon ...`; returns its points as (lon, lat).
 
     The fault of a ring that is open or crosses itself has for its value rings which hold everybody whom its border encloses; that of
-    points which are only written oddly, the ring that they are; that of an empty text, (). Without `mend` it has none.
+    points which are only written oddly, the ring that they are; that of an empty text, (). Without `mend` only what costs next to nothing
+    is mended: a ring is closed that is sound then.
     """
     sound = _remembered(text) if len(text) <= _MAX_REMEMBERED else _plain_ring(text)
     if sound is not None:
@@ -198,7 +204,7 @@ def ring(text: str, *, mend: bool = True) -> Ring | Fault:
     problem, rings = judged_ring(flat) if mend else (ring_problem(flat), ())
     if problem == "self-intersecting":
         return Fault("CAP-POLYGON-CROSSING", "", 0, {}, rings or None)
-    return points if problem is None else _ring_fault(problem, points, text.split(), mend=mend)
+    return points if problem is None else _ring_fault(problem, points, text, mend=mend)
 
 
 def _plain_ring(text: str) -> Ring | None:
@@ -261,7 +267,7 @@ def _unreadable_ring(text: str, *, mend: bool) -> Fault:
     return Fault("CAP-POLYGON-FORM", "", 0, args, _oddly_written(text) if mend else None)
 
 
-def _oddly_written(text: str) -> tuple[Ring, ...] | None:
+def _oddly_written(text: str) -> tuple[Ring, ...] | str | None:
     """Return the ring of numbers with other separators than CAP's, if its first point is its last or its pairs are clear; () of an empty text."""
     if not text:
         return ()
@@ -275,25 +281,43 @@ def _oddly_written(text: str) -> tuple[Ring, ...] | None:
     if problem is None:
         return (points,)
     if problem == "not-closed" and _ALMOST_POINTS.fullmatch(text):
-        return _mended(points, mend=True)
+        return _closed(points, text, mend=True)
     return rings or None
 
 
-def _ring_fault(problem: str, points: Ring, words: Sequence[str], *, mend: bool) -> Fault:
+def _ring_fault(problem: str, points: Ring, text: str, *, mend: bool) -> Fault:
+    words = text.split()
     if problem in {"out-of-range", "not-finite"}:
         bad = next(n for n, point in enumerate(points) if not _on_earth(*point))
         return _point_fault(points[bad], words[bad])
     if problem == "too-few-points":
-        return Fault("CAP-POLYGON-POINTS", "", 0, {"count": str(len(points))}, _mended(points, mend=mend))
+        count = {"count": str(len(points))}
+        return Fault("CAP-POLYGON-POINTS", "", 0, count, _closed(points, text, mend=mend))
     if problem == "not-closed":
         args = {"first": shown(words[0]), "last": shown(words[-1])}
-        return Fault("CAP-POLYGON-OPEN", "", 0, args, _mended(points, mend=mend))
-    return fault("CAP-POLYGON-FLAT")
+        return Fault("CAP-POLYGON-OPEN", "", 0, args, _closed(points, text, mend=mend))
+    return Fault("CAP-POLYGON-FLAT", "", 0, {}, NOBODY)
 
 
-def _mended(points: Ring, *, mend: bool) -> tuple[Ring, ...] | None:
-    """Return rings that hold everybody inside, None where nobody can be."""
-    return (repaired_rings(points) or None) if mend and len(set(points)) > 2 else None
+def _closed(points: Ring, text: str, *, mend: bool) -> tuple[Ring, ...] | str | None:
+    """Return rings that hold everybody inside of points which do not close, `NOBODY` where nobody can be, None where there is no telling."""
+    if _perhaps_decimal_commas(points, text):
+        return None
+    closed = (*points, points[0])
+    problem = ring_problem(closed)
+    if problem is None:
+        return (closed,)
+    if problem != "self-intersecting":
+        return NOBODY
+    return (repaired_rings(points) or NOBODY) if mend else None
+
+
+def _perhaps_decimal_commas(points: Ring, text: str) -> bool:
+    """Say whether points in whole degrees may be half as many with commas for decimal points: `50,5 10,5` is then one place, not two.
+
+    Written so, no ring looks closed, and one of three corners has six numbers at least.
+    """
+    return "." not in text and len(points) >= 6 and len(points) % 2 == 0
 
 
 def _on_earth(lon: float, lat: float) -> bool:

@@ -69,7 +69,6 @@ _ALWAYS: Final[Mapping[str, Repair]] = {
     "CAP-MIME": _LEFT_OUT,
     # A space or comma in a name makes it hard to refer to, not hard to tell from others.
     "CAP-NAME": _AS_IT_STANDS,
-    "CAP-POLYGON-OPEN": _CLOSED,
     "CAP-RESTRICTION-MISSING": _NOT_SHOWN,
     "CAP-SCHEMA": _AS_IT_STANDS,
     "CAP-SIZE": _LEFT_OUT,
@@ -158,6 +157,7 @@ _BY_VALUE: Final[Mapping[str, Repair]] = {
     "CAP-POLYGON-CROSSING": _SUPERSET,
     "CAP-POLYGON-FLAT": _LEFT_OUT,
     "CAP-POLYGON-FORM": _READ,
+    "CAP-POLYGON-OPEN": _CLOSED,
     "CAP-POLYGON-POINTS": _CLOSED,
     "CAP-TIME-FORM": _READ,
 }

@@ -344,6 +344,31 @@ def test_attacks_are_refused_under_any_policy() -> None:
             cap.parse(raw, tolerant=True)
 
 
+@pytest.mark.parametrize("corners", [3, 4])
+def test_however_many_rings_are_left_open_all_of_them_are_closed(corners: int) -> None:
+    area = ORDER[ORDER.index("<area>") : ORDER.index("</area>") + len("</area>")]
+    rings = []
+    for number in range(250):
+        west, east = f"{130 + number / 100:.3f}", f"{130 + number / 100 + 0.005:.3f}"
+        rings.append([f"32.1,{west}", f"32.1,{east}", f"32.2,{east}", f"32.2,{west}"][:corners])
+    areas = "".join(area.replace(POLYGON, f"<polygon>{' '.join(ring)}</polygon>") for ring in rings)
+    read = tolerated((area, areas)).infos[0].areas
+    assert [len(each.polygons) for each in read] == [1] * 250
+    assert all(ring[0] == ring[-1] for each in read for ring in each.polygons)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "50,5 10,5 50,6 10,5 50,6 10,7 50,5 10,5",
+        "50,5;10,5 50,6;10,5 50,6;10,7 50,5;10,5",
+        "50,5 10,5 50,6 10,5 50,6 10,7",
+    ],
+)
+def test_numbers_that_may_have_commas_for_decimal_points_are_no_place_that_is_beyond_doubt(text: str) -> None:
+    refused((POLYGON, f"<polygon>{text}</polygon>"))
+
+
 def test_more_faults_than_any_typo_explains_are_refused() -> None:
     area = ORDER[ORDER.index("<area>") : ORDER.index("</area>") + len("</area>")]
     refused((area, area.replace("</area>", "<altitude>x</altitude></area>") * 3_000))
