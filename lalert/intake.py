@@ -29,7 +29,7 @@ from lalert.errors import (
 from lalert.findings import HUB
 from lalert.geo import Gazetteer, area_geometry
 from lalert.lifecycle import ReferencePolicy
-from lalert.model import Alert, Area, Entry, Facts, MsgType, Role, SignaturePolicy, Status
+from lalert.model import JST, Alert, Area, Entry, Facts, MsgType, Role, SignaturePolicy, Status
 from lalert.tenancy import Caller, sender_allowed, sender_tolerated
 
 METRES_PER_DEGREE: Final = 90_000.0
@@ -175,7 +175,7 @@ def _not_a_draft(case: Case) -> Iterator[Problem]:
 
 def _clock_agrees(case: Case) -> Iterator[Problem]:
     sent, now, policy = case.alert.sent, case.now, case.policy
-    clock = now.isoformat(timespec="seconds")
+    clock = now.astimezone(JST).isoformat(timespec="seconds")
     if sent > now + policy.future:
         yield HUB["HUB-SENT-FUTURE"].finding("/alert/sent", minutes=_minutes(sent - now), now=clock)
     if policy.past is not None and sent < now - policy.past:

@@ -12,7 +12,7 @@ import hashlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -20,6 +20,9 @@ from lalert.errors import Problem
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
+
+JST: Final = timezone(timedelta(hours=9))
+"""The time that clocks in Japan show: what the hub itself writes for people is in it. One offset and no summer time, so no time-zone table is needed."""
 
 UNKNOWN_INSTANT: Final = datetime.min.replace(tzinfo=UTC)
 """The instant of a reference that names none (CAP 1.0)."""

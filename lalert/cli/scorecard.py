@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from lalert.cli.admin import Row, run
 from lalert.cli.settings import node_options
-
-JST: Final = timezone(timedelta(hours=9))
-MAX_DAYS: Final = 366
+from lalert.model import JST
+from lalert.store import MAX_DAYS
 
 _SEVERITY_JA = {"error": "エラー", "warning": "警告", "advice": "助言"}
 

@@ -38,8 +38,7 @@ from lalert.demo.scenario import (
     Order,
     order_alert,
 )
-from lalert.model import Alert, Role
-from lalert.sensors.warning import JST
+from lalert.model import JST, Alert, Role
 
 MSG_TYPES: Final = {"Alert": "発表", "Update": "更新", "Cancel": "解除", "Ack": "確認", "Error": "誤報"}
 

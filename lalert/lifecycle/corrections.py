@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC
 from typing import Final
 
 from lalert import cap
-from lalert.model import Alert, Info, MsgType
+from lalert.model import JST, Alert, Info, MsgType
 
 CORRECTION_CODES: Final = frozenset({"jp:correction", "訂正"})
 """What a <code> (CAP 3.2.1, "special handling") says to mark a correction; the hub itself writes the first."""
@@ -66,7 +65,7 @@ def _decisive(alert: Alert, info: Info) -> Iterator[tuple[str, str]]:
     yield "certainty", info.certainty.value
     yield "audience", info.audience or ""
     for name, when in (("onset", info.onset), ("expires", info.expires)):
-        yield name, "" if when is None else when.astimezone(UTC).isoformat()
+        yield name, "" if when is None else when.astimezone(JST).isoformat()
     one = replace(alert, infos=(info,))
     yield "parameter[警戒レベル]", str(cap.level(one) or "")
     yield "parameter[jp:kind]", cap.kind(one)

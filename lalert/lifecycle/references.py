@@ -16,7 +16,7 @@ from lalert.errors import Problem, ProblemSeverity
 from lalert.findings import HUB
 from lalert.lifecycle.changes import SAYS_WHERE, changes, dropped
 from lalert.lifecycle.corrections import CORRECTION_CODES, is_correction, major_changes
-from lalert.model import Alert, Changes, Entry, Facts, MsgType, Reference
+from lalert.model import JST, Alert, Changes, Entry, Facts, MsgType, Reference
 
 PATH: Final = "/alert/references"
 MAX_NAMED: Final = 10
@@ -110,7 +110,7 @@ def _of_one(
         yield from _handled(policy.cancelled, HUB["HUB-REFERENCE-CANCELLED"].finding(PATH, **args))
     elif standing and all(_is_over(head, message.now) for head in standing):
         ends = max(head.alert.expires for head in standing if head.alert.expires is not None)
-        found = HUB["HUB-REFERENCE-EXPIRED"].finding(PATH, **args, expires=ends.isoformat())
+        found = HUB["HUB-REFERENCE-EXPIRED"].finding(PATH, **args, expires=ends.astimezone(JST).isoformat())
         yield from _handled(policy.expired, found)
     elif not _knows_the_newest(message, known):
         newest = known.heads[-1].alert.identifier

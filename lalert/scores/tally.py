@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
 
@@ -18,16 +18,13 @@ import structlog
 
 from lalert.clock import Clock
 from lalert.errors import InvalidAlert, LalertError, NotXml, Problem, Refused
-from lalert.model import Alert, Tenant
+from lalert.model import JST, Alert, Tenant
 from lalert.scores.cards import Cards, cards_of
 from lalert.store import MAX_DAYS, MAX_SENDERS, OTHERS, UNKNOWN, Example, Reason, Score, ScoreBook
 from lalert.tenancy import sender_allowed
 from lalert.texts import DEFECTS
 
 log = structlog.get_logger()
-
-JST: Final = timezone(timedelta(hours=9))
-"""A day of a scorecard is a day in Japan."""
 
 FLUSH_SECONDS: Final = 1.0
 ROWS_AT_ONCE: Final = 100

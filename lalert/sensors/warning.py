@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Final
 
 from lalert.model import (
+    JST,
     Alert,
     Area,
     Certainty,
@@ -21,7 +22,6 @@ from lalert.model import (
 from lalert.sensors.rules import Act, Decision
 from lalert.sensors.station import STAGES, Stage, Station
 
-JST: Final = timezone(timedelta(hours=9))
 VALID: Final = timedelta(hours=24)
 """How long a warning stands if nothing more is heard: a gauge that has gone silent must not look like a river that has gone down."""
 

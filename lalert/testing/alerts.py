@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
 from lalert import cap
 from lalert.model import (
+    JST,
     UNKNOWN_INSTANT,
     Alert,
     Area,
@@ -29,8 +30,6 @@ from lalert.model import (
     Status,
     Urgency,
 )
-
-JST: Final = timezone(timedelta(hours=9))
 
 HITOYOSHI: Final = "432032"
 SENDER: Final = "bousai@hitoyoshi.example"

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Final
 
 from lalert.bus import Bus
-from lalert.model import Entry, Origin, OriginKind
-from lalert.testing.alerts import JST, declared_facts, make_alert
+from lalert.model import JST, Entry, Origin, OriginKind
+from lalert.testing.alerts import declared_facts, make_alert
 
 PATIENCE: Final = 10.0
 

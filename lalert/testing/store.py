@@ -22,6 +22,7 @@ from lalert.errors import (
     UnknownPosition,
 )
 from lalert.model import (
+    JST,
     Alert,
     Changes,
     Entry,
@@ -50,7 +51,7 @@ from lalert.store import (
     Score,
     Store,
 )
-from lalert.testing.alerts import CITY_CENTRE, HITOYOSHI, JST, declared_facts, make_alert, timeless
+from lalert.testing.alerts import CITY_CENTRE, HITOYOSHI, declared_facts, make_alert, timeless
 from lalert.testing.clock import FakeClock
 
 T = TypeVar("T")

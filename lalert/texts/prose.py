@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Final
 
-from lalert.model import SEVERITY_RANK, Alert, Info, MsgType
+from lalert.model import JST, SEVERITY_RANK, Alert, Info, MsgType
 from lalert.plugin import Text
 from lalert.texts.languages import DEFAULT, one_text, primary
 from lalert.texts.marks import is_japanese, mark, unmarked
 from lalert.texts.plain import readable
 
 MAX_AREA_NAMES: Final = 30
-JST: Final = timezone(timedelta(hours=9))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from lalert import cap
-from lalert.web.wording import JST, Wording
+from lalert.model import JST
+from lalert.web.wording import Wording
 
 MAX_HEADLINE: Final = 200
 MAX_TEXT: Final = 2_000

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-JST: Final = timezone(timedelta(hours=9))
-"""Japan has one offset and no summer time, so no time-zone table is needed."""
+from lalert.model import JST
 
 LANGUAGES: Final = ("ja", "en")
 """Each has a file in locales/; the first is what a visitor gets who asks for none of them."""

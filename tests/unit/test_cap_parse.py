@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from lalert import cap
 from lalert.errors import InvalidAlert, NotXml, ProblemSeverity
 from lalert.model import (
+    JST,
     Certainty,
     Circle,
     Info,
@@ -25,7 +26,6 @@ from lalert.model import (
 )
 
 DATA = Path(__file__).parents[1] / "data" / "cap"
-JST = timezone(timedelta(hours=9))
 ORDER = (DATA / "good" / "evacuation-order.xml").read_text(encoding="utf-8")
 
 

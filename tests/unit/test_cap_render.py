@@ -21,6 +21,7 @@ from lalert.cap import grammar as grammars
 from lalert.cap.grammar import grammar
 from lalert.geo import ring_problem
 from lalert.model import (
+    JST,
     UNKNOWN_INSTANT,
     Alert,
     Area,
@@ -40,7 +41,6 @@ from lalert.model import (
 from lalert.testing import make_alert
 
 DATA = Path(__file__).parents[1] / "data" / "cap"
-JST = timezone(timedelta(hours=9))
 VERSIONS = ("1.0", "1.1", "1.2")
 NAMESPACES = {version: namespace for namespace, version in grammars.NAMESPACES.items()}
 SCHEMAS = {

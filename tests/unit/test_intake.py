@@ -132,6 +132,15 @@ def test_the_clock_guard_stands_at_five_minutes(judged: Judge) -> None:
     assert rules_of(judged, good(sent=NOW + timedelta(minutes=5, seconds=1))) == ["HUB-SENT-FUTURE"]
 
 
+def test_findings_give_times_as_clocks_in_japan_show_them(judged: Judge) -> None:
+    with pytest.raises(InvalidAlert) as refused:
+        judged(good(sent=NOW + timedelta(hours=9)))
+    assert "2026-11-23T12:00:00+09:00" in refused.value.problems[0].message_ja
+    first = over(good())
+    [found] = judged(update_of(first), known={first.id: entry_of(first)}, heads={first.id: [entry_of(first)]})
+    assert "+09:00" in found.message_ja
+
+
 def test_old_alerts_pass_unless_the_operator_sets_a_limit(judged: Judge) -> None:
     old = good(sent=NOW - timedelta(days=365))
     assert judged(old) == ()

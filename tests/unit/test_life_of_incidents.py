@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lalert.clock import SystemClock
-from lalert.model import Alert, MsgType, Origin, OriginKind
+from lalert.model import JST, Alert, MsgType, Origin, OriginKind
 from lalert.store.sqlite import SqliteStore
 from lalert.testing import declared_facts, make_alert, revive
-from lalert.testing.alerts import JST, timeless
+from lalert.testing.alerts import timeless
 
 TEN = datetime(2026, 6, 1, 10, 0, tzinfo=JST)
 NOON = TEN + timedelta(hours=2)

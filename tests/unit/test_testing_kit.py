@@ -13,6 +13,7 @@ from lalert import cap
 from lalert.clock import Clock
 from lalert.errors import InvalidAlert
 from lalert.model import (
+    JST,
     Circle,
     Entry,
     MsgType,
@@ -34,7 +35,7 @@ from lalert.testing import (
     make_cap,
     revive,
 )
-from lalert.testing.alerts import CITY_CENTRE, JST
+from lalert.testing.alerts import CITY_CENTRE
 
 CLOCK: type[Clock] = FakeClock
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from lalert.model import Alert, Area, Info, MsgType, Severity, Status
+from lalert.model import JST, Alert, Area, Info, MsgType, Severity, Status
 from lalert.testing import make_alert
 from lalert.texts import alert_text
 
-JST = timezone(timedelta(hours=9))
 SENT = datetime(2026, 11, 23, 9, 5, tzinfo=JST)
 
 

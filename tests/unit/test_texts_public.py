@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -17,6 +17,7 @@ from lalert.errors import BadRequest, Problem, ProblemSeverity
 from lalert.geo import Gazetteer
 from lalert.matching import facts_of
 from lalert.model import (
+    JST,
     UNKNOWN_INSTANT,
     Alert,
     Area,
@@ -33,7 +34,6 @@ from lalert.model import (
 from lalert.testing import make_alert
 from lalert.texts import Bodies, alert_geojson, alert_json, body
 
-JST = timezone(timedelta(hours=9))
 SENT = datetime(2026, 11, 23, 9, 5, tzinfo=JST)
 RECEIVED = datetime(2026, 11, 23, 0, 5, 1, 234_567, tzinfo=UTC)
 STORED = datetime(2026, 11, 23, 9, 5, 2, tzinfo=JST)
