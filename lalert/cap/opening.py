@@ -101,7 +101,7 @@ def open_document(raw: bytes, *, indented: bool = True) -> tuple[etree._Element,
     Raises NotXml for what is not well-formed, forbidden, or more than any alert needs.
     """
     if len(raw) > MAX_BYTES:
-        raise refusal("CAP-XML-SIZE", size=str(len(raw)), limit=str(MAX_BYTES))
+        raise refusal("CAP-XML-SIZE", limit=str(MAX_BYTES))
     data = _in_utf_8(raw)
     _check_bytes(data)
     root = _parsed(data, indented=indented)

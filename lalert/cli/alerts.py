@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ import click
 import orjson
 
 from lalert import cap
+from lalert.cli.scorecard import SEVERITY_JA
 from lalert.client import Client
 from lalert.errors import InvalidAlert, LalertError, NotXml, Problem
 from lalert.geo import Gazetteer
@@ -58,13 +59,17 @@ def the_key(key: str | None, key_file: Path | None) -> str | None:
 def validate(files: Sequence[str], form: str, profile: str, lang: str) -> None:
     """Check CAP files, bare or in an EDXL-DE 1.0 envelope; `-` reads standard input.
 
-    Exit 0: all valid (warnings allowed); 1: some invalid; 2: a file that cannot be read.
+    Exit 0: all valid (warnings allowed); 1: some invalid; 2: a file that cannot be read, once all others are judged.
     """
-    invalid = False
+    verdict = 0
     judged = _judged_by(cap.PROFILES[profile])
     for name in files:
-        report = judged(cap.examine(_read(name), ground=_ground))
-        invalid = invalid or not report.valid
+        raw = _read(name)
+        if raw is None:
+            verdict = 2
+            continue
+        report = judged(cap.examine(raw, ground=_ground))
+        verdict = max(verdict, int(not report.valid))
         if form == "json":
             line = {
                 "file": name,
@@ -75,17 +80,30 @@ def validate(files: Sequence[str], form: str, profile: str, lang: str) -> None:
             }
             click.echo(orjson.dumps(line).decode())
             continue
-        around = f" in {cap.EDXL}" if report.envelope else ""
-        verdict = f"valid CAP {report.version}{around}" if report.valid else f"INVALID{around}"
-        click.echo(f"{name}: {verdict}")
-        for problem in report.problems:
-            message = _in(lang, problem.message, problem.message_ja)
-            click.echo(
-                f"  {problem.severity:7} line {problem.line}: {problem.path}: {message} [{problem.rule}]"
-            )
-            if advice := _in(lang, problem.help, problem.help_ja):
-                click.echo(f"          {advice}")
-    sys.exit(1 if invalid else 0)
+        for text in _told(name, report, lang):
+            click.echo(text)
+    sys.exit(verdict)
+
+
+def _told(name: str, report: cap.Report, lang: str) -> Iterator[str]:
+    """Yield the lines that tell people of a verdict; what a tolerant policy would make of an error is said as well."""
+    around, around_ja = (f" in {cap.EDXL}", f"({cap.EDXL}の封筒入り)") if report.envelope else ("", "")
+    verdict, verdict_ja = f"INVALID{around}", f"誤りのある文書です{around_ja}"
+    if report.valid:
+        verdict = f"valid CAP {report.version}{around}"
+        verdict_ja = f"CAP {report.version}として正しい文書です{around_ja}"
+    yield f"{name}: {_in(lang, verdict, verdict_ja)}"
+    for problem in report.problems:
+        severity = problem.severity.value
+        where = f"{severity:7} line {problem.line}"
+        where = _in(lang, where, f"{SEVERITY_JA[severity]} {problem.line}行目")
+        message = _in(lang, problem.message, problem.message_ja)
+        yield f"  {where}: {problem.path}: {message} [{problem.rule}]"
+        if advice := _in(lang, problem.help, problem.help_ja):
+            yield f"          {advice}"
+        if problem.repair:
+            tolerated = f"where the sender is tolerated: {problem.repair}"
+            yield f"          {_in(lang, tolerated, f'許容された送信者の場合: {problem.repair_ja}')}"
 
 
 @cache
@@ -115,7 +133,8 @@ def _judged_by(profile: cap.Profile) -> Callable[[cap.Report], cap.Report]:
     return judged
 
 
-def _read(name: str) -> bytes:
+def _read(name: str) -> bytes | None:
+    """Return a file's bytes, of a larger one than is judged a byte more than that; None of one that cannot be read, which is said."""
     try:
         if name == "-":
             return sys.stdin.buffer.read(cap.MAX_BYTES + 1)
@@ -123,7 +142,7 @@ def _read(name: str) -> bytes:
             return file.read(cap.MAX_BYTES + 1)
     except OSError as error:
         click.echo(f"lalert: {name}: cannot be read ({error.strerror})", err=True)
-        sys.exit(2)
+        return None
 
 
 def _in(lang: str, english: str, japanese: str) -> str:
@@ -134,6 +153,8 @@ def _problem(problem: Problem, lang: str) -> dict[str, str | int]:
     members = {name: value for name, value in problem.members().items() if not name.endswith("_ja")}
     members["message"] = _in(lang, problem.message, problem.message_ja)
     members["help"] = _in(lang, problem.help, problem.help_ja)
+    if problem.repair:
+        members["repair"] = _in(lang, problem.repair, problem.repair_ja)
     return members
 
 
@@ -144,18 +165,22 @@ def _problem(problem: Problem, lang: str) -> dict[str, str | int]:
 )
 @with_key
 def submit(files: Sequence[str], hub: str, key: str | None, key_file: Path | None) -> None:
-    """Post CAP files to a hub and print the position of each; exit 1 if any was refused."""
+    """Post CAP files to a hub and print the position of each; exit 1 if any was refused, 2 if one cannot be read."""
     sys.exit(asyncio.run(_submit(files, hub, the_key(key, key_file))))
 
 
 async def _submit(files: Sequence[str], hub: str, key: str | None) -> int:
-    refused = 0
+    failed = 0
     async with Client(hub, key) as client:
         for name in files:
+            raw = _read(name)
+            if raw is None:
+                failed = 2
+                continue
             try:
-                answer = await client.submit(_read(name))
+                answer = await client.submit(raw)
             except LalertError as error:
-                refused = 1
+                failed = max(failed, 1)
                 click.echo(f"lalert: {name}: {error.detail}", err=True)
                 for problem in _findings(error):
                     click.echo(
@@ -164,7 +189,7 @@ async def _submit(files: Sequence[str], hub: str, key: str | None) -> int:
                     )
             else:
                 click.echo(answer["position"])
-    return refused
+    return failed
 
 
 def _findings(error: LalertError) -> Sequence[Problem]:

@@ -15,7 +15,7 @@ from lalert.cli.settings import node_options
 from lalert.model import JST
 from lalert.store import MAX_DAYS
 
-_SEVERITY_JA = {"error": "エラー", "warning": "警告", "advice": "助言"}
+SEVERITY_JA = {"error": "エラー", "warning": "警告", "advice": "助言", "info": "参考"}
 
 
 @click.command()
@@ -71,7 +71,7 @@ def _in_japanese(card: Row, since: str, until: str) -> Iterator[str]:
         yield ""
         yield f"{number}. {reason['message_ja']}"
         yield (
-            f"　　{reason['documents']}件({_share(reason)})　{_SEVERITY_JA.get(reason['severity'], '参考')}　規則：{reason['rule']}"
+            f"　　{reason['documents']}件({_share(reason)})　{SEVERITY_JA.get(reason['severity'], '参考')}　規則：{reason['rule']}"
         )
         yield f"　　直し方：{reason['help_ja']}"
         last = datetime.fromisoformat(reason["last"]).astimezone(JST)

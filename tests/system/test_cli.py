@@ -292,6 +292,37 @@ def test_validate_speaks_text_and_json_and_exits_by_the_verdict(tmp_path: Path) 
     assert lalert("validate", str(tmp_path / "missing.xml")).returncode == 2
 
 
+def test_validate_judges_all_that_can_be_read_and_then_says_that_something_could_not(tmp_path: Path) -> None:
+    good = tmp_path / "good.xml"
+    good.write_bytes(make_cap())
+    done = lalert("validate", "--format", "json", str(tmp_path), str(good), str(tmp_path / "missing.xml"))
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["valid"] is True
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_validate_tells_in_either_language_what_is_made_of_an_error_of_a_tolerated_sender(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "open.xml"
+    raw = (ROOT / "tests" / "data" / "cap" / "bad" / "polygon-open.xml").read_bytes()
+    file.write_bytes(raw)
+    assert "where the sender is tolerated: the ring was closed" in lalert("validate", str(file)).stdout
+    japanese = lalert("validate", "--lang", "ja", str(file)).stdout
+    assert "誤りのある文書です" in japanese
+    assert "行目: /alert/info[1]/area[1]/polygon[1]: " in japanese
+    assert "許容された送信者の場合: 始点に戻る線を補って閉じました" in japanese
+    said = json.loads(lalert("validate", "--lang", "ja", "--format", "json", str(file)).stdout)
+    assert said["problems"][0]["repair"] == "始点に戻る線を補って閉じました"
+
+
+def test_validate_does_not_name_a_size_that_it_has_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "huge.xml"
+    file.write_bytes(b" " * 3_000_000)
+    said = json.loads(lalert("validate", "--format", "json", str(file)).stdout)
+    assert said["problems"][0]["message"] == "the document is larger than the 1048576 bytes that are read"
+
+
 def test_validate_judges_by_a_profile() -> None:
     examples = sorted(map(str, (ROOT / "examples" / "jp").glob("*.xml")))
     good = lalert("validate", "--profile", "jp", *examples)
