@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from http import HTTPStatus
 
 import orjson
@@ -52,7 +53,7 @@ def from_error(error: LalertError) -> web.Response:
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, InvalidAlert):
-        more["problems"] = [problem.members() for problem in _gravest_first(error.problems)]
+        more["problems"] = [_unmended(problem).members() for problem in _gravest_first(error.problems)]
     if isinstance(error, NotXml):
         more["line"] = error.line
         if error.problem is not None:
@@ -99,6 +100,11 @@ def _page(html: HtmlError, request: web.Request, status: int, detail: str) -> we
     if request.path.startswith(("/v1/", "/feeds/")) or request.method not in ("GET", "HEAD"):
         return None
     return html(request, status, detail)
+
+
+def _unmended(problem: Problem) -> Problem:
+    """Return a finding without its repair: nothing was made of what was refused."""
+    return replace(problem, repair="", repair_ja="")
 
 
 def _gravest_first(problems: Iterable[Problem]) -> list[Problem]:

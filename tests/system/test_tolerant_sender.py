@@ -69,6 +69,8 @@ async def test_a_tolerated_sender_is_heard_and_everybody_is_told_what_was_wrong(
         assert again["info"] == told["info"]
         status, answer = await node.post(misspelt("strict by now"), await node.key(Role.SENDER))
         assert status == 422
+        # Nothing was made of what was refused.
+        assert not any("repair" in found for found in answer["problems"])
 
 
 async def test_a_strict_sender_hears_of_every_problem(tmp_path: Path) -> None:
