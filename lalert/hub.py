@@ -123,7 +123,7 @@ class Page:
 
 
 class Hub:
-    """Ties intake, store, live, dispatch and sensors together. Everything that gets in, gets in by `submit` and `observe`."""
+    """Ties intake, store, live, dispatch and sensors together. Everything that gets in, gets in by `submit` (what the hub writes itself: `issue`) and `observe`."""
 
     def __init__(
         self,

@@ -25,7 +25,8 @@ import lalert
 from scripts import changelog, check_tree, sbom, vendor_frontend
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 PLATFORMS = [("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64")]
 PYTHONS = ["3.11", "3.12", "3.13"]
 
@@ -371,3 +372,12 @@ def test_the_bill_of_materials_lists_what_runs_and_nothing_that_only_tests() -> 
     assert not {"pytest", "ruff", "hatchling"} & set(names)
     assert f'"pkg:pypi/lalert@{lalert.__version__}"' in text
     assert document == sbom.bill(root, sbom.closure(root), sbom.front_end(manifest))
+
+
+def test_the_layers_are_those_that_architecture_md_shows() -> None:
+    contracts = PYPROJECT["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    checked = [{name.strip() for name in layer.split("|")} for layer in layers if layer != "__main__"]
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| \d+ \| ([^|]+) \|", text, re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)`", row)) for row in shown] == checked
