@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Mapping
+from typing import Final
 
 import click
 
 from lalert import __version__
-from lalert.cli import admin, alerts, gazetteer, scorecard, serving
 from lalert.errors import ConfigError, LalertError
+
+_MODULES: Final[Mapping[str, str]] = {
+    "serve": "serving",
+    "demo": "serving",
+    "check-config": "serving",
+    "adapters": "serving",
+    "validate": "alerts",
+    "submit": "alerts",
+    "tail": "alerts",
+    "org": "admin",
+    "key": "admin",
+    "scorecard": "scorecard",
+    "gazetteer": "gazetteer",
+}
+"""Command -> its module, imported when the command is called: to check a file needs no web server."""
 
 
 class _Group(click.Group):
     """Turns what lalert raises on purpose into one clear message and an exit code, never a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_MODULES})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _MODULES:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(f"lalert.cli.{_MODULES[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -30,19 +57,3 @@ class _Group(click.Group):
 @click.version_option(__version__, prog_name="lalert")
 def main() -> None:
     """An open disaster-alert hub: takes CAP alerts and sensor readings in, and tells everybody concerned."""
-
-
-for command in (
-    serving.serve,
-    serving.demo,
-    serving.check_config,
-    serving.adapters,
-    alerts.validate,
-    alerts.submit,
-    alerts.tail,
-    admin.org,
-    admin.key,
-    scorecard.scorecard,
-    gazetteer.gazetteer,
-):
-    main.add_command(command)

@@ -14,14 +14,14 @@ import click
 import orjson
 
 from lalert import cap
-from lalert.cli.scorecard import SEVERITY_JA
-from lalert.client import Client
 from lalert.errors import InvalidAlert, LalertError, NotXml, Problem
 from lalert.geo import Gazetteer
 from lalert.resources import gazetteer_csv
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
+
+SEVERITY_JA = {"error": "エラー", "warning": "警告", "advice": "助言", "info": "参考"}
 
 key_options = [
     click.option("--key", envvar="LALERT_KEY", help="A key of the hub (or LALERT_KEY, or --key-file)."),
@@ -171,6 +171,8 @@ def submit(files: Sequence[str], hub: str, key: str | None, key_file: Path | Non
 
 async def _submit(files: Sequence[str], hub: str, key: str | None) -> int:
     failed = 0
+    from lalert.client import Client
+
     async with Client(hub, key) as client:
         for name in files:
             raw = _read(name)
@@ -238,6 +240,8 @@ async def _tail(
     hub: str, key: str | None, filters: list[tuple[str, str]], after: str | None, count: int | None
 ) -> None:
     printed = 0
+    from lalert.client import Client
+
     async with Client(hub, key) as client:
         async for event in client.stream(filters, after=after):
             if event.kind == "heartbeat":

@@ -11,11 +11,10 @@ from typing import Any
 import click
 
 from lalert.cli.admin import Row, run
+from lalert.cli.alerts import SEVERITY_JA
 from lalert.cli.settings import node_options
 from lalert.model import JST
 from lalert.store import MAX_DAYS
-
-SEVERITY_JA = {"error": "エラー", "warning": "警告", "advice": "助言", "info": "参考"}
 
 
 @click.command()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+import click
 import pytest
 
 from lalert.cli import main
@@ -156,7 +157,8 @@ def test_the_node_runs_as_a_user_of_its_own_who_owns_the_data() -> None:
 def test_the_command_is_one_that_lalert_has() -> None:
     assert json.loads(final("ENTRYPOINT")) == ["lalert"]
     name, *arguments = json.loads(final("CMD"))
-    command = main.commands[name]
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
     context = command.make_context(
         name, arguments
     )  # ends the test with a usage error where an option is unknown
