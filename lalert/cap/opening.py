@@ -41,16 +41,21 @@ XINCLUDE: Final = "http://www.w3.org/2001/XInclude"
 
 _UTF_8 = "utf-8"
 _ENCODINGS: Final[Mapping[str, str]] = {
-    # XML 1.0, 4.3.3 names the Japanese ones. Whatever else iconv knows (UTF-7, EBCDIC) serves to smuggle rather than to write.
+    # XML 1.0, 4.3.3 names the Japanese ones; utf8, shift-jis and those with x- are other spellings that can mean but one of them. Whatever
+    # else iconv knows (UTF-7, EBCDIC) serves to smuggle rather than to write.
     "utf-8": _UTF_8,
+    "utf8": _UTF_8,
     "us-ascii": "ascii",
     "ascii": "ascii",
     "iso-8859-1": "latin-1",
     "windows-1252": "cp1252",
     "shift_jis": "cp932",
+    "shift-jis": "cp932",
+    "x-sjis": "cp932",
     "windows-31j": "cp932",
     "cp932": "cp932",
     "euc-jp": "euc_jp",
+    "x-euc-jp": "euc_jp",
     "iso-2022-jp": "iso2022_jp",
 }
 _BOMS = ((codecs.BOM_UTF8, _UTF_8), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -115,6 +120,8 @@ def _in_utf_8(raw: bytes) -> bytes:
     encoding, body = _encoding_and_body(raw)
     if encoding == _UTF_8:
         return body
+    if body is raw and _speaks_utf_8(raw):
+        raise _contradiction(_declared(raw) or "", _UTF_8)
     data = _decoded(raw, encoding, body).encode()
     declaration = _DECLARATION.match(data)
     # The declaration names the encoding of before; without it, and with its line breaks, the parser counts the same lines.
@@ -123,14 +130,28 @@ def _in_utf_8(raw: bytes) -> bytes:
     )
 
 
+def _speaks_utf_8(raw: bytes) -> bool:
+    """Say whether a document that declares another encoding is in UTF-8 all the same: read as declared, its Japanese would be gibberish.
+
+    Text of another encoding hardly ever reads as a letter of three bytes, and nothing in it as anything else.
+    """
+    if raw.isascii():
+        return False
+    try:
+        return max(raw.decode(_UTF_8)) >= "\u0800"
+    except UnicodeDecodeError:
+        return False
+
+
 def _decoded(raw: bytes, encoding: str, body: bytes) -> str:
     try:
         return body.decode(encoding)
     except UnicodeDecodeError as error:
         offset = len(raw) - len(body) + error.start
+        name = (_declared(body) or encoding).upper()
         raise _undecodable(
-            f"the byte at offset {offset} is not {encoding.upper()}",
-            f"{offset}バイト目が{encoding.upper()}ではありません",
+            f"the byte at offset {offset} is not {name}",
+            f"{offset}バイト目が{name}ではありません",
             body.count(b"\n", 0, error.start) + 1,
         ) from None
 
@@ -155,10 +176,11 @@ def _encoding_and_body(raw: bytes) -> tuple[str, bytes]:
             "バイト順マークのないUTF-16かUTF-32のようです",
         )
     declared = _declared(raw) or _UTF_8
-    if declared == _UTF_8:
-        return declared, raw
     if declared.startswith("utf-16"):
-        raise _contradiction(declared, "an encoding with one byte for a letter")
+        raise _undecodable(
+            f"it declares {declared.upper()}, but has no byte order mark",
+            f"宣言は{declared.upper()}ですが、バイト順マークがありません",
+        )
     if declared not in _ENCODINGS:
         raise _undecodable(f"the encoding {declared} is not read", f"文字コード{declared}は読み込みません")
     return _ENCODINGS[declared], raw
@@ -176,8 +198,8 @@ def _declared(data: bytes) -> str | None:
 
 def _contradiction(declared: str, actual: str) -> Unreadable:
     return _undecodable(
-        f"it declares {declared.upper()} but begins as {actual}",
-        f"宣言は{declared.upper()}ですが、実際の文字コードと違います",
+        f"it declares {declared.upper()} but is in {actual.upper()}",
+        f"宣言は{declared.upper()}ですが、実際の文字コードは{actual.upper()}です",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import socket
 import subprocess
@@ -25,6 +26,8 @@ T = TypeVar("T")
 DATA = Path(__file__).parents[1] / "data" / "cap"
 ORDER = (DATA / "good" / "evacuation-order.xml").read_text(encoding="utf-8")
 EXPECTED = cap.parse(ORDER.encode())
+GIBBERISH = re.sub(r"[^\x00-\x7f]+", "津波", ORDER)
+"""Its letters in UTF-8 are letters in Shift_JIS and EUC-JP too, of no meaning."""
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>'
 
 ATTACKS = attacks()
@@ -214,6 +217,9 @@ def test_the_word_doctype_in_a_text_is_no_doctype() -> None:
         ("utf-16-be", "UTF-16BE", b"\xfe\xff"),
         ("cp932", "Shift_JIS", b""),
         ("cp932", "Windows-31J", b""),
+        ("cp932", "x-sjis", b""),
+        ("euc_jp", "x-euc-jp", b""),
+        ("utf-8", "utf8", b""),
         ("euc_jp", "EUC-JP", b""),
         ("iso2022_jp", "ISO-2022-JP", b""),
     ],
@@ -250,6 +256,10 @@ def test_lines_are_counted_alike_whatever_the_encoding(newline: str, declaration
         pytest.param('<?xml version="1.0" encoding="IBM037"?><alert/>'.encode("cp037"), id="EBCDIC"),
         pytest.param(ORDER.replace("UTF-8", "x-user-defined").encode(), id="unknown encoding"),
         pytest.param(ORDER.encode("euc_jp"), id="EUC-JP declared as UTF-8"),
+        *(
+            pytest.param(GIBBERISH.replace("UTF-8", name).encode(), id=f"UTF-8 declared as {name}")
+            for name in ("Shift_JIS", "EUC-JP", "ISO-8859-1", "windows-1252")
+        ),
         pytest.param(ORDER.replace("UTF-8", "Shift_JIS").encode("euc_jp"), id="EUC-JP declared as Shift_JIS"),
         pytest.param(
             ORDER.encode().replace(b"jp</sender>", b"\xff</sender>"), id="a byte that UTF-8 has not"
