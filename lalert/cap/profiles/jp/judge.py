@@ -54,16 +54,20 @@ _SUCCESSORS: Final[Mapping[str, str]] = {
     "避難指示(緊急)": "避難指示",
     "災害発生情報": "緊急安全確保",
 }
-_OPENING, _CLOSING = r"[\[({<「『【〔《〈［（]", r"[\])}>」』】〕》〉］）]"
-_DRILL_WORD = r"(?:訓練|演習|試験|テスト|EXERCISE|DRILL|TEST)"
+_OPENING, _CLOSING = r"[\[({<「『【〔《〈［（≪〖]", r"[\])}>」』】〕》〉］）≫〗]"
+_DRILL_WORD = r"(?:訓練|演習|試験|テスト|くんれん|EXERCISE|DRILL|TEST)"
+_ORNAMENT = r"[*#=※★☆◆◇■□●○◎]{1,9}"
 _MARK = re.compile(
-    rf"{_OPENING}\s*(?:これは)?{_DRILL_WORD}(?:用|中|です|配信|放送|送信|メール|電文|情報)?\s*{_CLOSING}"
-    r"|^(?:訓練|試験)(?:[\s、。,.!・]+(?:訓練|試験))+",
+    rf"{_OPENING}\s*(?:これは)?{_DRILL_WORD}(?:用|中|です|配信|放送|送信|メール|電文|情報|[\s・、,/]*{_DRILL_WORD})?\s*{_CLOSING}"
+    rf"|{_ORNAMENT}\s*{_DRILL_WORD}\s*{_ORNAMENT}"
+    rf"|^{_DRILL_WORD}(?:[\s、。,.!・-]+{_DRILL_WORD})+",
     re.IGNORECASE,
 )
 # Not the word alone: that there is going to be a drill next week may be said in all seriousness.
 _SAYS_DRILL = re.compile(
-    r"これは\s*(?:訓練|演習|試験|テスト)(?:です|放送|配信|メール|の(?:情報|配信|放送|メール))"
+    r"これは[\s、,]*(?:訓練|演習|試験|テスト)(?:です|放送|配信|メール|の(?:情報|配信|放送|メール))"
+    r"|\bthis is (?:only )?an? (?:drill|exercise|test)(?=\s*(?:[.!,:;。、-]|message|alert|only|$))",
+    re.IGNORECASE,
 )
 _SAID_LEVEL = re.compile(r"警戒レベル\s*([1-5])(?!\s*相当)")
 _HALF_KANA = re.compile(r"[ｦ-ﾟ]+")
