@@ -161,6 +161,12 @@ PICTURE = encoded(b"\x89PNG", "image/png")
 DIGEST = "<size>1</size><digest>da39a3ee5e6b4b0d3255bfef95601890afd80709</digest>"
 AREA = "<geocode><valueName>JIS X 0402</valueName><value>432032</value></geocode>"
 
+REPORT = SITREP.replace('<r xmlns="urn:x"/>', f'<r xmlns="urn:x">{INSIDE}</r>')
+AROUND = SIGNATURE.replace("/>", f"><ds:Object>{INSIDE}</ds:Object></ds:Signature>")
+KEY = f"<keyXMLContent>{INSIDE}</keyXMLContent>"
+OUT_OF_PLACE = ["EDXL-ELEMENT-UNKNOWN", "EDXL-CAP-PLACE"]
+DRILL = '<distributionStatus xmlns="http://xml.publiccommons.ne.jp/xml/edxl/">Exercise</distributionStatus>'
+
 FAULTY: list[tuple[str, str, list[str]]] = [
     ("another version", ENVELOPE.replace("DE:1.0", "DE:2.0"), ["EDXL-VERSION"]),
     ("an element of a newer version", put("<language>", "<language>"), []),
@@ -206,6 +212,11 @@ FAULTY: list[tuple[str, str, list[str]]] = [
         ["EDXL-IGNORED", "EDXL-CAP-PLACE"],
     ),
     ("an envelope inside", put(INSIDE, ENVELOPE[ENVELOPE.index("<EDXL") :]), ["EDXL-CAP-PLACE"]),
+    ("another alert where none is read", put("<contentObject>", INSIDE + "<contentObject>"), OUT_OF_PLACE),
+    ("another alert in a report", put("</EDXLD", REPORT + "</EDXLD"), ["EDXL-CONTENT-LOST", "EDXL-CAP-PLACE"]),
+    ("another alert in a signature", put("</EDXLD", AROUND + "</EDXLD"), ["EDXL-SIGNATURE", "EDXL-CAP-PLACE"]),
+    ("an alert that keys itself", put("<xmlContent>", f"<xmlContent>{KEY}"), ["EDXL-IGNORED"]),
+    ("a drill in L-Alert's words", put("<distributionType>", DRILL + "<distributionType>"), ["EDXL-ELEMENT-UNKNOWN"]),
     ("encrypted", put(INSIDE, ENCRYPTED), ["EDXL-ENCRYPTED"]),
     ("encrypted beside", put("</contentObject>", ENCRYPTED + "</contentObject>"), ["EDXL-ENCRYPTED"]),
     ("no base64", put("PD94", "P$94", (DATA / "good" / "base64.xml").read_text(encoding="utf-8")), ["EDXL-DATA"]),
@@ -588,3 +599,9 @@ def test_only_the_words_for_open_are_open() -> None:
             "<scope>Public</scope>", "<scope>Restricted</scope><restriction>関係機関</restriction>", text
         )
         assert rules_of(closed) == []
+
+
+@pytest.mark.parametrize("beside", [INSIDE, DRILL])
+def test_no_policy_passes_over_another_alert_nor_another_word_on_what_is_real(beside: str) -> None:
+    with pytest.raises(InvalidAlert):
+        cap.parse(put("  <targetArea>", beside + "<targetArea>").encode(), tolerant=True)

@@ -263,7 +263,7 @@ class _Opening:
     def _stranger(self, child: etree._Element, content: Content) -> bool:
         """Judge an element that is not of its container; say whether it may stand there all the same, though the schema does not know it."""
         name = etree.QName(child)
-        if name.namespace == COMMONS:
+        if name.namespace == COMMONS and name.localname not in _DECIDING:
             return True
         if name.namespace == XMLDSIG and content.name in (ROOT, "contentObject"):
             self._notes.add("EDXL-SIGNATURE", child)
@@ -398,6 +398,7 @@ class _Opening:
         if found:
             for element in others[:MAX_FINDINGS]:
                 self._notes.add("EDXL-CONTENT-LOST", element)
+            self._find_another(found)
         elif clear:
             misplaced = next(self._root.iter(*ALERTS), None)
             if misplaced is not None:
@@ -405,6 +406,17 @@ class _Opening:
             else:
                 self._notes.add("EDXL-CAP-MISSING", self._root)
         return found
+
+    def _find_another(self, found: Sequence[Inside]) -> None:
+        """Refuse an alert beside those that are read: it would be lost, and nobody would know."""
+        # An alert in an alert is that one's own fault.
+        read = {alert for inside in found for alert in inside.element.iter(*ALERTS)}
+        others = (alert for alert in self._root.iter(*ALERTS) if alert not in read)
+        for number, alert in enumerate(others, 1):
+            # What is in a key is there to find the content by. Of very many, one will be none.
+            if number > MAX_FINDINGS or next(alert.iterancestors(tag("keyXMLContent")), None) is None:
+                self._notes.add("EDXL-CAP-PLACE", alert, name=_wrapper(alert))
+                return
 
     def _encoded(self, holder: etree._Element) -> list[Inside] | None:
         """Return the CAP document in a <nonXMLContent>, none where it is something else, None where it should be one and cannot be taken out."""
