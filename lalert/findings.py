@@ -75,6 +75,15 @@ _HUB = (
         "複数の文書に分けてください",
     ),
     Rule(
+        "HUB-ALERT-REFERS",
+        _WARNING,
+        "3.2.1",
+        "an Alert replaces nothing: what it refers to stays in force beside it",
+        "msgTypeがAlertの文書は参照先を更新しません。参照先の情報は、そのまま有効です",
+        "to replace what it refers to, send it as an Update with a new identifier; otherwise leave <references> out",
+        "参照先を更新するときは、新しいidentifierを付け、更新(Update)として送り直してください。そうでなければ<references>を外してください",
+    ),
+    Rule(
         "HUB-REFERENCE-UNKNOWN",
         _WARNING,
         "3.2.1",

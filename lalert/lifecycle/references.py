@@ -62,6 +62,8 @@ class Message:
 
 def judge(message: Message, policy: ReferencePolicy) -> Iterator[Problem]:
     """Yield every finding about the references and what the message makes of them."""
+    if message.alert.msg_type is MsgType.ALERT and message.alert.references:
+        yield HUB["HUB-ALERT-REFERS"].finding(PATH)
     for number, reference in enumerate(message.alert.references, 1):
         yield from _of_one(message, policy, number, reference)
     yield from _reason(message.alert)
@@ -84,11 +86,13 @@ def _of_one(
     message: Message, policy: ReferencePolicy, number: int, reference: Reference
 ) -> Iterator[Problem]:
     alert, known = message.alert, message.known.get(reference.id)
+    if known is None and alert.msg_type is MsgType.ALERT:
+        return  # it would have been joined to nothing
     args: dict[str, Any] = {"number": number, "identifier": reference.identifier}
     if reference.id in message.ambiguous:
         found = HUB["HUB-REFERENCE-AMBIGUOUS"].finding(PATH, **args)
         # To end nothing, or the wrong thing, without a word is worse than to ask again; an Update still says all that it has to say.
-        yield _as(found, Handling.WARN if alert.msg_type in SAYS_WHERE else Handling.REFUSE)
+        yield _as(found, Handling.WARN if alert.msg_type is MsgType.UPDATE else Handling.REFUSE)
         return
     if known is None:
         yield from _handled(policy.unknown, HUB["HUB-REFERENCE-UNKNOWN"].finding(PATH, **args))

@@ -430,6 +430,19 @@ class StoreContract:
             assert await in_force(store) == [third]
             assert {entry.incident for entry in await store.read(None, 10)} == {first.id}
 
+    async def test_an_alert_replaces_nothing_that_it_refers_to(self) -> None:
+        # CAP 1.2, 3.2.1 <msgType>: an Update supersedes, an Alert does not; and only follow-ups reach those who were told before.
+        first = make_alert(sent=TEN)
+        second = make_alert(sent=TEN + timedelta(minutes=1), references=[first])
+        update = make_alert(sent=TEN + timedelta(minutes=2), msg_type="Update", references=[first])
+        early = make_alert(sent=TEN, references=[update])
+        async with self.open_store() as store:
+            entries = await append_all(store, early, first, second, update)
+            assert [entry.incident for entry in entries] == [early.id, first.id, second.id, first.id]
+            assert [entry.replaced for entry in entries] == [(), (), (), (first.id,)]
+            assert await in_force(store) == [early, second, update]
+            assert alerts(await store.lineage(entries[2])) == []
+
     async def test_a_cancel_ends_the_incident(self) -> None:
         first, other = make_alert(sent=TEN), make_alert(sent=TEN)
         cancel = make_alert(sent=TEN + timedelta(minutes=1), msg_type="Cancel", references=[first], infos=())

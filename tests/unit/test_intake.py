@@ -235,6 +235,15 @@ def judged_with(
     return [(problem.rule, problem.severity.value) for problem in found]
 
 
+def test_an_alert_that_refers_is_asked_whether_it_meant_to_replace(judged: Judge) -> None:
+    first = good()
+    alert = replace(update_of(first), msg_type=MsgType.ALERT)
+    assert judged_with(judged, alert, first) == [("HUB-ALERT-REFERS", "warning")]
+    assert [found.rule for found in judged(alert)] == ["HUB-ALERT-REFERS"]
+    drill = replace(first, status=Status.EXERCISE)
+    assert "HUB-REFERENCE-STATUS" in rules_of(judged, alert, known={drill.id: entry_of(drill)})
+
+
 def test_an_update_of_what_is_over_passes_with_a_warning(judged: Judge) -> None:
     first = over(good())
     assert judged_with(judged, update_of(first), first) == [("HUB-REFERENCE-EXPIRED", "warning")]

@@ -20,7 +20,7 @@ import orjson
 from lalert.clock import Clock
 from lalert.errors import Conflict, InvalidAlert
 from lalert.findings import HUB
-from lalert.model import UNKNOWN_INSTANT, Alert, Changes, Facts, Origin, alert_id
+from lalert.model import UNKNOWN_INSTANT, Alert, Changes, Facts, MsgType, Origin, Reference, alert_id
 from lalert.store.sqlite.codec import (
     encode_about,
     encode_codes,
@@ -113,7 +113,7 @@ FROM entry e LEFT JOIN places p ON p.id = e.places LEFT JOIN effect f ON f.offse
 class NewEntry:
     """An alert to be kept, with all that can be worked out before its turn comes.
 
-    `references` are other alerts' ids, each once; of one that names no time (CAP 1.0), the id is the one that `unnamed` gives, and `timeless`
+    `references` are the ids of the alerts that it continues or speaks of, each once; of one that names no time (CAP 1.0), the id is the one that `unnamed` gives, and `timeless`
     has it with sender and identifier.
     """
 
@@ -167,7 +167,7 @@ def prepare(
         )
     references: dict[str, None] = {}
     timeless: dict[str, tuple[str, str]] = {}
-    for reference in alert.references:
+    for reference in _continued(alert):
         if reference.timeless:
             key = unnamed(reference.sender, reference.identifier)
             timeless[key] = (reference.sender, reference.identifier)
@@ -192,6 +192,14 @@ def prepare(
         changes=changes,
         correction=correction,
     )
+
+
+def _continued(alert: Alert) -> Sequence[Reference]:
+    """Return what a message continues, ends or speaks of: all that it refers to.
+
+    An Alert only mentions others (CAP 1.2, 3.2.1 <msgType>: to supersede is an Update's). Who was told of these does not hear of it, so it must not end them either.
+    """
+    return () if alert.msg_type is MsgType.ALERT else alert.references
 
 
 def unnamed(sender: str, identifier: str) -> str:
@@ -541,7 +549,7 @@ def lineage_of(db: apsw.Connection, alert: Alert, origin: Origin, offset: int) -
     """Return the offsets of earlier entries of every chain of an entry, rising."""
     scope = scope_of(alert, origin)
     chains = [chain for (chain,) in rows(db, "SELECT chain FROM link WHERE offset = ?", (offset,))]
-    known = (row(db, _KNOWN, (reference.id,)) for reference in alert.references)
+    known = (row(db, _KNOWN, (reference.id,)) for reference in _continued(alert))
     direct = [int(found[0]) for found in known if found is not None and found[3] == scope]
     return _lineage(db, scope, chains, direct, offset)
 
