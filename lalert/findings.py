@@ -75,6 +75,15 @@ _HUB = (
         "複数の文書に分けてください",
     ),
     Rule(
+        "HUB-REFERENCE-SCOPE",
+        _ERROR,
+        "3.2.1",
+        "this is {scope}, but {identifier}, which it would end, was told to everybody: they would never hear of it",
+        "この文書のscopeは{scope}ですが、参照している{identifier}は一般に公開されています。終わったことや変わったことが、公開先に伝わりません",
+        "send it with scope Public; what only some may read belongs in a message of its own, which is an Alert",
+        "scopeをPublicにして送ってください。一部の人だけに伝える内容は、別の文書(msgTypeがAlert)にしてください",
+    ),
+    Rule(
         "HUB-ALERT-REFERS",
         _WARNING,
         "3.2.1",

@@ -16,7 +16,7 @@ from lalert.errors import Problem, ProblemSeverity
 from lalert.findings import HUB
 from lalert.lifecycle.changes import SAYS_WHERE, changes, dropped
 from lalert.lifecycle.corrections import CORRECTION_CODES, is_correction, major_changes
-from lalert.model import JST, Alert, Changes, Entry, Facts, MsgType, Reference
+from lalert.model import JST, Alert, Changes, Entry, Facts, MsgType, Reference, Scope
 
 PATH: Final = "/alert/references"
 MAX_NAMED: Final = 10
@@ -106,6 +106,9 @@ def _of_one(
             other=known.entry.alert.status,
         )
         return
+    if _hides_from_who_was_told(alert, known.entry.alert):
+        yield HUB["HUB-REFERENCE-SCOPE"].finding(PATH, scope=alert.scope, identifier=reference.identifier)
+        return
     if alert.msg_type is not MsgType.UPDATE:
         # To cancel, confirm or doubt what is over harms nobody.
         return
@@ -120,6 +123,12 @@ def _of_one(
         newest = known.heads[-1].alert.identifier
         found = HUB["HUB-REFERENCE-SUPERSEDED"].finding(PATH, **args, newest=newest)
         yield from _handled(policy.superseded, found)
+
+
+def _hides_from_who_was_told(alert: Alert, told: Alert) -> bool:
+    """Say whether a message would end what everybody was told of, and everybody may not know: their screens would show it for ever."""
+    ends = alert.msg_type in {MsgType.UPDATE, MsgType.CANCEL}
+    return ends and told.scope is Scope.PUBLIC and alert.scope is not Scope.PUBLIC
 
 
 def _knows_the_newest(message: Message, known: Known) -> bool:

@@ -26,6 +26,7 @@ from lalert.model import (
     Reference,
     Ring,
     Role,
+    Scope,
     Status,
     Tenant,
 )
@@ -193,7 +194,7 @@ def entry_of(alert: Alert, tenant: str = "hitoyoshi") -> Entry:
 
 def update_of(alert: Alert, **changes: object) -> Alert:
     reference = Reference(alert.sender, alert.identifier, alert.sent_text, alert.sent)
-    return good(msg_type=MsgType.UPDATE, references=(reference,), **changes)
+    return good(**{"msg_type": MsgType.UPDATE, "references": (reference,)} | changes)
 
 
 def test_an_update_of_its_own_alert_passes(judged: Judge) -> None:
@@ -233,6 +234,17 @@ def judged_with(
     )
     assert all(problem.message_ja and problem.help_ja and problem.path for problem in found)
     return [(problem.rule, problem.severity.value) for problem in found]
+
+
+@pytest.mark.parametrize("kind", [MsgType.UPDATE, MsgType.CANCEL])
+def test_what_everybody_was_told_of_is_ended_before_everybody(judged: Judge, kind: MsgType) -> None:
+    first = good()
+    message = update_of(first, msg_type=kind, note="x")
+    hidden = replace(message, scope=Scope.RESTRICTED, restriction="staff")
+    assert rules_of(judged, hidden, known={first.id: entry_of(first)}) == ["HUB-REFERENCE-SCOPE"]
+    inside = replace(first, scope=Scope.RESTRICTED)
+    assert judged(hidden, known={inside.id: entry_of(inside)}) == ()
+    assert judged(message, known={inside.id: entry_of(inside)}) == ()
 
 
 def test_an_alert_that_refers_is_asked_whether_it_meant_to_replace(judged: Judge) -> None:
