@@ -71,7 +71,7 @@ class Content:
 class Grammar:
     """One version of CAP.
 
-    `values` maps the names of enumerated elements to their values, `containers` those of elements that hold elements to their content; `pairs` is false where a valueName and its value are written
+    `values` maps the names of enumerated elements to their values, `containers` those of elements that hold elements to their content; `schema` is the file of its schema; `pairs` is false where a valueName and its value are written
     `name=value` in one element (CAP 1.0).
     """
 
@@ -85,6 +85,7 @@ class Grammar:
     pairs: bool
     values: Mapping[str, frozenset[str]]
     containers: Mapping[str, Content]
+    schema: str
 
 
 PAIRS: Final = ("eventCode", "parameter", "geocode")
@@ -114,6 +115,7 @@ def grammar(namespace: str) -> Grammar:
         pairs=pairs,
         values=_values(version),
         containers=containers | dict.fromkeys(PAIRS, pair) if pairs else containers,
+        schema=f"cap-{version}.xsd",
     )
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
-from typing import Final, NamedTuple, Protocol, TypeVar, cast
+from typing import Final, NamedTuple, TypeVar, cast
 
 from lxml import etree
 
@@ -19,6 +18,7 @@ from lalert.cap.grammar import ALL_VALUES, GRAMMARS, VERY_LIKELY, XMLDSIG, Conte
 from lalert.cap.opening import Unreadable, forbid_xinclude, open_document
 from lalert.cap.rules import SPACE, Fault, fault, printable, shown
 from lalert.cap.tolerance import DECIDING, GRADES, IDLE, Repair, repair_of
+from lalert.cap.trees import complaint, content_of, line_of, name_of, validator
 from lalert.errors import InvalidAlert, Problem, ProblemSeverity
 from lalert.model import (
     Alert,
@@ -36,7 +36,6 @@ from lalert.model import (
     Status,
     Urgency,
 )
-from lalert.resources import schema
 
 MAX_PROBLEMS: Final = 200
 """As many problems of one document are reported; who sends more faults than that has a fault in the program, not in the text."""
@@ -134,9 +133,8 @@ def _document(root: etree._Element, data: bytes, raw: bytes, *, advise: bool) ->
     if version is None:
         name = etree.QName(root)
         where = f" in the namespace {shown(name.namespace)}" if name.namespace else " without a namespace"
-        tag = printable(name.localname[:60])
-        found = fault("CAP-ROOT", found=f"<{tag}>{where}")
-        return Report(None, (_problem(found, f"/{tag}", _line(root)),), None)
+        found = fault("CAP-ROOT", found=f"<{name_of(root)}>{where}")
+        return Report(None, (_problem(found, f"/{name_of(root)}", line_of(root)),), None)
     reader = _Reader(root, version, data)
     alert = reader.read(raw, advise=advise)
     problems = reader.problems() if alert is None else alert.defects
@@ -232,7 +230,7 @@ class _Reader:
         self._times: dict[str, datetime | Fault] = {}
         self._counts: dict[str, int] = {}
         # What the schema has found to be in its place needs no second look there.
-        self._sound = len(data) <= _SCHEMA_FIRST and _validators.of(grammar.version).validate(root)
+        self._sound = len(data) <= _SCHEMA_FIRST and validator(grammar.schema).validate(root)
 
     def read(self, raw: bytes, *, advise: bool) -> Alert | None:
         """Return the alert, None if it has an error that no policy forgives; `problems` then says which.
@@ -259,7 +257,9 @@ class _Reader:
         """Return what was found, in the order of the document; errors come before remarks where not all can be listed."""
         places = _Places(self.grammar)
         found = [*self._errors, *self._remarks]
-        listed = [_problem(f, places.path(e), _line(e), self._repair(f, e)) for f, e in found[:MAX_PROBLEMS]]
+        listed = [
+            _problem(f, places.path(e), line_of(e), self._repair(f, e)) for f, e in found[:MAX_PROBLEMS]
+        ]
         listed.sort(key=lambda problem: problem.line)
         if self._dropped or len(found) > MAX_PROBLEMS:
             listed.append(_problem(fault("CAP-TOO-MANY", shown=str(len(listed))), "/alert", 0))
@@ -270,7 +270,7 @@ class _Reader:
         if RULES[found.rule].severity is not ProblemSeverity.ERROR:
             return None
         parent = element.getparent()
-        return repair_of(found, _name(element), "" if parent is None else _name(parent), self._msg_type)
+        return repair_of(found, name_of(element), "" if parent is None else name_of(parent), self._msg_type)
 
     # alert
 
@@ -297,7 +297,7 @@ class _Reader:
         addresses = self._items(fields, "addresses") if "addresses" in fields else ()
         incidents = self._items(fields, "incidents") if "incidents" in fields else ()
         codes = (
-            tuple([text for element in parts["code"] if (text := _content(element))])
+            tuple([text for element in parts["code"] if (text := content_of(element))])
             if "code" in parts
             else ()
         )
@@ -318,7 +318,7 @@ class _Reader:
         if self._look_at_texts:
             self._check_texts(root, fields)
             for element in parts.get("code", ()):
-                self._note(rules.judge_text("code", _content(element)), element)
+                self._note(rules.judge_text("code", content_of(element)), element)
         infos = self._infos(parts.get("info", ()), sent, msg_type)
         if identifier is None or sender is None or sent is None:
             return None
@@ -501,11 +501,11 @@ class _Reader:
     def _pair(self, element: etree._Element) -> NamedValue | None:
         """Return a name and its value, None where one of the two is not there at all."""
         if not self.grammar.pairs:
-            return self._accept(rules.pair(_content(element)), element)
+            return self._accept(rules.pair(content_of(element)), element)
         fields, _ = self._children(element, self.grammar.pair)
         for name, text in fields.items():
             if not text:
-                self._add(fault("CAP-PAIR-EMPTY", name, name=name, parent=_name(element)), element)
+                self._add(fault("CAP-PAIR-EMPTY", name, name=name, parent=name_of(element)), element)
         if self._look_at_texts:
             self._check_texts(element, fields)
         return NamedValue(fields["valueName"], fields["value"]) if len(fields) == 2 else None
@@ -635,7 +635,7 @@ class _Reader:
 
     def _judged_children(self, parent: etree._Element, content: Content) -> tuple[_Fields, _Parts]:
         if len(parent) > MAX_CHILDREN:
-            self._refuse(_name(parent), len(parent), MAX_CHILDREN, parent)
+            self._refuse(name_of(parent), len(parent), MAX_CHILDREN, parent)
         fields: _Fields = {}
         parts: _Parts = {}
         slots, containers = content.slots, self._containers
@@ -666,14 +666,14 @@ class _Reader:
             self._disorder(parent, slots)
         if not fields.keys() >= content.required:
             for name in sorted(content.required - fields.keys()):
-                self._add(fault("CAP-ELEMENT-MISSING", name=name, parent=_name(parent)), parent)
+                self._add(fault("CAP-ELEMENT-MISSING", name=name, parent=name_of(parent)), parent)
         return fields, parts
 
     def _duplicate(
         self, child: etree._Element, parent: etree._Element, name: str, first: str, text: str
     ) -> str:
         """Note that an element stands twice; returns the text that a tolerant policy takes."""
-        args = {"name": name, "parent": _name(parent)}
+        args = {"name": name, "parent": name_of(parent)}
         self._add(Fault("CAP-ELEMENT-DUPLICATE", "", 0, args, "same" if text == first else None), child)
         grades = GRADES.get(name)
         return min(first, text, key=grades.index) if grades and {first, text} <= set(grades) else first
@@ -704,13 +704,13 @@ class _Reader:
             follower = child.getnext()
             if follower is not None and follower.tag in content.slots:
                 where = {"where": "after", "where_ja": "後ろ", "other": "info"}
-                self._add(fault("CAP-ELEMENT-ORDER", name=_name(child), **where), child)
+                self._add(fault("CAP-ELEMENT-ORDER", name=name_of(child), **where), child)
         elif name.namespace == self.grammar.namespace:
-            args = {"name": _name(child), "parent": _name(parent), "version": self.grammar.version}
+            args = {"name": name_of(child), "parent": name_of(parent), "version": self.grammar.version}
             self._add(Fault("CAP-ELEMENT-UNKNOWN", "", 0, args, _idle(child)), child)
         else:
             namespace = shown(name.namespace) if name.namespace else "no namespace"
-            args = {"name": _name(child), "namespace": namespace}
+            args = {"name": name_of(child), "namespace": namespace}
             self._add(Fault("CAP-ELEMENT-FOREIGN", "", 0, args, _idle(child)), child)
 
     def _disorder(self, parent: etree._Element, slots: Mapping[str, Slot]) -> None:
@@ -726,8 +726,8 @@ class _Reader:
                 continue
             after = bisect_right(ranks, rank)
             where, where_ja = ("before", "前") if after < len(kept) else ("after", "後ろ")
-            other = _name(kept[min(after, len(kept) - 1)][1])
-            args = {"name": _name(child), "where": where, "where_ja": where_ja, "other": other}
+            other = name_of(kept[min(after, len(kept) - 1)][1])
+            args = {"name": name_of(child), "where": where, "where_ja": where_ja, "other": other}
             self._add(fault("CAP-ELEMENT-ORDER", **args), child)
 
     def _empty(self, parent: etree._Element, fields: _Fields, name: str) -> None:
@@ -766,7 +766,7 @@ class _Reader:
         allowed = self.grammar.values[name]
         found = []
         for element in elements:
-            text = _content(element)
+            text = content_of(element)
             if text in allowed:
                 found.append(text)
             else:
@@ -826,15 +826,11 @@ class _Reader:
     # The second judge
 
     def _agrees_with_the_schema(self) -> bool:
-        return _validators.of(self.grammar.version).validate(self.root)
+        return validator(self.grammar.schema).validate(self.root)
 
     def _name_the_schema(self) -> None:
         """Note what the schema says of a document in which nothing else was found."""
-        entry = cast(Sequence[_SchemaError], _validators.of(self.grammar.version).error_log)[0]
-        reason = " ".join(entry.message.replace(f"{{{self.grammar.namespace}}}", "").split())[:200]
-        path_of = self.root.getroottree().getpath
-        on_the_line = (e for e in self.root.iter() if _line(e) == entry.line)
-        element = next((e for e in on_the_line if path_of(e) == entry.path), self.root)
+        reason, element = complaint(self.grammar.schema, self.root, self.grammar.namespace)
         self._add(fault("CAP-SCHEMA", version=self.grammar.version, reason=reason), element)
 
     def _explain_the_rest(self) -> None:
@@ -857,9 +853,9 @@ class _Reader:
                     continue
                 self._attributes(child)
                 allowed = self.grammar.values.get(slot.name)
-                if allowed and child.text not in allowed and _content(child) in allowed:
+                if allowed and child.text not in allowed and content_of(child) in allowed:
                     self._add(rules.no_value(slot.name, child.text or "", allowed, allowed), child)
-                if slot.name == "language" and child.text and not _content(child):
+                if slot.name == "language" and child.text and not content_of(child):
                     # Empty it would mean en-US; of white space alone it is no language (XML Schema, default values).
                     self._add(fault("CAP-LANGUAGE-FORM", text=shown(child.text)), child)
                 if len(child):
@@ -871,43 +867,18 @@ class _Reader:
         for name in element.attrib:
             if name not in _ALLOWED_ATTRIBUTES:
                 attribute = printable(etree.QName(name).localname[:60])
-                self._add(fault("CAP-ATTRIBUTE", name=_name(element), attribute=attribute), element)
+                self._add(fault("CAP-ATTRIBUTE", name=name_of(element), attribute=attribute), element)
 
     def _stray_text(self, parent: etree._Element) -> None:
         texts = itertools.chain((parent.text,), (child.tail for child in parent))
         stray = next((text for text in texts if text and text.strip(SPACE)), None)
         if stray is not None:
-            self._add(fault("CAP-TEXT-STRAY", name=_name(parent), text=shown(stray.strip(SPACE))), parent)
+            self._add(fault("CAP-TEXT-STRAY", name=name_of(parent), text=shown(stray.strip(SPACE))), parent)
 
 
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 # Hints where a schema might be found; nothing is ever fetched.
 _ALLOWED_ATTRIBUTES = frozenset({f"{{{_XSI}}}schemaLocation", f"{{{_XSI}}}noNamespaceSchemaLocation"})
-
-
-class _SchemaError(Protocol):
-    """An entry of libxml2's log, which the stubs of lxml leave out."""
-
-    message: str
-    line: int
-    path: str | None
-
-
-class _Validators(threading.local):
-    """The compiled schemas of a thread: a validator keeps the errors of its last document, so no two threads may share one."""
-
-    def __init__(self) -> None:
-        self._compiled: dict[str, etree.XMLSchema] = {}
-
-    def of(self, version: str) -> etree.XMLSchema:
-        validator = self._compiled.get(version)
-        if validator is None:
-            validator = etree.XMLSchema(etree.fromstring(schema(f"cap-{version}.xsd")))
-            self._compiled[version] = validator
-        return validator
-
-
-_validators = _Validators()
 
 
 class _Places:
@@ -920,7 +891,7 @@ class _Places:
     def path(self, element: etree._Element) -> str:
         parent = element.getparent()
         if parent is None:
-            return f"/{_name(element)}"
+            return f"/{name_of(element)}"
         return f"{self.path(parent)}/{self._label(parent, element)}"
 
     def _label(self, parent: etree._Element, element: etree._Element) -> str:
@@ -930,10 +901,10 @@ class _Places:
             # Of all siblings at once: counting them anew for each of many problems would take squares of time.
             numbers = {child: n for n, child in enumerate(parent.iterchildren(tag), 1)}
             self._numbers[parent, tag] = numbers
-        content = self._containers.get(_name(parent))
+        content = self._containers.get(name_of(parent))
         slot = content.slots.get(tag) if content else None
         many = len(numbers) > 1 or (slot is not None and slot.repeats)
-        return f"{_name(element)}[{numbers[element]}]" if many else _name(element)
+        return f"{name_of(element)}[{numbers[element]}]" if many else name_of(element)
 
 
 def _problem(found: Fault, path: str, line: int, repair: Repair | None = None) -> Problem:
@@ -953,23 +924,11 @@ def _problem(found: Fault, path: str, line: int, repair: Repair | None = None) -
     )
 
 
-def _content(element: etree._Element) -> str:
-    return (element.text or "").strip(SPACE)
-
-
-def _name(element: etree._Element) -> str:
-    return printable(etree.QName(element).localname[:60])
-
-
 def _idle(element: etree._Element) -> str | None:
     """Say whether an element out of place, with all that is in it, has no name of one that decides something."""
     inside = itertools.islice(element.iter(), _MANY_INSIDE + 1)
     names = [etree.QName(each).localname.lower() for each in inside]
     return IDLE if len(names) <= _MANY_INSIDE and DECIDING.isdisjoint(names) else None
-
-
-def _line(element: etree._Element) -> int:
-    return cast(int | None, element.sourceline) or 0
 
 
 def _first_rise(ranks: Sequence[int]) -> list[int]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final, cast
+from typing import Final
 
 from lxml import etree
 
 from lalert.cap.opening import open_document
+from lalert.cap.trees import line_of
 
 _STEP: Final = re.compile(r"([A-Za-z]+)(?:\[([0-9]+)\])?")
 
@@ -38,7 +39,7 @@ class _Walker:
             if found is None:
                 break
             element, reached = found, f"{reached}/{step}"
-        return reached, cast(int | None, element.sourceline) or 0
+        return reached, line_of(element)
 
     def _child(self, parent: etree._Element, step: str) -> etree._Element | None:
         match = _STEP.fullmatch(step)

@@ -238,7 +238,6 @@ class _Writer:
         return False
 
     def _time(self, parent: etree._Element, name: str, time: datetime | None) -> None:
-        """Write a time of CAP 1.2, 3.3.2, which has no Z and writes UTC as -00:00."""
         if time is None:
             return
         offset = time.utcoffset()
@@ -246,8 +245,7 @@ class _Writer:
             raise _unwritable(
                 parent, name, f"{time} has no offset from UTC that CAP can write (whole minutes, to 14:00)"
             )
-        text = time.replace(microsecond=0).isoformat()
-        self._required(parent, name, f"{text[:-6]}-00:00" if text.endswith("+00:00") else text)
+        self._required(parent, name, rules.written(time))
 
     def _container(self, parent: etree._Element, name: str) -> etree._Element:
         return etree.SubElement(parent, self._namespace + name)

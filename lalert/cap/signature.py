@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from lxml import etree
 
@@ -32,6 +32,7 @@ from lalert.cap.certificates import (
 from lalert.cap.grammar import NAMESPACES, XMLDSIG
 from lalert.cap.opening import open_document
 from lalert.cap.parse import examine
+from lalert.cap.trees import line_of, name_of
 from lalert.errors import BadRequest, Problem
 from lalert.model import Alert
 
@@ -113,7 +114,7 @@ def verify(raw: bytes, certificates: Iterable[str], at: datetime, alert: Alert) 
             return Verification(signed=True, signer=signer)
         except _Wrong as wrong:
             path = f"{_PATH}[{number + 1}]" if len(signatures) > 1 else _PATH
-            problems.append(wrong.problem(path, cast(int | None, signature.sourceline) or 0))
+            problems.append(wrong.problem(path, line_of(signature)))
     # Whose signature nobody here can judge says less than one that should have held.
     telling = [each for each in problems if each.rule != "CAP-SIGNATURE-UNTRUSTED"]
     return Verification(signed=True, problem=(telling or problems)[0])
@@ -448,7 +449,7 @@ def _children(element: etree._Element, names: Sequence[str]) -> list[etree._Elem
 
 
 def _unexpected(element: etree._Element) -> _Wrong:
-    name = etree.QName(element).localname[:60]
+    name = name_of(element)
     return _form(
         f"<{name}> does not hold exactly what it may: a SignedInfo with one Reference, a SignatureValue, and at most a KeyInfo after it",
         f"<{name}>の中身が規定と違います。Referenceが1つのSignedInfo、SignatureValue、必要ならKeyInfoの順に置いてください",

@@ -11,10 +11,11 @@ from xml.sax.saxutils import quoteattr
 
 from lxml import etree
 
-from lalert.cap.edxl.elements import NAMESPACE, line_of
+from lalert.cap.edxl.elements import NAMESPACE
 from lalert.cap.grammar import NAMESPACES
 from lalert.cap.opening import Unreadable, open_document
 from lalert.cap.rules import SPACE
+from lalert.cap.trees import line_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from lxml import etree
 
 from lalert.cap.grammar import NAMESPACES
 from lalert.cap.rules import SPACE
+from lalert.cap.trees import content_of, name_of
 from lalert.model import MsgType
 
 NAMESPACE: Final = "urn:oasis:names:tc:emergency:EDXL:DE:1.0"
@@ -109,12 +110,8 @@ def text_of(parent: etree._Element, name: str) -> str:
     return (parent.findtext(tag(name)) or "").strip(SPACE)
 
 
-def content_of(element: etree._Element) -> str:
-    return (element.text or "").strip(SPACE)
-
-
 def path_of(element: etree._Element) -> str:
-    name = etree.QName(element).localname[:60]
+    name = name_of(element)
     parent = element.getparent()
     if parent is None:
         return f"/{name}"
@@ -125,7 +122,3 @@ def path_of(element: etree._Element) -> str:
 
 
 _SEVERAL = frozenset(spec[:-1] for specs in CONTENTS.values() for spec in specs if spec[-1] in "+*")
-
-
-def line_of(element: etree._Element) -> int:
-    return cast(int | None, element.sourceline) or 0

@@ -6,11 +6,10 @@ import base64
 import binascii
 import hashlib
 import re
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, Protocol, cast
+from typing import Final
 
 from lxml import etree
 
@@ -31,9 +30,7 @@ from lalert.cap.edxl.elements import (
     TYPES,
     XMLENC,
     Content,
-    content_of,
     first,
-    line_of,
     path_of,
     tag,
     text_of,
@@ -51,11 +48,12 @@ from lalert.cap.edxl.target import (
 from lalert.cap.grammar import NAMESPACES, XMLDSIG
 from lalert.cap.opening import forbid_xinclude, refusal
 from lalert.cap.rules import Fault, shown
+from lalert.cap.trees import complaint, content_of, line_of, name_of, validator
 from lalert.errors import InvalidCode, Problem, ProblemSeverity
 from lalert.geo import normalise_code
 from lalert.model import Alert, Area, Circle, Ring, Scope
-from lalert.resources import schema
 
+SCHEMA: Final = "edxl-de-1.0.xsd"
 MAX_CONTENTS: Final = 1_000
 MAX_FINDINGS: Final = 100
 """As many problems of the envelope itself are reported, of each kind."""
@@ -200,10 +198,8 @@ class _Opening:
         plain = self._judge_form(root)
         said = self._said()
         found = self._alerts()
-        if plain and not self._notes.errors and not _validators.validator.validate(root):
-            entry = cast(Sequence[_SchemaError], _validators.validator.error_log)[0]
-            reason = " ".join(entry.message.replace(f"{{{NAMESPACE}}}", "").split())[:200]
-            element = next((e for e in root.iter() if line_of(e) == entry.line), root)
+        if plain and not self._notes.errors and not validator(SCHEMA).validate(root):
+            reason, element = complaint(SCHEMA, root, NAMESPACE)
             self._notes.add("EDXL-SCHEMA", element, reason=reason)
         if len(found) != 1:
             if found:
@@ -271,7 +267,7 @@ class _Opening:
         # After its content a contentObject may have whatever else (EDXL-DE 1.0, 3.2.3); of what is encrypted, _alerts says so.
         allowed = content.name == "contentObject" and name.namespace != NAMESPACE
         if not allowed and name.namespace != XMLENC:
-            self._notes.add("EDXL-ELEMENT-UNKNOWN", child, name=name.localname[:60], parent=content.name)
+            self._notes.add("EDXL-ELEMENT-UNKNOWN", child, name=name_of(child), parent=content.name)
         return False
 
     # What it says
@@ -489,29 +485,6 @@ def _at(rule: str, element: etree._Element, /, **args: str) -> Problem:
 # Elements
 
 
-class _SchemaError(Protocol):
-    """An entry of libxml2's log, which the stubs of lxml leave out."""
-
-    message: str
-    line: int
-
-
-class _Validators(threading.local):
-    """The compiled schema of a thread: a validator keeps the errors of its last document, so no two threads may share one."""
-
-    def __init__(self) -> None:
-        self._compiled: etree.XMLSchema | None = None
-
-    @property
-    def validator(self) -> etree.XMLSchema:
-        if self._compiled is None:
-            self._compiled = etree.XMLSchema(etree.fromstring(schema("edxl-de-1.0.xsd")))
-        return self._compiled
-
-
-_validators = _Validators()
-
-
 _OPEN_WORDS = frozenset(
     {OPEN.lower(), "unclassified", "u", "not sensitive", "notsensitive", "nonsensitive", "public"}
 )
@@ -552,7 +525,7 @@ def _wrapper(alert: etree._Element) -> str:
     """Return the name of what an alert that is not read is wrapped in."""
     around = list(alert.iterancestors())
     inside = [n for n, element in enumerate(around) if element.tag == tag("embeddedXMLContent") and n]
-    return etree.QName(around[inside[-1] - 1] if inside else around[0]).localname[:60]
+    return name_of(around[inside[-1] - 1] if inside else around[0])
 
 
 def _is_encrypted(element: etree._Element) -> bool:
