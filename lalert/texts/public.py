@@ -55,7 +55,7 @@ def alert_json(
 ) -> dict[str, Any]:
     """Return the public JSON of an entry. `lang` chooses the infos shown, `with_cap` adds the document as text.
 
-    Headline, description and instruction of a drill carry the mark; a drill without a headline gets its marked event for one. The content that
+    Headline, description, instruction and reason of a drill carry the mark; a drill without a headline gets its marked event for one. The content that
     a resource brings along (derefUri) stays in the CAP document alone.
     """
     alert, signer = entry.alert, entry.origin.signer
@@ -71,7 +71,7 @@ def alert_json(
         "msgType": alert.msg_type.value,
         "scope": alert.scope.value,
         "note": _text(alert.note),
-        "reason": _text(alert.note) if alert.msg_type is MsgType.CANCEL else None,
+        "reason": _reason(alert),
         "correction": entry.correction,
         "references": [_reference(reference) for reference in alert.references],
         "info": [_info(info, alert.status) for info in chosen(alert.infos, lang)],
@@ -152,6 +152,13 @@ def document_text(alert: Alert) -> str:
         except UnicodeDecodeError:
             pass  # UTF-16 by its byte order mark
     return cap.bare(alert.raw or cap.render(alert)).decode()
+
+
+def _reason(alert: Alert) -> str | None:
+    if alert.msg_type is not MsgType.CANCEL or alert.note is None:
+        return None
+    # A <note> names no language: its letters decide which mark it gets.
+    return mark(clean(alert.note), alert.status, "en")
 
 
 def _info(info: Info, status: Status) -> dict[str, Any]:
