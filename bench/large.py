@@ -7,7 +7,6 @@ millisecond; the alerts are posted by another process. The floor is the longest 
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 import statistics
 import sys
@@ -17,7 +16,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 from lalert.cap import MAX_BYTES
-from lalert.cli.serving import SWITCH_SECONDS
+from lalert.cli.serving import settle
 from lalert.model import Role
 from lalert.resources import gazetteer_csv
 from lalert.testing.node import RunningNode, running_node
@@ -141,9 +140,7 @@ async def measure() -> dict[str, float]:
             await node.org("state", ["all"], ["state@hub.example"])
             node.keys[Role.SENDER] = await node.key(Role.SENDER, "state")
             listener = await listen(node)
-            gc.collect()
-            gc.freeze()  # as `lalert serve` does, like the next
-            sys.setswitchinterval(SWITCH_SECONDS)
+            settle()
             watch = Watch()
             ticking = group.create_task(watch.run())
             await asyncio.sleep(1.0)

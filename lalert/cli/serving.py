@@ -17,8 +17,6 @@ from lalert.app import Node
 from lalert.cli.settings import node_options, settings
 from lalert.config import Settings
 
-SWITCH_SECONDS = 0.001
-
 
 @click.command()
 @node_options
@@ -36,17 +34,25 @@ def serve(config_file: Path | None, data: Path | None, host: str | None, port: i
     asyncio.run(_serve(chosen))
 
 
+def settle() -> None:
+    """Have the process serve, now that its node has started: long pauses are nobody's alert.
+
+    What stands now stands for good: without `freeze` each full collection would look at all of it again, in the middle of a fan-out; and an
+    alert of 50,000 points needs none. Whoever else computes gives way to the event loop after a millisecond: large alerts are read and drawn in threads.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
+    sys.setswitchinterval(0.001)
+
+
 async def _serve(chosen: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    # Whoever else computes gives way to the event loop after a millisecond: large alerts are read and drawn in threads.
-    sys.setswitchinterval(SWITCH_SECONDS)
     async with Node(chosen) as node:
-        # What stands now stands for good: without it each full collection would look at all of it again, in the middle of a fan-out.
-        gc.collect()
-        gc.freeze()
+        settle()
         print(f"lalert ready on {node.url}", flush=True)
         if node.setup_link is not None:
             print(
