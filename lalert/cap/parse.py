@@ -143,8 +143,10 @@ def _document(root: etree._Element, data: bytes, raw: bytes, *, advise: bool) ->
 
 def _marks_in(data: bytes) -> tuple[bool, bool]:
     """Say whether a text may hold HTML, which needs a reference or a CDATA section, and whether one may hold a control character of `rules`."""
-    markup = b"&" in data or (b"!" in data and b"<![CDATA[" in data)
-    controls = b"&#" in data or b"\x7f" in data
+    # Single bytes first, because those are found at once.
+    references = b"&" in data
+    markup = references or (b"!" in data and b"<![CDATA[" in data)
+    controls = (references and b"&#" in data) or b"\x7f" in data
     if not controls and b"\xe2" in data:
         controls = any(control in data for control in _BIDI)
     if not controls and b"\xc2" in data:
