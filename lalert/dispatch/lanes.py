@@ -95,7 +95,8 @@ def plan(
         alert_id=alert.id,
         incident=entry.incident,
         actual=actual,
-        supersedes=_replaced_by(alert),
+        # Also what the log has found to be over: many refer to the first message of a series for ever.
+        supersedes=_replaced_by(alert) | frozenset(entry.replaced),
         outdated=entry.outdated
         or any(alert.id in _replaced_by(a) and (a.status is Status.ACTUAL) == actual for a in told),
         urgency=(not actual, -gravest, tuple(-part for part in order)),

@@ -413,7 +413,10 @@ async def test_a_cancel_is_as_urgent_as_what_it_withdraws(make_hub: MakeHub) -> 
     assert channel.arrived[2:] == ["cancel", "severe"]
 
 
-async def test_a_superseded_revision_that_waits_is_dropped_and_journalled(make_hub: MakeHub) -> None:
+@pytest.mark.parametrize("names_every_revision", [True, False])
+async def test_a_superseded_revision_that_waits_is_dropped_and_journalled(
+    make_hub: MakeHub, names_every_revision: bool
+) -> None:
     channel = FakeChannel(failing(TemporaryFailure("down")))
     hub = make_hub(channel)
     async with hub.running() as dispatcher:
@@ -423,7 +426,8 @@ async def test_a_superseded_revision_that_waits_is_dropped_and_journalled(make_h
         second = await hub.submit("second", msg_type="Update", references=[first])
         await until(lambda: "second" in channel.sent)
         channel.reply = take
-        await hub.submit("third", msg_type="Update", references=[first, second])
+        named = [first, second] if names_every_revision else [first]
+        await hub.submit("third", msg_type="Update", references=named)
         await until(lambda: channel.arrived)
         await until_async(lambda: _has(hub, 3))
         states = await hub.states()
