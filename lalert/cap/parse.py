@@ -55,7 +55,11 @@ MAX_FORGIVEN: Final = 2_500
 _WALKED = 20_000  # elements looked at for attributes and stray text, once a document is known to be wrong
 _MANY_CHILDREN = 1_000
 _MANY_INSIDE = 50  # elements within one out of place: more are no typo
-_MANY_REPAIRS = 100  # polygons of one document that are repaired, because each may cost a millisecond
+_MANY_REPAIRS = 100  # polygons of one document that are repaired
+# Characters of polygons with faults that are looked at closely, and what each of them counts at least: a thousand points may cost ten
+# milliseconds, five half a one. Of the others that cross themselves the convex hull is taken.
+_LOOKED_AT = 20_000
+_A_LOOK = 300
 # Above this many bytes reading comes before the schema: libxml2 notes every error of a document, and there may be tens of thousands.
 _SCHEMA_FIRST = 32_768
 
@@ -212,6 +216,7 @@ class _Reader:
     _dropped = False
     _strangers = 0
     _repairs = 0
+    _looked_at = 0
     _forgiven = 0
     _last_times: object = ()
     _times_found: Sequence[Fault] = ()
@@ -579,8 +584,10 @@ class _Reader:
             text = element.text or ""
             read = self._rings.get(text)
             if read is None:
-                read = self._rings[text] = rules.ring(text, mend=self._repairs < _MANY_REPAIRS)
-                self._repairs += isinstance(read, Fault)
+                read = self._rings[text] = rules.ring(text, mend=self._mending)
+                if isinstance(read, Fault):
+                    self._repairs += 1
+                    self._looked_at += _A_LOOK + len(text)
                 if len(self._rings) > MAX_RINGS:
                     self._refuse("polygon", len(self._rings), MAX_RINGS, element)
             if not isinstance(read, Fault):
@@ -594,6 +601,12 @@ class _Reader:
             # Nobody is inside of it. What matters is that the area is a place without it.
             self._add(replace(unfilled, value=() if found or elsewhere else None), element)
         return tuple(found)
+
+    @property
+    def _mending(self) -> rules.Mending:
+        if self._repairs >= _MANY_REPAIRS:
+            return rules.Mending.HARDLY
+        return rules.Mending.CLOSELY if self._looked_at < _LOOKED_AT else rules.Mending.ROUGHLY
 
     def _circles(self, elements: Sequence[etree._Element]) -> tuple[Circle, ...]:
         self._count("circle", elements)

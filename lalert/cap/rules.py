@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from enum import Enum, auto
 from functools import lru_cache
 from operator import eq
 from typing import Final
@@ -180,12 +181,22 @@ _NOT_A_POINT = re.compile(rf"(?<![^ \t\r\n])(?!{_NUMBER},{_NUMBER}(?:[ \t\r\n]|\
 _DECIMAL = re.compile(_NUMBER)
 
 
-def ring(text: str, *, mend: bool = True) -> Ring | Fault:
+class Mending(Enum):
+    """What is done for a ring with a fault, by what it may cost."""
+
+    CLOSELY = auto()
+    """Of a ring that crosses itself, all that it encloses is found, which may take some milliseconds."""
+    ROUGHLY = auto()
+    """Such a ring becomes its convex hull."""
+    HARDLY = auto()
+    """Such a ring is left; one that is only open is closed."""
+
+
+def ring(text: str, *, mend: Mending = Mending.CLOSELY) -> Ring | Fault:
     """Read a polygon of CAP 1.2, 3.2.4: `lat,lon lat,lon ...`; returns its points as (lon, lat).
 
     The fault of a ring that is open or crosses itself has for its value rings which hold everybody whom its border encloses; that of
-    points which are only written oddly, the ring that they are; that of an empty text, (). Without `mend` only what costs next to nothing
-    is mended: a ring is closed that is sound then.
+    points which are only written oddly, the ring that they are; that of an empty text, (). `mend` says what that may cost.
     """
     sound = _remembered(text) if len(text) <= _MAX_REMEMBERED else _plain_ring(text)
     if sound is not None:
@@ -201,7 +212,11 @@ def ring(text: str, *, mend: bool = True) -> Ring | Fault:
         numbers = [float(number) for number in ",".join(text.split()).split(",")]
     points = tuple(zip(numbers[1::2], numbers[::2], strict=True))
     flat = _flat(numbers)[:, ::-1]
-    problem, rings = judged_ring(flat) if mend else (ring_problem(flat), ())
+    rings: tuple[Ring, ...] = ()
+    if mend is Mending.HARDLY:
+        problem = ring_problem(flat)
+    else:
+        problem, rings = judged_ring(flat, closely=mend is Mending.CLOSELY)
     if problem == "self-intersecting":
         return Fault("CAP-POLYGON-CROSSING", "", 0, {}, rings or None)
     return points if problem is None else _ring_fault(problem, points, text, mend=mend)
@@ -261,13 +276,15 @@ _NUMBERS = re.compile(rf"{_NUMBER}(?:[ \t\r\n,;]++{_NUMBER})*+[ \t\r\n,;]*+")
 _FLOAT = re.compile(_NUMBER)
 
 
-def _unreadable_ring(text: str, *, mend: bool) -> Fault:
+def _unreadable_ring(text: str, *, mend: Mending) -> Fault:
     found = _NOT_A_POINT.search(text)
     args = {"text": shown(found[0] if found else text)}
-    return Fault("CAP-POLYGON-FORM", "", 0, args, _oddly_written(text) if mend else None)
+    return Fault(
+        "CAP-POLYGON-FORM", "", 0, args, _oddly_written(text, mend) if mend is not Mending.HARDLY else None
+    )
 
 
-def _oddly_written(text: str) -> tuple[Ring, ...] | str | None:
+def _oddly_written(text: str, mend: Mending) -> tuple[Ring, ...] | str | None:
     """Return the ring of numbers with other separators than CAP's, if its first point is its last or its pairs are clear; () of an empty text."""
     if not text:
         return ()
@@ -277,15 +294,15 @@ def _oddly_written(text: str) -> tuple[Ring, ...] | str | None:
     if len(numbers) % 2:
         return None
     points = tuple(zip(numbers[1::2], numbers[::2], strict=True))
-    problem, rings = judged_ring(points)
+    problem, rings = judged_ring(points, closely=mend is Mending.CLOSELY)
     if problem is None:
         return (points,)
     if problem == "not-closed" and _ALMOST_POINTS.fullmatch(text):
-        return _closed(points, text, mend=True)
+        return _closed(points, text, mend=mend)
     return rings or None
 
 
-def _ring_fault(problem: str, points: Ring, text: str, *, mend: bool) -> Fault:
+def _ring_fault(problem: str, points: Ring, text: str, *, mend: Mending) -> Fault:
     words = text.split()
     if problem in {"out-of-range", "not-finite"}:
         bad = next(n for n, point in enumerate(points) if not _on_earth(*point))
@@ -299,7 +316,7 @@ def _ring_fault(problem: str, points: Ring, text: str, *, mend: bool) -> Fault:
     return Fault("CAP-POLYGON-FLAT", "", 0, {}, NOBODY)
 
 
-def _closed(points: Ring, text: str, *, mend: bool) -> tuple[Ring, ...] | str | None:
+def _closed(points: Ring, text: str, *, mend: Mending) -> tuple[Ring, ...] | str | None:
     """Return rings that hold everybody inside of points which do not close, `NOBODY` where nobody can be, None where there is no telling."""
     if _perhaps_decimal_commas(points, text):
         return None
@@ -309,7 +326,9 @@ def _closed(points: Ring, text: str, *, mend: bool) -> tuple[Ring, ...] | str | 
         return (closed,)
     if problem != "self-intersecting":
         return NOBODY
-    return (repaired_rings(points) or NOBODY) if mend else None
+    if mend is Mending.HARDLY:
+        return None
+    return repaired_rings(points, closely=mend is Mending.CLOSELY) or NOBODY
 
 
 def _perhaps_decimal_commas(points: Ring, text: str) -> bool:

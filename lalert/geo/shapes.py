@@ -77,12 +77,12 @@ def polygon_geometry(ring: Sequence[tuple[float, float]]) -> BaseGeometry:
     return _within_180(shapely.Polygon(read.flat))
 
 
-def repair(ring: Sequence[tuple[float, float]]) -> BaseGeometry:
+def repair(ring: Sequence[tuple[float, float]], *, closely: bool = True) -> BaseGeometry:
     """Return a valid geometry in which nobody whom the ring encloses is missed; of a sound ring, `polygon_geometry`.
 
     An open ring is closed. One that crosses itself in a few short loops becomes all that it encloses, with the convex hull of each loop; one
-    whose points are in disorder, its own convex hull. A ring without area becomes its line or point. Raises InvalidGeometry for no points, and for coordinates that are no
-    numbers or out of range: there is no telling what was meant.
+    whose points are in disorder, or that is not looked at `closely`, its own convex hull, which costs next to nothing. A ring without area becomes its line or point.
+    Raises InvalidGeometry for no points, and for coordinates that are no numbers or out of range: there is no telling what was meant.
     """
     points = _points(ring)
     if not len(points):
@@ -93,24 +93,26 @@ def repair(ring: Sequence[tuple[float, float]]) -> BaseGeometry:
     if read.problem in {"too-few-points", "zero-area"}:
         return _within_180(shapely.convex_hull(shapely.MultiPoint(read.flat)))
     if read.problem == "self-intersecting":
-        return _within_180(_enclosed(read.flat))
+        return _within_180(_enclosed(read.flat, closely=closely))
     return _within_180(shapely.Polygon(read.flat))
 
 
-def repaired_rings(ring: Sequence[tuple[float, float]]) -> tuple[Ring, ...]:
+def repaired_rings(ring: Sequence[tuple[float, float]], *, closely: bool = True) -> tuple[Ring, ...]:
     """Return sound rings in which nobody whom a ring encloses is missed (`repair`); none where it encloses nothing.
 
     Raises InvalidGeometry as `repair` does.
     """
-    return _outlines(repair(ring))
+    return _outlines(repair(ring, closely=closely))
 
 
-def judged_ring(ring: Sequence[tuple[float, float]] | Floats) -> tuple[str | None, tuple[Ring, ...]]:
+def judged_ring(
+    ring: Sequence[tuple[float, float]] | Floats, *, closely: bool = True
+) -> tuple[str | None, tuple[Ring, ...]]:
     """Return what `ring_problem` says of a ring and, of one that crosses itself, its `repaired_rings`, which look at it only once."""
     read = _Ring.of(_points(ring))
     if read.problem != "self-intersecting":
         return read.problem, ()
-    return read.problem, _outlines(_within_180(_enclosed(read.flat)))
+    return read.problem, _outlines(_within_180(_enclosed(read.flat, closely=closely)))
 
 
 def _outlines(geometry: BaseGeometry) -> tuple[Ring, ...]:
@@ -313,10 +315,10 @@ def _of_highest_dimension(geometries: list[BaseGeometry]) -> list[BaseGeometry]:
     return list(parts[dimensions == dimensions.max()])
 
 
-def _enclosed(flat: Floats) -> BaseGeometry:
+def _enclosed(flat: Floats, *, closely: bool) -> BaseGeometry:
     """Return all that a ring encloses which crosses itself, whichever way it turns and whatever order the points of its loops were meant to have."""
     hull = shapely.convex_hull(shapely.linestrings(flat))
-    loops = _loops(flat)
+    loops = _loops(flat) if closely else None
     if loops is None:
         return hull
     faces = shapely.get_parts(shapely.polygonize([shapely.union_all(shapely.LineString(flat))]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lalert import cap
-from lalert.cap.rules import Fault
+from lalert.cap.rules import Fault, ring
 from lalert.cap.tolerance import _ALWAYS, _BY_VALUE, TOLERABLE, repair_of
 from lalert.errors import InvalidAlert, NotXml, ProblemSeverity
 from lalert.model import Alert, Certainty, Circle, MsgType, Reference, Scope, Severity, Urgency
@@ -367,6 +368,34 @@ def test_however_many_rings_are_left_open_all_of_them_are_closed(corners: int) -
 )
 def test_numbers_that_may_have_commas_for_decimal_points_are_no_place_that_is_beyond_doubt(text: str) -> None:
     refused((POLYGON, f"<polygon>{text}</polygon>"))
+
+
+def test_a_hundred_large_rings_that_cross_themselves_are_repaired_soon_and_nobody_inside_is_missed() -> None:
+    area = ORDER[ORDER.index("<area>") : ORDER.index("</area>") + len("</area>")]
+    rings = [_with_loops(500, 40, 30 + number / 100) for number in range(100)]
+    texts = [" ".join(f"{lat:.4f},{lon:.4f}" for lon, lat in points) for points in rings]
+    began = time.process_time()
+    assert all(isinstance(ring(text), Fault) for text in texts)
+    closely = time.process_time() - began
+    raw = changed((area, "".join(area.replace(POLYGON, f"<polygon>{text}</polygon>") for text in texts)))
+    began = time.process_time()
+    alert = cap.parse(raw, tolerant=True)
+    spent = time.process_time() - began
+    for points, read in zip(rings, alert.infos[0].areas, strict=True):
+        held = shapely.union_all([shapely.Polygon(each) for each in read.polygons])
+        line = shapely.LineString(points)
+        inside = shapely.union_all(shapely.get_parts(shapely.polygonize([shapely.union_all(line)])))
+        assert inside.difference(held.buffer(0.001)).is_empty
+    assert spent < closely * 0.7
+
+
+def _with_loops(count: int, loops: int, south: float) -> list[tuple[float, float]]:
+    """Return a circle of points of which some have changed places with their neighbours."""
+    angles = [n / count * math.tau for n in range(count)]
+    for n in range(1, count - 1, count // loops):
+        angles[n], angles[n + 1] = angles[n + 1], angles[n]
+    points = [(130 + math.cos(angle) / 10, south + math.sin(angle) / 10) for angle in angles]
+    return [*points, points[0]]
 
 
 def test_more_faults_than_any_typo_explains_are_refused() -> None:

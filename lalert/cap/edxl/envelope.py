@@ -329,7 +329,7 @@ class _Opening:
             if name == "polygon" and text.count(",") > MAX_POINTS:
                 unread = True
             elif name == "polygon":
-                ring = rules.ring(text, mend=False)
+                ring = rules.ring(text, mend=rules.Mending.HARDLY)
                 unread = unread or isinstance(ring, Fault)
                 if isinstance(ring, Fault):
                     self._unreadable(place, name, ring)
