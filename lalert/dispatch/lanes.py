@@ -95,8 +95,9 @@ def plan(
         alert_id=alert.id,
         incident=entry.incident,
         actual=actual,
-        # Also what the log has found to be over: many refer to the first message of a series for ever.
-        supersedes=_replaced_by(alert) | frozenset(entry.replaced),
+        # Also what the log has found to be over, since many refer to the first message of a series for ever; and nothing that is not its own to
+        # end: what another organisation, or a drill, said it would replace before it came.
+        supersedes=frozenset(entry.replaced) | (_replaced_by(alert) & {a.id for a in told}),
         outdated=entry.outdated
         or any(alert.id in _replaced_by(a) and (a.status is Status.ACTUAL) == actual for a in told),
         urgency=(not actual, -gravest, tuple(-part for part in order)),

@@ -132,9 +132,9 @@ class Hub:
             async with self.dispatcher:
                 yield self.dispatcher
 
-    async def append(self, alert: Alert) -> Entry:
+    async def append(self, alert: Alert, origin: Origin = ORIGIN) -> Entry:
         facts = declared_facts(alert)
-        return (await self.store.append(alert, ORIGIN, datetime.now(UTC), facts, frozenset())).entry
+        return (await self.store.append(alert, origin, datetime.now(UTC), facts, frozenset())).entry
 
     async def submit(self, identifier: str, **changes: Any) -> Entry:
         return await self.append(
@@ -437,6 +437,24 @@ async def test_a_superseded_revision_that_waits_is_dropped_and_journalled(
         "second": DeliveryState.SUPERSEDED,
         "third": DeliveryState.DELIVERED,
     }
+
+
+async def test_what_another_organisation_said_it_would_cancel_is_delivered_all_the_same(
+    make_hub: MakeHub,
+) -> None:
+    channel = FakeChannel(failing(TemporaryFailure("down")))
+    hub = make_hub(channel)
+    real = make_alert(identifier="real", sent=datetime.now(UTC) - timedelta(hours=1))
+    ahead = make_alert(identifier="ahead", msg_type="Cancel", references=[real])
+    async with hub.running() as dispatcher:
+        await dispatcher.subscribe(subscription())
+        await hub.append(ahead, replace(ORIGIN, tenant="somebody-else"))
+        await until(lambda: channel.calls)
+        await hub.append(real)
+        await until(lambda: "real" in channel.sent)
+        channel.reply = take
+        await until(lambda: len(channel.arrived) == 2)
+    assert set(channel.arrived) == {"ahead", "real"}
 
 
 async def test_a_revision_under_way_is_followed_by_the_next_and_never_overtaken(make_hub: MakeHub) -> None:
