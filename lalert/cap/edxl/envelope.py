@@ -47,7 +47,7 @@ from lalert.cap.edxl.target import (
 )
 from lalert.cap.grammar import NAMESPACES, XMLDSIG
 from lalert.cap.opening import forbid_xinclude, refusal
-from lalert.cap.rules import Fault, shown
+from lalert.cap.rules import Fault, printable, shown
 from lalert.cap.trees import complaint, content_of, line_of, name_of, validator
 from lalert.errors import InvalidCode, Problem, ProblemSeverity
 from lalert.geo import normalise_code
@@ -267,7 +267,7 @@ class _Opening:
         # After its content a contentObject may have whatever else (EDXL-DE 1.0, 3.2.3); of what is encrypted, _alerts says so.
         allowed = content.name == "contentObject" and name.namespace != NAMESPACE
         if not allowed and name.namespace != XMLENC:
-            self._notes.add("EDXL-ELEMENT-UNKNOWN", child, name=name_of(child), parent=content.name)
+            self._notes.add("EDXL-ELEMENT-UNKNOWN", child, name=printable(name.localname[:60]), parent=content.name)
         return False
 
     # What it says
