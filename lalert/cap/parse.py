@@ -17,7 +17,7 @@ from lalert.cap.catalogue import RULES
 from lalert.cap.grammar import ALL_VALUES, GRAMMARS, VERY_LIKELY, XMLDSIG, Content, Grammar, Slot, grammar
 from lalert.cap.opening import Unreadable, forbid_xinclude, open_document
 from lalert.cap.rules import SPACE, Fault, fault, printable, shown
-from lalert.cap.tolerance import DECIDING, GRADES, IDLE, Repair, repair_of
+from lalert.cap.tolerance import DECIDING, GRADES, IDLE, UNAMBIGUOUS, Repair, repair_of
 from lalert.cap.trees import complaint, content_of, line_of, name_of, validator
 from lalert.errors import InvalidAlert, Problem, ProblemSeverity
 from lalert.model import (
@@ -881,8 +881,10 @@ class _Reader:
     def _attributes(self, element: etree._Element) -> None:
         for name in element.attrib:
             if name not in _ALLOWED_ATTRIBUTES:
-                attribute = printable(etree.QName(name).localname[:60])
-                self._add(fault("CAP-ATTRIBUTE", name=name_of(element), attribute=attribute), element)
+                local = etree.QName(name).localname
+                args = {"name": name_of(element), "attribute": printable(local[:60])}
+                decides = local.lower() in DECIDING or args["name"] in UNAMBIGUOUS
+                self._add(Fault("CAP-ATTRIBUTE", "", 0, args, None if decides else IDLE), element)
 
     def _stray_text(self, parent: etree._Element) -> None:
         texts = itertools.chain((parent.text,), (child.tail for child in parent))

@@ -56,7 +56,6 @@ _UNDETERMINED: Final = Repair("the language und (undetermined) stands for it", "
 
 _ALWAYS: Final[Mapping[str, Repair]] = {
     "CAP-ADDRESSES-MISSING": _NOT_SHOWN,
-    "CAP-ATTRIBUTE": _IGNORED,
     "CAP-CEILING-ALONE": _LEFT_OUT,
     "CAP-CEILING-BELOW": _LEFT_OUT,
     "CAP-DEREF": _LEFT_OUT,
@@ -112,6 +111,9 @@ DECIDING: Final = frozenset(
 )
 """Elements (in lower case) that say who, where, when or whether it is real. Where nobody looks for one, what it says would be lost unseen."""
 
+UNAMBIGUOUS: Final = frozenset({"status", "msgType", "scope"})
+"""Elements that say one word and nothing beside it, not even in an attribute."""
+
 
 def repair_of(found: Fault, name: str, container: str, msg_type: MsgType | None) -> Repair | None:
     """Return what is made of the place of a fault, None if no policy forgives it.
@@ -151,8 +153,9 @@ def repair_of(found: Fault, name: str, container: str, msg_type: MsgType | None)
     return None
 
 
-# Forgiven where reading the faulty text came to one value, or to the certainty that it says nothing, which is ().
+# Forgiven where reading the faulty text came to one value, or to the certainty that it says nothing, which is (), or decides nothing.
 _BY_VALUE: Final[Mapping[str, Repair]] = {
+    "CAP-ATTRIBUTE": _IGNORED,
     "CAP-CIRCLE-FORM": _READ,
     "CAP-POLYGON-CROSSING": _SUPERSET,
     "CAP-POLYGON-FLAT": _LEFT_OUT,

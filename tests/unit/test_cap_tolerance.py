@@ -345,6 +345,19 @@ def test_attacks_are_refused_under_any_policy() -> None:
             cap.parse(raw, tolerant=True)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<status>", '<status mode="Exercise">'),
+        ("<scope>", '<scope of="Private">'),
+        ("<info>", '<info expires="2026-07-04T03:00:00+09:00">'),
+        ("<alert ", '<alert status="Exercise" '),
+    ],
+)
+def test_an_attribute_that_might_decide_is_passed_over_under_no_policy(old: str, new: str) -> None:
+    refused((old, new))
+
+
 @pytest.mark.parametrize("corners", [3, 4])
 def test_however_many_rings_are_left_open_all_of_them_are_closed(corners: int) -> None:
     area = ORDER[ORDER.index("<area>") : ORDER.index("</area>") + len("</area>")]

@@ -267,7 +267,9 @@ class _Opening:
         # After its content a contentObject may have whatever else (EDXL-DE 1.0, 3.2.3); of what is encrypted, _alerts says so.
         allowed = content.name == "contentObject" and name.namespace != NAMESPACE
         if not allowed and name.namespace != XMLENC:
-            self._notes.add("EDXL-ELEMENT-UNKNOWN", child, name=printable(name.localname[:60]), parent=content.name)
+            self._notes.add(
+                "EDXL-ELEMENT-UNKNOWN", child, name=printable(name.localname[:60]), parent=content.name
+            )
         return False
 
     # What it says
