@@ -48,7 +48,7 @@ class Log(fanout.Log, Protocol):
 
     async def active(self, now: datetime) -> list[Entry]: ...
 
-    async def ended(self, after: datetime, upto: datetime) -> list[str]: ...
+    async def ended(self, after: datetime, upto: datetime, limit: int | None = None) -> list[str]: ...
 
 
 class Drain(Protocol):
@@ -161,8 +161,12 @@ class Resume:
         self, conn: Connection, since: datetime, upto: datetime, drain: Drain, known: Mark | None = None
     ) -> None:
         """Tell a connection what ended by itself in a time; of what came after `known` it hears otherwise."""
-        about = conn.about
-        for position in await self._log.ended(since, upto) if since < upto else ():
+        about, most = conn.about, self._settings.replay_limit
+        limit = None if known is None else most + 1
+        positions = await self._log.ended(since, upto, limit) if since < upto else []
+        if known is not None and len(positions) > most:
+            raise Gap("too-far", f"more than {most} alerts have ended since")
+        for position in positions:
             if known is not None and self._log.order(position) > known.order:
                 continue
             entry = await self._log.entry(position) if conn.open else None

@@ -184,8 +184,8 @@ class AlertLog(Protocol):
         """Return the earliest moment after `after` at which something ends that is the newest state of its chain; None if nothing does."""
         ...
 
-    async def ended(self, after: datetime, upto: datetime) -> list[str]:
-        """Return the positions of what is the newest state of its chain and ended after `after`, at `upto` at the latest; the earliest end first."""
+    async def ended(self, after: datetime, upto: datetime, limit: int | None = None) -> list[str]:
+        """Return the positions of what is the newest state of its chain and ended after `after`, at `upto` at the latest; the earliest end first, the first `limit` of them."""
         ...
 
     async def heads(self, entry: Entry) -> list[Entry]:

@@ -913,6 +913,7 @@ class StoreContract:
             assert await store.ended(TEN, ends[1]) == by_end[:1]
             assert await store.ended(ends[1], ends[2]) == by_end[1:3]
             assert await store.ended(TEN, TEN + timedelta(days=9)) == by_end
+            assert await store.ended(TEN, TEN + timedelta(days=9), limit=2) == by_end[:2]
 
     async def test_what_was_replaced_or_cancelled_has_no_end_of_its_own(self) -> None:
         soon = TEN + timedelta(minutes=10)

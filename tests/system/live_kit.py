@@ -154,9 +154,9 @@ class MemoryLog:
         ends = [e.alert.expires for e in await self.active(after) if e.alert.expires is not None]
         return min(ends, default=None)
 
-    async def ended(self, after: datetime, upto: datetime) -> list[str]:
+    async def ended(self, after: datetime, upto: datetime, limit: int | None = None) -> list[str]:
         ends = [(e.alert.expires, e.position) for e in await self.active(after) if e.alert.expires]
-        return [position for end, position in sorted(ends) if after < end <= upto]
+        return [position for end, position in sorted(ends) if after < end <= upto][:limit]
 
     async def lineage(self, entry: Entry) -> list[Entry]:
         await self._pause()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -74,13 +75,15 @@ class Hub:
 
 
 @asynccontextmanager
-async def running(path: Path, clock: FakeClock | None = None, **memory: int) -> AsyncIterator[Hub]:
+async def running(
+    path: Path, clock: FakeClock | None = None, settings: LiveSettings = SETTINGS, **memory: int
+) -> AsyncIterator[Hub]:
     clock, bus = clock or FakeClock(NOW), LocalBus()
     store = SqliteStore(
         path, revive=revive, on_append=bus.publish, clock=clock, memory=Memory(**{"old": 5, **memory})
     )
     async with store, AsyncExitStack() as stack:
-        live = await stack.enter_async_context(served(SETTINGS, store, bus=bus, body=texts.body, clock=clock))
+        live = await stack.enter_async_context(served(settings, store, bus=bus, body=texts.body, clock=clock))
         yield Hub(live, store, clock)
         passing = asyncio.create_task(_pass(clock))
         await stack.aclose()
@@ -182,6 +185,20 @@ async def test_ends_are_told_after_a_restart_and_to_who_was_away(tmp_path: Path)
         ]
 
 
+async def test_who_was_away_for_more_ends_than_are_replayed_gets_a_snapshot(tmp_path: Path) -> None:
+    clock = FakeClock(NOW)
+    async with running(tmp_path / "hub.db", clock, replace(SETTINGS, replay_limit=3)) as hub:
+        for _ in range(4):
+            await hub.append(1)
+        standing = await hub.append()
+        await hub.advance(61)
+        for reader in await hub.resumed(standing):
+            gap = await reader.next()
+            assert (gap.kind, gap.data["reason"]) == ("gap", "too-far")
+            snapshot = await reader.next()
+            assert [alert["id"] for alert in snapshot.data["alerts"]] == [standing.alert.id]
+
+
 async def test_a_follower_inside_the_hub_hears_of_ends_that_concern_it(tmp_path: Path) -> None:
     async with running(tmp_path / "hub.db") as hub:
         here = parse_filter([("area", "432032")])
@@ -227,9 +244,9 @@ async def test_time_that_passes_without_an_end_asks_nothing_of_the_store(tmp_pat
         asked: list[datetime] = []
         ended = hub.store.ended
 
-        async def counted(after: datetime, upto: datetime) -> list[str]:
+        async def counted(after: datetime, upto: datetime, limit: int | None = None) -> list[str]:
             asked.append(upto)
-            return await ended(after, upto)
+            return await ended(after, upto, limit)
 
         hub.store.ended = counted  # type: ignore[method-assign]
         await hub.clock.advance(230)

@@ -192,9 +192,9 @@ class SqliteStore(DirectoryTables, OutboxTables, ScoreTables, SensorTables, Stat
     async def next_end(self, after: datetime) -> datetime | None:
         return await self._ask(lambda db: log.next_end(db, after))
 
-    async def ended(self, after: datetime, upto: datetime) -> list[str]:
+    async def ended(self, after: datetime, upto: datetime, limit: int | None = None) -> list[str]:
         epoch = self._parts.epoch
-        return [position(epoch, at) for at in await self._ask(lambda db: log.ended(db, after, upto))]
+        return [position(epoch, at) for at in await self._ask(lambda db: log.ended(db, after, upto, limit))]
 
     async def heads(self, entry: Entry) -> list[Entry]:
         parts, scope, offset = self._parts, scope_of(entry.alert, entry.origin), self._offset(entry.position)

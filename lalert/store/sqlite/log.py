@@ -101,7 +101,7 @@ NEXT_END: Final = """
 SELECT min(until) FROM entry INDEXED BY entry_in_force WHERE head = 1 AND until > ? AND until < 9223372036854775807
 """
 ENDED: Final = """
-SELECT offset FROM entry INDEXED BY entry_in_force WHERE head = 1 AND until > ? AND until <= ? ORDER BY until, offset
+SELECT offset FROM entry INDEXED BY entry_in_force WHERE head = 1 AND until > ? AND until <= ? ORDER BY until, offset LIMIT ?
 """
 _ENTRIES: Final = """
 SELECT e.offset, coalesce(e.incident, e.id), e.stored, p.codes, f.outdated, f.replaced, e.about, e.digest, e.raw
@@ -514,9 +514,11 @@ def next_end(db: apsw.Connection, after: datetime) -> datetime | None:
     return None if until is None else moment(until)
 
 
-def ended(db: apsw.Connection, after: datetime, upto: datetime) -> list[int]:
+def ended(db: apsw.Connection, after: datetime, upto: datetime, limit: int | None) -> list[int]:
     """Return the offsets of the newest states that ended in between, by their ends; read from an index alone."""
-    return [offset for (offset,) in rows(db, ENDED, (micros(after), micros(upto)))]
+    return [
+        offset for (offset,) in rows(db, ENDED, (micros(after), micros(upto), -1 if limit is None else limit))
+    ]
 
 
 def heads_of(db: apsw.Connection, scope: str, offset: int) -> list[int]:
