@@ -136,8 +136,12 @@ def _document(root: etree._Element, data: bytes, raw: bytes, *, advise: bool) ->
     version = GRAMMARS.get(root.tag)
     if version is None:
         name = etree.QName(root)
-        where = f" in the namespace {shown(name.namespace)}" if name.namespace else " without a namespace"
-        found = fault("CAP-ROOT", found=f"<{name_of(root)}>{where}")
+        where, where_ja = " without a namespace", "(名前空間なし)"
+        if name.namespace:
+            namespace = shown(name.namespace)
+            where, where_ja = f" in the namespace {namespace}", f"(名前空間{namespace})"
+        tag = f"<{name_of(root)}>"
+        found = fault("CAP-ROOT", found=f"{tag}{where}", found_ja=f"{tag}{where_ja}")
         return Report(None, (_problem(found, f"/{name_of(root)}", line_of(root)),), None)
     reader = _Reader(root, version, data)
     alert = reader.read(raw, advise=advise)
@@ -713,9 +717,8 @@ class _Reader:
         if name.namespace == XMLDSIG and content is self.grammar.alert:
             if self._strangers == rules.MAX_SIGNATURES + 1:
                 limit = str(rules.MAX_SIGNATURES)
-                self._add(
-                    fault("CAP-LIMIT", name="Signature", count=f"more than {limit}", limit=limit), child
-                )
+                count = str(len(parent.findall(f"{{{XMLDSIG}}}*")))
+                self._add(fault("CAP-LIMIT", name="Signature", count=count, limit=limit), child)
             follower = child.getnext()
             if follower is not None and follower.tag in content.slots:
                 where = {"where": "after", "where_ja": "後ろ", "other": "info"}
@@ -724,8 +727,10 @@ class _Reader:
             args = {"name": name_of(child), "parent": name_of(parent), "version": self.grammar.version}
             self._add(Fault("CAP-ELEMENT-UNKNOWN", "", 0, args, _idle(child)), child)
         else:
-            namespace = shown(name.namespace) if name.namespace else "no namespace"
-            args = {"name": name_of(child), "namespace": namespace}
+            namespace, namespace_ja = (
+                (shown(name.namespace),) * 2 if name.namespace else ("no namespace", "名前空間なし")
+            )
+            args = {"name": name_of(child), "namespace": namespace, "namespace_ja": namespace_ja}
             self._add(Fault("CAP-ELEMENT-FOREIGN", "", 0, args, _idle(child)), child)
 
     def _disorder(self, parent: etree._Element, slots: Mapping[str, Slot]) -> None:

@@ -534,7 +534,7 @@ def _reference_hint(word: str, parts: Sequence[str]) -> tuple[str, str]:
         return ": the offset of the time has a comma for its sign", "。時差の符号がカンマになっています"
     if len(parts) == 1 and "/" in word:
         return ": that is the form of CAP 1.0", "。CAP 1.0の形式です"
-    return f": it has {len(parts)} parts", f"。{len(parts)}個の部分しかないか、多すぎます"
+    return ": it is not sender,identifier,sent", "。発信者、識別子、日時をカンマで区切って書きます"
 
 
 def _old_reference(word: str) -> Reference | Fault:
