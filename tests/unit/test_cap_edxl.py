@@ -605,3 +605,10 @@ def test_only_the_words_for_open_are_open() -> None:
 def test_no_policy_passes_over_another_alert_nor_another_word_on_what_is_real(beside: str) -> None:
     with pytest.raises(InvalidAlert):
         cap.parse(put("  <targetArea>", beside + "<targetArea>").encode(), tolerant=True)
+
+
+def test_the_envelope_of_a_drill_says_nothing_of_its_own_that_could_pass_for_real() -> None:
+    real, drill = (cap.wrap(make_alert(status=status)) for status in (Status.ACTUAL, Status.EXERCISE))
+    assert b"contentDescription" in real
+    assert b"contentDescription" not in drill
+    assert cap.examine(drill).valid
