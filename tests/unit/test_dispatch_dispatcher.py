@@ -427,7 +427,9 @@ async def test_a_superseded_revision_that_waits_is_dropped_and_journalled(
         await until(lambda: "second" in channel.sent)
         channel.reply = take
         named = [first, second] if names_every_revision else [first]
-        await hub.submit("third", msg_type="Update", references=named)
+        # Later by its own word: of two revisions of the same second the id would decide.
+        third = make_alert(identifier="third", sent=datetime.now(UTC), msg_type="Update", references=named)
+        await hub.append(third)
         await until(lambda: channel.arrived)
         await until_async(lambda: _has(hub, 3))
         states = await hub.states()
