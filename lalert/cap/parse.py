@@ -512,7 +512,10 @@ class _Reader:
     def _pair(self, element: etree._Element) -> NamedValue | None:
         """Return a name and its value, None where one of the two is not there at all."""
         if not self.grammar.pairs:
-            return self._accept(rules.pair(content_of(element)), element)
+            read = self._accept(rules.pair(content_of(element)), element)
+            if read is not None and not read.value:
+                self._add(fault("CAP-PAIR-EMPTY", name="value", parent=name_of(element)), element)
+            return read
         fields, _ = self._children(element, self.grammar.pair)
         for name, text in fields.items():
             if not text:

@@ -334,3 +334,17 @@ def test_a_value_of_the_model_is_made_as_any_dataclass_is() -> None:
         plain.event = "x"  # type: ignore[misc]
     with pytest.raises(TypeError, match="event"):
         Info()  # type: ignore[call-arg]
+
+
+def test_half_a_pair_is_remarked_on_in_every_version() -> None:
+    old = (DATA / "good" / "1.0.xml").read_bytes()
+    halves = (
+        (old, b"JIS X 0402=432032", b"JIS X 0402="),
+        (ORDER.encode(), b"<value>432032</value>", b"<value/>"),
+    )
+    for raw, whole, half in halves:
+        assert raw.count(whole) == 1
+        report = cap.examine(raw.replace(whole, half))
+        assert [p.rule for p in report.problems if p.severity is ProblemSeverity.WARNING] == [
+            "CAP-PAIR-EMPTY"
+        ]
