@@ -67,6 +67,7 @@ _DECLARATION = re.compile(
 )
 _USUAL_DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>'
 _SPACE = re.compile(rb"[ \t\r\n]*")
+_LETTER_OF_THREE = re.compile(rb"[\xe0-\xf4]")  # with which a letter of three bytes or four begins in UTF-8
 _ELEMENT_NAME = re.compile(rb"<([^ \t\r\n/<>!?]+)")
 _ATTRIBUTE_NAME = re.compile(rb"[ \t\r\n]([^ \t\r\n=<>\"'/]++)[ \t\r\n]*=[ \t\r\n]*[\"']")
 
@@ -135,12 +136,13 @@ def _speaks_utf_8(raw: bytes) -> bool:
 
     Text of another encoding hardly ever reads as a letter of three bytes, and nothing in it as anything else.
     """
-    if raw.isascii():
+    if _LETTER_OF_THREE.search(raw) is None:
         return False
     try:
-        return max(raw.decode(_UTF_8)) >= "\u0800"
+        raw.decode(_UTF_8)
     except UnicodeDecodeError:
         return False
+    return True
 
 
 def _decoded(raw: bytes, encoding: str, body: bytes) -> str:
