@@ -219,7 +219,21 @@ def _continues_well(case: Case) -> Iterator[Problem]:
     alert = case.alert
     # What stands for itself, the usual alert, is not looked at any further.
     if alert.references or alert.codes or alert.msg_type is not MsgType.ALERT:
-        yield from lifecycle.judge(case.message, case.policy.references)
+        tenant = case.caller.tenant
+        assert tenant is not None
+        tolerated = sender_tolerated(tenant, alert.sender)
+        for found in lifecycle.judge(case.message, case.policy.references):
+            yield _told_as_new(found) if tolerated and found.rule == "HUB-CORRECTION-MAJOR" else found
+
+
+def _told_as_new(found: Problem) -> Problem:
+    """Return what was wrong with a correction that is none, of a sender whose warnings are not lost over a wrong mark."""
+    return replace(
+        found,
+        severity=ProblemSeverity.WARNING,
+        repair="it is told to everybody as an ordinary update",
+        repair_ja="訂正としてではなく、通常の更新として全員に配信します",
+    )
 
 
 POLICY: Final[tuple[Rule, ...]] = (

@@ -27,6 +27,7 @@ from lalert.model import (
     Ring,
     Role,
     Scope,
+    Severity,
     Status,
     Tenant,
 )
@@ -245,6 +246,20 @@ def test_what_everybody_was_told_of_is_ended_before_everybody(judged: Judge, kin
     inside = replace(first, scope=Scope.RESTRICTED)
     assert judged(hidden, known={inside.id: entry_of(inside)}) == ()
     assert judged(message, known={inside.id: entry_of(inside)}) == ()
+
+
+def test_what_is_no_mere_correction_is_told_as_new_where_its_sender_is_tolerated(
+    judged: Judge,
+) -> None:
+    first = good()
+    changed = replace(first.infos[0], severity=Severity.MINOR)
+    marked = update_of(first, codes=("jp:correction",), infos=(changed,))
+    around: dict[str, Any] = {"known": {first.id: entry_of(first)}, "heads": {first.id: [entry_of(first)]}}
+    with pytest.raises(InvalidAlert) as refused:
+        judged(marked, **around)
+    assert [found.rule for found in refused.value.problems] == ["HUB-CORRECTION-MAJOR"]
+    [found] = judged(marked, Caller(replace(CITY, tolerant=(SENDER,)), KEY), **around)
+    assert (found.rule, found.severity, bool(found.repair_ja)) == ("HUB-CORRECTION-MAJOR", "warning", True)
 
 
 def test_an_alert_that_refers_is_asked_whether_it_meant_to_replace(judged: Judge) -> None:
