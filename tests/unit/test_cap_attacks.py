@@ -280,6 +280,10 @@ def test_lines_are_counted_alike_whatever_the_encoding(newline: str, declaration
         pytest.param(ORDER.encode()[:-3], id="cut off"),
         pytest.param(b"", id="nothing"),
         pytest.param(b"\xef\xbb\xbf", id="a byte order mark alone"),
+        pytest.param(b"\xef\xbb\xbf" * 2 + ORDER.encode(), id="two byte order marks"),
+        pytest.param(
+            b"\xff\xfe" * 2 + ORDER.replace("UTF-8", "UTF-16").encode("utf-16-le"), id="two of UTF-16"
+        ),
         pytest.param("避難指示".encode(), id="plain text"),
         pytest.param(b'{"alert": 1}', id="JSON"),
     ],

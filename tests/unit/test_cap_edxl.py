@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
@@ -375,6 +376,13 @@ def test_the_gazetteer_tells_whether_codes_and_what_is_drawn_touch(
     text = with_target(target, put(AREA, area))
     text = put("<targetArea>", around, put("</targetArea>", "</c:targetArea>", text))
     assert [p.rule for p in cap.examine(text.encode(), ground=GAZETTEER.geometry).problems] == expected
+
+
+@pytest.mark.parametrize(("east", "expected"), [(130.81, []), (130.84, ["EDXL-TARGET-ELSEWHERE"])])
+def test_two_kilometres_beside_a_border_are_still_there(east: float, expected: list[str]) -> None:
+    text = with_target(f"<circle>32.2,{east} 0.1</circle>")
+    report = cap.examine(text.encode(), ground=lambda _: shapely.box(130.7, 32.1, 130.8, 32.3))
+    assert [p.rule for p in report.problems] == expected
 
 
 def test_an_alert_without_a_place_cannot_be_compared() -> None:

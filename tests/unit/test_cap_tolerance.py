@@ -318,6 +318,7 @@ def test_of_two_severities_the_gravest_counts_and_of_two_texts_the_first() -> No
     )
     assert alert.infos[0].severity is Severity.EXTREME
     assert alert.infos[0].headline == "先"
+    assert [p.repair for p in alert.defects if p.repair] == ["the gravest one counts", "the first one counts"]
 
 
 def test_two_different_ends_are_refused() -> None:
