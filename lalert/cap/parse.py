@@ -698,7 +698,9 @@ class _Reader:
         args = {"name": name, "parent": name_of(parent)}
         self._add(Fault("CAP-ELEMENT-DUPLICATE", "", 0, args, "same" if text == first else None), child)
         grades = GRADES.get(name)
-        return min(first, text, key=grades.index) if grades and {first, text} <= set(grades) else first
+        if grades and {first, text} <= set(grades):
+            return min(first, text, key=grades.index)
+        return first or text
 
     def _count(self, name: str, elements: Sequence[etree._Element]) -> None:
         """Refuse more of an element, in the whole document, than any alert has: each costs time."""

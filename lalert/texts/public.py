@@ -70,7 +70,7 @@ def alert_json(
         "status": alert.status.value,
         "msgType": alert.msg_type.value,
         "scope": alert.scope.value,
-        "note": _text(alert.note),
+        "note": _note(alert),
         "reason": _reason(alert),
         "correction": entry.correction,
         "references": [_reference(reference) for reference in alert.references],
@@ -154,11 +154,13 @@ def document_text(alert: Alert) -> str:
     return cap.bare(alert.raw or cap.render(alert)).decode()
 
 
-def _reason(alert: Alert) -> str | None:
-    if alert.msg_type is not MsgType.CANCEL or alert.note is None:
-        return None
+def _note(alert: Alert) -> str | None:
     # A <note> names no language: its letters decide which mark it gets.
-    return mark(clean(alert.note), alert.status, "en")
+    return mark(clean(alert.note), alert.status, "en") if alert.note is not None else None
+
+
+def _reason(alert: Alert) -> str | None:
+    return _note(alert) if alert.msg_type is MsgType.CANCEL else None
 
 
 def _info(info: Info, status: Status) -> dict[str, Any]:

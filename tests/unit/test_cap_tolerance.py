@@ -24,6 +24,7 @@ ORDER = (DATA / "good" / "evacuation-order.xml").read_text(encoding="utf-8")
 POLYGON = ORDER[ORDER.index("<polygon>") : ORDER.index("</polygon>") + len("</polygon>")]
 GEOCODE = ORDER[ORDER.index("<geocode>") : ORDER.index("</geocode>") + len("</geocode>")]
 CIRCLE = "<circle>32.21,130.76 2.5</circle>"
+ORDER_HEADLINE = cap.parse(ORDER.encode()).infos[0].headline
 SENT = "<sent>2026-07-04T02:20:00+09:00</sent>"
 
 
@@ -318,6 +319,7 @@ def test_of_two_severities_the_gravest_counts_and_of_two_texts_the_first() -> No
     )
     assert alert.infos[0].severity is Severity.EXTREME
     assert alert.infos[0].headline == "先"
+    assert tolerated(("<headline>", "<headline/><headline>")).infos[0].headline == ORDER_HEADLINE
     assert [p.repair for p in alert.defects if p.repair] == ["the gravest one counts", "the first one counts"]
 
 

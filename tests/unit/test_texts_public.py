@@ -274,13 +274,15 @@ def test_only_a_cancel_has_a_reason(gazetteer: Gazetteer) -> None:
     assert alert_json(entry_of(make_alert(note="x"), gazetteer))["reason"] is None
 
 
-def test_the_reason_of_a_drill_is_marked(gazetteer: Gazetteer) -> None:
+def test_reason_and_note_of_a_drill_are_marked(gazetteer: Gazetteer) -> None:
     drill = make_alert(
         status="Exercise", msg_type="Cancel", references=[make_alert()], note="堤防が切れました", infos=()
     )
     assert alert_json(entry_of(drill, gazetteer))["reason"] == "【訓練】堤防が切れました"
     in_english = replace(drill, note="a levee broke")
     assert alert_json(entry_of(in_english, gazetteer))["reason"] == "[EXERCISE] a levee broke"
+    order = make_alert(status="Exercise", note="堤防が切れました")
+    assert alert_json(entry_of(order, gazetteer))["note"] == "【訓練】堤防が切れました"
 
 
 def test_what_cap_1_0_refers_to_and_nobody_has_found_has_no_id(gazetteer: Gazetteer) -> None:
