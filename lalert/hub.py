@@ -144,6 +144,7 @@ class Hub:
         self.clock = clock
         self._signing = signing
         self._policy = policy
+        self._why_no_certificate = ""
         self._base_url = base_url
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.channels: dict[str, Channel] = {}
@@ -195,7 +196,11 @@ class Hub:
         try:
             return (await self._signing.signer()).published
         except LalertError as error:
-            log.error("the hub's certificate cannot be given", detail=error.detail)
+            if (
+                error.detail != self._why_no_certificate
+            ):  # once for each cause: anybody may ask, as often as they like
+                self._why_no_certificate = error.detail
+                log.error("the hub's certificate cannot be given", detail=error.detail)
             raise Unavailable(
                 "this hub cannot use its signing key now; the reason is in its log", retry_after=60.0
             ) from error

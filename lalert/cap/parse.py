@@ -330,7 +330,13 @@ class _Reader:
             self._check_texts(root, fields)
             for element in parts.get("code", ()):
                 self._note(rules.judge_text("code", content_of(element)), element)
-        infos = self._infos(parts.get("info", ()), sent, msg_type)
+        infos = self._infos(parts.get("info", ()), sent)
+        if (
+            not infos
+            and msg_type not in (MsgType.ACK, MsgType.ERROR)
+            and not (msg_type is MsgType.CANCEL and note)
+        ):
+            self._add(fault("CAP-INFO-MISSING"), root)  # what a Cancel tells people is its reason
         if identifier is None or sender is None or sent is None:
             return None
         if status is None or msg_type is None or scope is None:
@@ -392,11 +398,7 @@ class _Reader:
         # Whatever it says of itself, it is not its own predecessor.
         return tuple(found) if me is None else tuple(ref for ref in found if not rules.same(ref, me))
 
-    def _infos(
-        self, elements: Sequence[etree._Element], sent: datetime | None, msg_type: MsgType | None
-    ) -> tuple[Info, ...]:
-        if not elements and msg_type not in (MsgType.ACK, MsgType.ERROR):
-            self._add(fault("CAP-INFO-MISSING"), self.root)
+    def _infos(self, elements: Sequence[etree._Element], sent: datetime | None) -> tuple[Info, ...]:
         self._count("info", elements)
         infos: list[Info] = []
         texts: list[tuple[str, _Fields]] = []

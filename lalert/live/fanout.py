@@ -36,6 +36,9 @@ LOOK_EVERY: Final = 16
 BEATS_AT_ONCE: Final = 64
 """Heartbeats written before the fan-out looks again whether an alert has come: under a millisecond."""
 
+ENDS_PAUSE_SECONDS: Final = 1.0
+"""Before what has ended is looked up again in a store that could not be read."""
+
 RESTART_SECONDS: Final = 0.1
 """Between a failure of the fan-out and its next start."""
 
@@ -94,6 +97,7 @@ class FanOut:
         """Up to when ends were told of, or are about to be, to everybody who is in a group by then."""
         self.ended = 0
         self._ended: deque[str] = deque()
+        self._ends_wait = 0.0
         self._wake = asyncio.Event()
         self._listeners: dict[Callable[[], None], None] = {}
         self._end_listeners: dict[Callable[[Entry], None], None] = {}
@@ -246,7 +250,7 @@ class FanOut:
         Only between entries, as heartbeats, and with the position up to which everything was offered: who resumes from it skips nothing and gets
         nothing twice. A lane that has not come to the entry yet will tell it as over in its place.
         """
-        if not self._ended:
+        if not self._ended or self._clock.monotonic() < self._ends_wait:
             return False
         position = self._ended[0]
         if not (self.real.count() or self.drill.count() or self._end_listeners):
@@ -256,7 +260,8 @@ class FanOut:
             entry = await self._log.entry(position)
         except LalertError:
             log.exception("the store cannot be read; what has ended is told when it can")
-            await self._clock.sleep(1.0)
+            # Entries go on meanwhile; a tick wakes this again.
+            self._ends_wait = self._clock.monotonic() + ENDS_PAUSE_SECONDS
             return False
         self._ended.popleft()
         if entry is None:

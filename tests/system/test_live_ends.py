@@ -236,6 +236,33 @@ async def test_a_wall_clock_that_was_set_back_loses_no_end(tmp_path: Path) -> No
         assert entry.position
 
 
+async def test_an_end_that_cannot_be_looked_up_holds_up_no_new_alert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path / "hub.db") as hub:
+        readers = await hub.readers()
+        ending = await hub.append(1)
+        for reader in readers:
+            assert await hub.told(reader) == ("alert", ending.position, ending.alert.id)
+        look_up, broken = hub.store.entry, True
+
+        async def entry(position: str) -> Entry | None:
+            if broken:
+                raise Unavailable("the disk is away")
+            return await look_up(position)
+
+        monkeypatch.setattr(hub.store, "entry", entry)
+        await hub.advance(61)
+        coming = await hub.append()
+        for reader in readers:
+            event = await reader.next("alert")  # while the clock stands still
+            assert event.data["id"] == coming.alert.id
+        broken = False
+        await hub.advance(3)
+        for reader in readers:
+            assert await hub.told(reader) == ("expired", coming.position, ending.alert.id)
+
+
 async def test_time_that_passes_without_an_end_asks_nothing_of_the_store(tmp_path: Path) -> None:
     async with running(tmp_path / "hub.db") as hub:
         await hub.append(4)

@@ -348,3 +348,16 @@ def test_half_a_pair_is_remarked_on_in_every_version() -> None:
         assert [p.rule for p in report.problems if p.severity is ProblemSeverity.WARNING] == [
             "CAP-PAIR-EMPTY"
         ]
+
+
+def test_a_cancel_that_gives_its_reason_needs_no_info() -> None:
+    start, end = ORDER.index("  <info>"), ORDER.index("</alert>")
+    bare = (ORDER[:start] + ORDER[end:]).replace("<msgType>Alert", "<msgType>Cancel")
+    note, reference = (
+        "<note>水位が下がったため</note>",
+        "<references>a@example.jp,b,2026-07-04T01:00:00+09:00</references>",
+    )
+    with_reason = bare.replace("</scope>", f"</scope>{note}{reference}").encode()
+    without = bare.replace("</scope>", f"</scope>{reference}").encode()
+    assert rules_of(with_reason) == []
+    assert rules_of(without) == ["CAP-INFO-MISSING"]
