@@ -48,8 +48,10 @@ class Ends:
     def tick(self) -> None:
         """Look whether the next end has come. Compared with the clock and not slept for: the wall clock may be set."""
         now = self._clock.now()
-        # After a step back, what ends anew is told anew.
-        self._fan_out.told = min(self._fan_out.told, now)
+        if now < self._fan_out.told:
+            # The clock was set back: what ends anew is told anew, and what ends next may be something else.
+            self._fan_out.told = now
+            self._due.set()
         if self._next is not None and self._next <= now:
             self._due.set()
 
@@ -67,10 +69,14 @@ class Ends:
 
     async def _look(self) -> None:
         now = self._clock.now()
+        self._next = None  # before anything is waited for: what is heard of meanwhile stays
         positions = await self._log.ended(self._fan_out.told, now)
-        self._fan_out.end(positions, now)
-        self._next = None
         coming = await self._log.next_end(now)
+        if self._clock.now() < now:
+            # The clock was set back meanwhile: what was found is not over yet.
+            self._due.set()
+            return
+        self._fan_out.end(positions, now)
         if coming is not None:
             self._expect(coming)
 

@@ -224,16 +224,45 @@ async def test_a_wall_clock_that_was_set_back_loses_no_end(tmp_path: Path) -> No
     async with running(tmp_path / "hub.db") as hub:
         [reader, _] = await hub.readers()
         await hub.append(30)
-        await hub.advance(1)
+        assert (await reader.next()).kind == "alert"
         hub.clock.step(NOW + timedelta(hours=1))
         await hub.advance(1)
+        assert (await reader.next()).kind == "expired"
         hub.clock.step(NOW)
         await hub.advance(1)
         entry = await hub.append(1)
         await hub.advance(60)
-        kinds = [(await reader.next()).kind for _ in range(4)]
-        assert kinds == ["alert", "expired", "alert", "expired"]
-        assert entry.position
+        told = [await reader.next() for _ in range(2)]
+        assert [(event.kind, event.data["id"]) for event in told] == [
+            ("alert", entry.alert.id),
+            ("expired", entry.alert.id),
+        ]
+
+
+async def test_a_clock_that_is_set_back_during_a_look_loses_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path / "hub.db") as hub:
+        [reader, _] = await hub.readers()
+        await hub.append(30)
+        look, gate = hub.store.ended, asyncio.Event()
+
+        async def slow(after: datetime, upto: datetime) -> list[str]:
+            await gate.wait()
+            return await look(after, upto)
+
+        monkeypatch.setattr(hub.store, "ended", slow)
+        hub.clock.step(NOW + timedelta(hours=1))
+        await hub.advance(1)
+        hub.clock.step(NOW)
+        entry = await hub.append(1)
+        gate.set()
+        await hub.advance(30)
+        await hub.append()
+        assert [(await reader.next()).kind for _ in range(3)] == ["alert"] * 3  # nothing is over yet
+        await hub.advance(32)
+        end = await reader.next()
+        assert (end.kind, end.data["id"]) == ("expired", entry.alert.id)
 
 
 async def test_an_end_that_cannot_be_looked_up_holds_up_no_new_alert(
