@@ -226,7 +226,7 @@ def _crowds() -> dict[str, Attack]:
         "29,000 circles out of range": Attack(
             _alert(_AREA % (b"<circle>91,191 1</circle>" * 29_000)), "CAP-LIMIT"
         ),
-        "9,900 parameters": Attack(_alert(_INFO % b"".join(pair % n for n in range(9_900))), ""),
+        "7,900 parameters": Attack(_alert(_INFO % b"".join(pair % n for n in range(7_900))), ""),
         "14,900 areas": Attack(
             _alert(_INFO % (b"<area><areaDesc>x</areaDesc></area>" * 14_900)), "CAP-LIMIT"
         ),
@@ -277,7 +277,7 @@ def _crowds() -> dict[str, Attack]:
         "2,000 circles": Attack(
             _alert(_AREA % b"".join(b"<circle>%d.%d,1 9</circle>" % (n % 80, n) for n in range(2_000))), ""
         ),
-        "5,000 areas with a code": Attack(_alert(_INFO % (area * 5_000)), ""),
+        "4,000 areas with a code": Attack(_alert(_INFO % (area * 4_000)), ""),
         "1,000 references": Attack(
             _alert(
                 b"<references>" + b" ".join(reference % n for n in range(1_000)) + b"</references>",

@@ -40,13 +40,13 @@ from lalert.model import (
 MAX_PROBLEMS: Final = 200
 """As many problems of one document are reported; who sends more faults than that has a fault in the program, not in the text."""
 
-LIMITS: Final = {"info": 500, "area": 5_000, "polygon": 5_000, "circle": 2_000, "resource": 1_000}
+LIMITS: Final = {"info": 500, "area": 4_000, "polygon": 5_000, "circle": 2_000, "resource": 1_000}
 """So many of these at most in one document: every municipality in two languages is 3,800 areas."""
 
-MAX_RINGS: Final = 2_000
-"""So many different polygons at most: those of an info in another language are the same."""
+MAX_RINGS: Final = 1_920
+"""So many different polygons at most: one for every municipality and ward. Those of an info in another language are the same."""
 
-MAX_CHILDREN: Final = 10_000
+MAX_CHILDREN: Final = 8_000
 """So many elements directly in one at most."""
 
 MAX_FORGIVEN: Final = 2_500
