@@ -150,7 +150,7 @@ def _values() -> dict[str, Attack]:
     points = b" ".join(b"%d.%04d,%d.%04d" % (n * 31 % 89, n, n * 7 % 179, n) for n in range(50_000))
     return {
         "a polygon of 50,000 points that cross": Attack(
-            _alert(_AREA % (polygon % (b"1,1 " + points + b" 1,1"))), "CAP-POLYGON-CROSSING"
+            _alert(_AREA % (polygon % (b"1,1 " + points + b" 1,1"))), "CAP-LIMIT"
         ),
         "a polygon of commas": Attack(_alert(_AREA % (polygon % (b"1," * 450_000))), "CAP-LIMIT"),
         "a polygon of digits": Attack(_alert(_AREA % (polygon % (b"1" * 900_000))), "CAP-POLYGON-FORM"),

@@ -587,6 +587,11 @@ class _Reader:
     def _polygons(self, elements: Sequence[etree._Element], *, elsewhere: bool) -> tuple[Ring, ...]:
         """Return the rings of an area; `elsewhere` says whether the area is a place without them."""
         self._count("polygon", elements)
+        if (
+            len(elements) > MAX_RINGS
+            and (different := len({element.text for element in elements})) > MAX_RINGS
+        ):
+            self._refuse("polygon", different, MAX_RINGS, elements[-1])
         found: list[Ring] = []
         empty: list[tuple[Fault, etree._Element]] = []
         for element in elements:
