@@ -196,9 +196,8 @@ class Hub:
         try:
             return (await self._signing.signer()).published
         except LalertError as error:
-            if (
-                error.detail != self._why_no_certificate
-            ):  # once for each cause: anybody may ask, as often as they like
+            # Once for each cause: anybody may ask, as often as they like.
+            if error.detail != self._why_no_certificate:
                 self._why_no_certificate = error.detail
                 log.error("the hub's certificate cannot be given", detail=error.detail)
             raise Unavailable(
@@ -286,7 +285,9 @@ class Hub:
                 known[reference.id] = entry
         first = next(iter(known.values()), None)
         turn = f"{caller.audience} {first.incident if first else references[0].id}"
-        return _Referred(replace(alert, references=tuple(references)), known, frozenset(ambiguous), turn)
+        if any(reference.timeless for reference in alert.references):
+            alert = replace(alert, references=tuple(references))
+        return _Referred(alert, known, frozenset(ambiguous), turn)
 
     def read(self, raw: bytes, home: frozenset[str]) -> tuple[Alert, Facts]:
         """Parse a document, judge it by the hub's profile, and derive whom it concerns; `home` is the jurisdiction of one that names no place.

@@ -150,7 +150,7 @@ def _document(root: etree._Element, data: bytes, raw: bytes, *, advise: bool) ->
 
 
 def _marks_in(data: bytes) -> tuple[bool, bool]:
-    """Say whether a text may hold HTML, which needs a reference or a CDATA section, and whether one may hold a control character of `rules`."""
+    """Say whether a text may hold what `rules.judge_text` looks for (HTML needs a reference or a CDATA section), and whether a control character."""
     # Single bytes first, because those are found at once.
     references = b"&" in data
     markup = references or (b"!" in data and b"<![CDATA[" in data)
@@ -159,7 +159,7 @@ def _marks_in(data: bytes) -> tuple[bool, bool]:
         controls = any(control in data for control in _BIDI)
     if not controls and b"\xc2" in data:
         controls = any(control in data for control in _C1)
-    return markup, controls
+    return markup or controls, controls
 
 
 _BIDI = tuple(chr(code).encode() for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
@@ -232,8 +232,7 @@ class _Reader:
         self._containers = grammar.containers
         self._words = _words(grammar.namespace)
         self._tag = f"{{{grammar.namespace}}}"
-        self._markup, self._controls = _marks_in(data)
-        self._look_at_texts = self._markup or self._controls
+        self._look_at_texts, self._controls = _marks_in(data)
         self._errors: list[tuple[Fault, etree._Element]] = []
         self._remarks: list[tuple[Fault, etree._Element]] = []
         # The infos of one alert in several languages have the same areas and times.
@@ -241,7 +240,8 @@ class _Reader:
         self._times: dict[str, datetime | Fault] = {}
         self._counts: dict[str, int] = {}
         # What the schema has found to be in its place needs no second look there.
-        self._sound = len(data) <= _SCHEMA_FIRST and validator(grammar.schema).validate(root)
+        self._schema_first = len(data) <= _SCHEMA_FIRST
+        self._sound = self._schema_first and validator(grammar.schema).validate(root)
 
     def read(self, raw: bytes, *, advise: bool) -> Alert | None:
         """Return the alert, None if it has an error that no policy forgives; `problems` then says which.
@@ -289,9 +289,8 @@ class _Reader:
         root, words = self.root, self._words
         try:
             fields, parts = self._children(root, self.grammar.alert)
-        except (
-            KeyError
-        ):  # an element of another namespace: the schema lets signatures be among the children of the root
+        except KeyError:
+            # An element of another namespace: the schema lets signatures be among the children of the root.
             fields, parts = self._judged_children(root, self.grammar.alert)
         identifier = self._name_text(fields, "identifier")
         sender = self._name_text(fields, "sender")
@@ -858,7 +857,8 @@ class _Reader:
     # The second judge
 
     def _agrees_with_the_schema(self) -> bool:
-        return validator(self.grammar.schema).validate(self.root)
+        # Where the schema came first, it has said no.
+        return not self._schema_first and validator(self.grammar.schema).validate(self.root)
 
     def _name_the_schema(self) -> None:
         """Note what the schema says of a document in which nothing else was found."""

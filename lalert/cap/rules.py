@@ -224,8 +224,9 @@ def ring(text: str, *, mend: Mending = Mending.CLOSELY) -> Ring | Fault:
 
 def _plain_ring(text: str) -> Ring | None:
     """Return a polygon in its usual form and beyond doubt, as nearly all are; None for one that needs a closer look."""
-    numbers = _plain_numbers(text)
-    if numbers is None or not 4 <= len(numbers) // 2 <= _MANY_POINTS or numbers[:2] != numbers[-2:]:
+    # Counted first: the numbers of a long border would be read twice.
+    numbers = _plain_numbers(text) if 4 <= text.count(",") <= _MANY_POINTS else None
+    if numbers is None or numbers[:2] != numbers[-2:]:
         return None
     return tuple(zip(numbers[1::2], numbers[::2], strict=True)) if _plainly_sound(_flat(numbers)) else None
 
@@ -586,13 +587,10 @@ def same(reference: Reference, me: Reference) -> bool:
 # Infos
 
 
-_EVENT_CHARACTERS = 35
-
-
 def event_instead(texts: Mapping[str, str]) -> str:
     """Return what stands for a missing event: what the info says first."""
     said = texts.get("headline") or texts.get("description") or texts.get("instruction") or "?"
-    return said if len(said) <= _EVENT_CHARACTERS else said[: _EVENT_CHARACTERS - 1] + "…"
+    return said if len(said) <= MAX_EVENT else said[: MAX_EVENT - 1] + "…"
 
 
 def judge_times(

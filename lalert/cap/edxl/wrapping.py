@@ -34,9 +34,8 @@ def wrap(alert: Alert) -> bytes:
             _add(root, "distributionReference", f"{reference.id},{reference.sender},{reference.sent}")
     _add_target(root, alert)
     content = etree.SubElement(root, tag("contentObject"))
-    if (
-        alert.infos and alert.status is Status.ACTUAL
-    ):  # of a drill no text leaves the hub but as it was received, or with its mark
+    # Of a drill no text leaves the hub but as it was received, or with its mark.
+    if alert.infos and alert.status is Status.ACTUAL:
         _add(content, "contentDescription", alert.infos[0].headline or alert.infos[0].event)
     holder = etree.SubElement(etree.SubElement(content, tag("xmlContent")), tag("embeddedXMLContent"))
     holder.append(etree.Comment("alert"))
