@@ -81,6 +81,13 @@ def prepare(path: Path) -> None:
         ) from error
 
 
+def begin_anew(path: Path) -> None:
+    """Empty a file that only repeats what is kept elsewhere; whoever calls holds its lock."""
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+    prepare(path)
+
+
 def open_for_writing(path: Path, vfs: str | None) -> apsw.Connection:
     """Return a connection whose commits are durable when they return: WAL with an fsync for each (`synchronous=FULL`)."""
     db = _open(path, apsw.SQLITE_OPEN_READWRITE, vfs)

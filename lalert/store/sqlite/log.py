@@ -20,7 +20,7 @@ import orjson
 from lalert.clock import Clock
 from lalert.errors import Conflict, InvalidAlert
 from lalert.findings import HUB
-from lalert.model import UNKNOWN_INSTANT, Alert, Changes, Facts, MsgType, Origin, Reference, alert_id
+from lalert.model import JST, UNKNOWN_INSTANT, Alert, Changes, Facts, MsgType, Origin, Reference, alert_id
 from lalert.store.sqlite.codec import (
     encode_about,
     encode_codes,
@@ -49,8 +49,8 @@ LINEAGE: Final = 100
 """Of a long chain, this many of its first states and as many of its last."""
 
 _INSERT_FRESH: Final = """
-INSERT INTO entry (id, sent, until, head, scope, incident, stored, places, about, digest, raw)
-VALUES (?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?)
+INSERT INTO entry (offset, id, sent, until, head, scope, incident, stored, places, about, digest, raw)
+VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO NOTHING
 """
 # Many rows in one step, during which the event loop has the interpreter to itself: ?1 is a JSON list with the columns of each row, ?2 holds their
@@ -63,8 +63,8 @@ FROM json_each(?1) WHERE true
 ON CONFLICT (id) DO NOTHING
 """
 _INSERT_LINKED: Final = """
-INSERT INTO entry (id, sent, until, head, scope, incident, stored, places, about, digest, raw)
-VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO entry (offset, id, sent, until, head, scope, incident, stored, places, about, digest, raw)
+VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)
 """
 _WAITING: Final = """
 SELECT coalesce(e.incident, e.id), EXISTS (SELECT 1 FROM link l WHERE l.offset = e.offset AND l.state = 1)
@@ -109,28 +109,39 @@ FROM entry e LEFT JOIN places p ON p.id = e.places LEFT JOIN effect f ON f.offse
 """
 
 
-@dataclass(slots=True, eq=False)
-class NewEntry:
-    """An alert to be kept, with all that can be worked out before its turn comes.
+@dataclass(slots=True, eq=False, kw_only=True)
+class Columns:
+    """An entry as the log keeps it, with all that can be worked out before its turn comes.
 
     `references` are the ids of the alerts that it continues or speaks of, each once; of one that names no time (CAP 1.0), the id is the one that `unnamed` gives, and `timeless`
-    has it with sender and identifier.
+    has it with sender and identifier. `offset` and `stored` are set where another log has given them already.
     """
+
+    id: str
+    sender: str
+    identifier: str
+    sent: int
+    until: int
+    state: bool
+    scope: str
+    jurisdiction: frozenset[str]
+    about: bytes
+    digest: bytes
+    raw: bytes
+    references: tuple[str, ...]
+    timeless: Mapping[str, tuple[str, str]]
+    offset: int | None = None
+    stored: datetime | None = None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class NewEntry(Columns):
+    """The columns with the values that they were made of."""
 
     alert: Alert
     origin: Origin
     received: datetime
     facts: Facts
-    jurisdiction: frozenset[str]
-    id: str
-    sent: int
-    until: int
-    state: bool
-    scope: str
-    about: bytes
-    digest: bytes
-    references: tuple[str, ...]
-    timeless: Mapping[str, tuple[str, str]]
     changes: Changes | None
     correction: bool
 
@@ -139,7 +150,7 @@ class NewEntry:
 class Placed:
     """Where an append ended up, and what it did to the newest states. `lineage` are the offsets of earlier entries of its chains; `joined` says that others had awaited it."""
 
-    new: NewEntry
+    new: Columns
     offset: int
     fresh: bool
     incident: str
@@ -181,12 +192,15 @@ def prepare(
         facts=facts,
         jurisdiction=jurisdiction,
         id=id,
+        sender=alert.sender,
+        identifier=alert.identifier,
+        raw=alert.raw,
         sent=micros(alert.sent),
         until=until_of(alert),
         state=is_state(alert),
         scope=scope_of(alert, origin),
         about=encode_about(alert, origin, received, changes, correction),
-        digest=_digest(alert.raw),
+        digest=digest_of(alert.raw),
         references=tuple(references),
         timeless=timeless,
         changes=changes,
@@ -224,12 +238,13 @@ class Appender:
         """Drop what may have been rolled back."""
         self._places.clear()
 
-    def append(self, db: apsw.Connection, new: NewEntry) -> Placed:
+    def append(self, db: apsw.Connection, new: Columns) -> Placed:
         """Keep an alert, or find it; raises `Conflict` for its identity with other bytes. Leaves nothing when it raises."""
-        now = self._clock.now()
+        now = new.stored or self._clock.now()
         places = self._place(db, new.jurisdiction)
         if self._is_plain(new):
             values = (
+                new.offset,
                 new.id,
                 new.sent,
                 new.until,
@@ -239,7 +254,7 @@ class Appender:
                 places,
                 new.about,
                 new.digest,
-                new.alert.raw,
+                new.raw,
             )
             db.execute(_INSERT_FRESH, values)
             if db.changes():
@@ -256,12 +271,12 @@ class Appender:
         offset, incident, first, *_ = known
         if first != new.digest:
             raise Conflict(
-                f"{new.alert.identifier} of {new.alert.sender}, sent {new.alert.sent_text}, was accepted before with other content; "
+                f"{new.identifier} of {new.sender}, sent {moment(new.sent).astimezone(JST).isoformat()}, was accepted before with other content; "
                 "give a changed message an identifier or time of its own"
             )
         return Placed(new, offset, False, incident, now)
 
-    def append_many(self, db: apsw.Connection, news: Sequence[NewEntry]) -> list[Placed | None]:
+    def append_many(self, db: apsw.Connection, news: Sequence[Columns]) -> list[Placed | None]:
         """Keep all that are fresh and refer to nothing, in one step; None stands for each that must be appended by itself."""
         now = self._clock.now()
         plain = [new for new in news if self._is_plain(new)]
@@ -271,8 +286,8 @@ class Appender:
         for new in plain:
             about, digest = end, end + len(new.about)
             raw = digest + len(new.digest)
-            end = raw + len(new.alert.raw)
-            blobs += (new.about, new.digest, new.alert.raw)
+            end = raw + len(new.raw)
+            blobs += (new.about, new.digest, new.raw)
             columns.append(
                 (
                     new.id,
@@ -301,10 +316,10 @@ class Appender:
             Placed(new, offsets[id(new)], True, new.id, now) if id(new) in offsets else None for new in news
         ]
 
-    def _is_plain(self, new: NewEntry) -> bool:
+    def _is_plain(self, new: Columns) -> bool:
         if new.references or self._awaited is None or new.id in self._awaited:
             return False
-        return not self._unnamed or unnamed(new.alert.sender, new.alert.identifier) not in self._awaited
+        return not self._unnamed or unnamed(new.sender, new.identifier) not in self._awaited
 
     def _await(self, missing: Iterable[str]) -> None:
         if self._awaited is not None:
@@ -328,7 +343,7 @@ class Appender:
 class _Linking:
     """Appends one alert that refers to others, or that others have referred to before it came."""
 
-    def __init__(self, db: apsw.Connection, new: NewEntry) -> None:
+    def __init__(self, db: apsw.Connection, new: Columns) -> None:
         self._db = db
         self._new = new
         self._chains: dict[str, None] = {}
@@ -347,17 +362,20 @@ class _Linking:
                 self._follow(meant)
         names = {
             name: found
-            for name in (new.id, unnamed(new.alert.sender, new.alert.identifier))
+            for name in (new.id, unnamed(new.sender, new.identifier))
             if (found := rows(db, _WAITING, (name, new.scope)))
         }
         waiting = [one for found in names.values() for one in found]
         if not self._chains:
             self._chains[new.id] = None
         if len(self._chains) > MAX_REFERENCES:
-            raise _too_many(
-                f"continues {len(self._chains)} incidents",
-                f"{len(self._chains)}件の事案を引き継いでいます",
-            )
+            if new.offset is None:
+                raise _too_many(
+                    f"continues {len(self._chains)} incidents",
+                    f"{len(self._chains)}件の事案を引き継いでいます",
+                )
+            # Accepted already: every view of it must come out alike.
+            self._chains = dict.fromkeys(list(self._chains)[:MAX_REFERENCES])
         # A late alert takes the incident of the Update that came before it, so that both are told as one.
         incident = self._incident or next((name for name, is_state in waiting if is_state), new.id)
         for chain in (*self._chains, *names):
@@ -365,6 +383,7 @@ class _Linking:
         db.execute(
             _INSERT_LINKED,
             (
+                new.offset,
                 new.id,
                 new.sent,
                 new.until,
@@ -374,7 +393,7 @@ class _Linking:
                 places,
                 new.about,
                 new.digest,
-                new.alert.raw,
+                new.raw,
             ),
         )
         offset = db.last_insert_rowid()
@@ -503,6 +522,22 @@ class _Linking:
         return heads, tuple(replaced)
 
 
+def require_bounded(db: apsw.Connection, new: Columns) -> None:
+    """Raise `InvalidAlert` for an entry that would continue more than `MAX_REFERENCES` incidents, before it is given an offset."""
+    ids = orjson.dumps(new.references).decode()
+    known = "SELECT e.offset FROM entry e JOIN json_each(?) r ON e.id = r.value WHERE e.scope = ?"
+    offsets = [offset for (offset,) in rows(db, known, (ids, new.scope))]
+    links = rows(
+        db,
+        "SELECT l.offset, l.chain FROM link l JOIN json_each(?) k ON l.offset = k.value",
+        (orjson.dumps(offsets).decode(),),
+    )
+    # What is not here yet begins a chain, and so does what nothing has referred to.
+    total = len(new.references) - len({offset for offset, _ in links}) + len({chain for _, chain in links})
+    if total > MAX_REFERENCES:
+        raise _too_many(f"continues {total} incidents", f"{total}件の事案を引き継いでいます")
+
+
 def in_force(db: apsw.Connection, now: datetime) -> list[int]:
     """Return the offsets of what is in force, rising; read from an index alone."""
     return sorted(offset for (offset,) in rows(db, IN_FORCE, (micros(now),)))
@@ -594,7 +629,8 @@ def newest(db: apsw.Connection) -> int:
     return 0 if found is None else int(found[0])
 
 
-def _digest(raw: bytes) -> bytes:
+def digest_of(raw: bytes) -> bytes:
+    """Return the SHA-256 of a document."""
     # Above 2047 bytes hashlib lets go of the interpreter, and winning it back can take longer than a thousand hashes.
     if len(raw) > 65_536:
         return hashlib.sha256(raw).digest()
