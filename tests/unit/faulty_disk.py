@@ -17,12 +17,14 @@ class FaultyDisk(apsw.VFS):
     """Use it as `with FaultyDisk() as disk: SqliteStore(..., vfs=disk.name)`.
 
     `on_write` and `on_sync` are called, with the file's kind (`wal`, `main`, ...), before each write and sync; what they raise is what the disk says.
+    With `everywhere` every connection of this process that names no other way goes this one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, everywhere: bool = False) -> None:
         self.name = f"faulty-{next(_names)}"
         self.heal()
-        super().__init__(self.name, base="")
+        self.real = apsw.vfs_names()[0]
+        super().__init__(self.name, base=self.real, makedefault=everywhere)
 
     def heal(self) -> None:
         """Work well from now on."""
@@ -45,7 +47,7 @@ class _File(apsw.VFSFile):
     def __init__(self, disk: FaultyDisk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         self._disk = disk
         self._kind = "wal" if flags[0] & apsw.SQLITE_OPEN_WAL else "main"
-        super().__init__("", name, flags)
+        super().__init__(disk.real, name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         self._disk.on_write(self._kind)
