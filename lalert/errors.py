@@ -15,6 +15,7 @@
     │   └── InvalidGeometry     a ring or circle that encloses nothing, or no number
     ├── Unavailable             503/429  the hub's state; the same request may succeed later
     ├── UnknownPosition         a position of another epoch, of the future, or already trimmed
+    ├── Fenced                  a node wrote under a lease that another node has taken over
     ├── ConfigError             every mistake of a configuration file at once
     ├── StoreError              the store cannot be opened or is no longer to be trusted
     └── DeliveryError           what an adapter says of one delivery
@@ -28,7 +29,7 @@ docs/errors.md; `detail` is a sentence for a person and never holds a secret.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
@@ -216,6 +217,16 @@ class UnknownPosition(LalertError):
 
     code = "unknown-position"
     status = 410
+
+
+class Fenced(LalertError):
+    """Nothing was written: the leases with these names are not this node's any more, so their work is another's now."""
+
+    code = "fenced"
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__(f"another node has taken over {', '.join(sorted(names))}")
+        self.names = frozenset(names)
 
 
 class ConfigError(LalertError):

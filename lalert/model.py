@@ -463,6 +463,19 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """One node's right to a piece of work that only one node may do, until it is given back or lost.
+
+    `name` says which piece (`lanes/17`), `owner` which node. `token` rises with every change of hands, so a write that carries the lease is refused
+    (`Fenced`) once it is another's, and also once it is the same node's again after it was not.
+    """
+
+    name: str
+    owner: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """A delivery that the peer took; `detail` is a word for the journal (an HTTP status, a message id)."""
 

@@ -1,14 +1,14 @@
-"""The bus of one process: the store calls `publish` on the event loop, and every listener hears it there and then."""
+"""The bus and the leases of one process: listeners hear on the event loop, there and then, and the one node holds every lease for good."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from lalert.bus import Bus, Listener
-from lalert.model import Entry
+from lalert.bus import Bus, Held, HintListener, Hints, Leases, Listener, Release, Shares
+from lalert.model import Entry, Lease
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ class LocalBus:
         self._listeners: dict[object, Listener] = {}
         self._waiting: deque[tuple[Sequence[Entry], list[tuple[object, Listener]]]] = deque()
         self._telling = False
+        self._attending: dict[object, HintListener] = {}
 
     def publish(self, entries: Sequence[Entry]) -> None:
         # Who attaches while this is told has its history to read, which ends with these entries: it hears what comes next.
@@ -45,6 +46,22 @@ class LocalBus:
 
         return detach
 
+    def hint(self, kind: str, subject: str) -> None:
+        for listener in list(self._attending.values()):
+            try:
+                listener(kind, subject)
+            except Exception:
+                log.exception("a listener of the bus failed at a hint of %s", kind)
+
+    def attend(self, listener: HintListener) -> Callable[[], None]:
+        name = object()
+        self._attending[name] = listener
+
+        def detach() -> None:
+            self._attending.pop(name, None)
+
+        return detach
+
     def _tell(self, entry: Entry, listeners: Sequence[tuple[object, Listener]]) -> None:
         for name, listener in listeners:
             # It may have been detached by one that heard this before it.
@@ -56,5 +73,30 @@ class LocalBus:
                 log.exception("a listener of the bus failed at %s", entry.position)
 
 
+class LocalLeases:
+    """Holds everything, for good."""
+
+    def divide(self, kind: str, count: int, *, release: Release | None = None) -> _AllShares:  # noqa: ARG002  # nothing is ever given back
+        return _AllShares(kind, count)
+
+
+class _AllShares:
+    def __init__(self, kind: str, count: int) -> None:
+        self.sole = True
+        self.held: Held = {number: Lease(f"{kind}/{number}", "", 1) for number in range(count)}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.held = {}
+
+    def attach(self, listener: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002  # there is nothing to be told
+        return lambda: None
+
+
 if TYPE_CHECKING:
     _: type[Bus] = LocalBus
+    __: type[Hints] = LocalBus
+    ___: type[Leases] = LocalLeases
+    ____: type[Shares] = _AllShares

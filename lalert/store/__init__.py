@@ -12,13 +12,14 @@ Only `app.py` names a concrete store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Final, Protocol
+from zlib import crc32
 
-from lalert.model import Alert, Changes, Entry, Facts, Key, Origin, Reading, Subscription, Tenant
+from lalert.model import Alert, Changes, Entry, Facts, Key, Lease, Origin, Reading, Subscription, Tenant
 
 Revive = Callable[[bytes, frozenset[str]], tuple[Alert, Facts]]
 """Rebuild what the log keeps as bytes: (raw document, jurisdiction codes) -> alert and facts. Handed in by the app."""
@@ -67,6 +68,15 @@ class Lane:
 
     subscription: Subscription
     cursor: str
+
+
+SHARES: Final = 64
+"""The lanes are divided into so many shares, by `share_of`: what nodes hold leases of. Part of every store's format."""
+
+
+def share_of(subscription_id: str) -> int:
+    """Return the share that a subscription's lane belongs to."""
+    return crc32(subscription_id.encode()) % SHARES
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,14 +254,36 @@ class Outbox(Protocol):
         """Forget a subscription and its lane; its delivery rows stay as history, those at `RETRY` as `DROPPED`. Returns False if there was none."""
         ...
 
-    async def lanes(self) -> list[Lane]: ...
-
-    async def record(self, rows: Sequence[DeliveryRow], cursors: Mapping[str, str]) -> None:
-        """Write delivery rows (by key, the newer `updated` stays) and move lanes' cursors (subscription id -> position), never back; all or nothing."""
+    async def lanes(self, shares: Collection[int] | None = None) -> list[Lane]:
+        """Return the lanes of these shares (None: all), the oldest first."""
         ...
 
-    async def unsettled(self) -> list[DeliveryRow]:
-        """Return every row at state `RETRY`, and every settled row beyond its lane's cursor: what a restart must know."""
+    async def lane(self, subscription_id: str) -> Lane | None: ...
+
+    async def record(
+        self, rows: Sequence[DeliveryRow], cursors: Mapping[str, str], fences: Collection[Lease] = ()
+    ) -> None:
+        """Write delivery rows (by key, the newer `updated` stays) and move lanes' cursors (subscription id -> position), never back; all or nothing.
+
+        What was confirmed once stays confirmed. `fences` are the leases under which this is written: raises `Fenced`, which names them, for those that are
+        another's by now. A store for one node alone need not look at them. Without any it is what somebody asked for at any node (see `target_changes`).
+        """
+        ...
+
+    async def unsettled(self, shares: Collection[int] | None = None) -> list[DeliveryRow]:
+        """Return every row at state `RETRY`, and every settled row beyond its lane's cursor, in these shares (None: in all): what a restart must know."""
+        ...
+
+    async def unsettled_of(self, subscription_id: str) -> list[DeliveryRow]:
+        """Return the same of one subscription."""
+        ...
+
+    async def target_changes(self, after: int) -> tuple[int, frozenset[str] | None]:
+        """Return the number of changes so far, and the ids of the subscriptions that were changed after the number `after`.
+
+        A change is a subscription saved or dropped, or rows recorded without a fence: what a node that holds its share has to look at. None
+        stands for "any may have changed": also for a number that this store has never given, or has forgotten.
+        """
         ...
 
     async def deliveries(self, subscription_id: str, limit: int) -> list[DeliveryRow]:
@@ -286,8 +318,10 @@ class SensorLog(Protocol):
 
     async def rule_states(self) -> dict[str, bytes]: ...
 
-    async def save_rule_states(self, states: Mapping[str, bytes], judged: int) -> None:
-        """Keep what the rules know of stations, and that every reading up to number `judged` has been judged, all or nothing."""
+    async def save_rule_states(
+        self, states: Mapping[str, bytes], judged: int, fence: Lease | None = None
+    ) -> None:
+        """Keep what the rules know of stations, and that every reading up to number `judged` has been judged, all or nothing; raises `Fenced`."""
         ...
 
     async def judged(self) -> int:

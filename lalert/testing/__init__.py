@@ -5,8 +5,9 @@ hub inside a test, are in the modules beside this one, because they bring the re
 """
 
 from lalert.testing.alerts import HITOYOSHI, SENDER, declared_facts, make_alert, make_cap, revive
-from lalert.testing.bus import BusContract
+from lalert.testing.bus import BusContract, HintsContract
 from lalert.testing.clock import FakeClock
+from lalert.testing.leases import LedgerContract
 from lalert.testing.store import StoreContract
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "SENDER",
     "BusContract",
     "FakeClock",
+    "HintsContract",
+    "LedgerContract",
     "StoreContract",
     "declared_facts",
     "make_alert",

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final
 
-from lalert.bus import Bus
+from lalert.bus import Bus, Hints
 from lalert.model import JST, Entry, Origin, OriginKind
 from lalert.testing.alerts import declared_facts, make_alert
 
@@ -148,6 +148,32 @@ class BusContract:
             bus.publish([entry])
             await eventually(lambda: bool(heard))
             assert heard == [entry]
+
+
+class HintsContract:
+    """Inherit it likewise, and let `open_hints` return yours."""
+
+    def open_hints(self) -> AbstractAsyncContextManager[Hints]:
+        """Return a context manager that gives hints nobody attends to yet."""
+        raise NotImplementedError
+
+    async def test_hints_reach_all_who_attend_whatever_one_of_them_does(self) -> None:
+        async with self.open_hints() as hints:
+            heard: list[tuple[str, str]] = []
+
+            def fail(_kind: str, _subject: str) -> None:
+                raise RuntimeError("a listener's own fault")
+
+            detach = [hints.attend(fail), hints.attend(lambda kind, subject: heard.append((kind, subject)))]
+            hints.hint("target", "s1")
+            await eventually(lambda: heard == [("target", "s1")])
+            for end in (*detach, *detach):
+                end()
+            later: list[str] = []
+            hints.attend(lambda _, subject: later.append(subject))
+            hints.hint("target", "s2")
+            await eventually(lambda: later == ["s2"])
+            assert len(heard) == 1
 
 
 def make_entries(number: int) -> Sequence[Entry]:

@@ -28,6 +28,7 @@ from lalert.model import (
     Entry,
     Filter,
     Key,
+    Lease,
     Origin,
     OriginKind,
     Reading,
@@ -42,6 +43,7 @@ from lalert.store import (
     MAX_DAYS,
     MAX_SENDERS,
     OTHERS,
+    SHARES,
     Appended,
     DeliveryRow,
     DeliveryState,
@@ -50,6 +52,7 @@ from lalert.store import (
     Reason,
     Score,
     Store,
+    share_of,
 )
 from lalert.testing.alerts import CITY_CENTRE, HITOYOSHI, declared_facts, make_alert, timeless
 from lalert.testing.clock import FakeClock
@@ -1094,6 +1097,56 @@ class StoreContract:
             assert all(row in rows for row in await store.unsettled())
             await store.record([], {"s1": positions[2]})
             assert {row.key for row in await store.unsettled()} == {"early retry", "retry", "dead"}
+
+    async def test_lanes_and_what_is_unsettled_are_found_by_share_and_by_name(self) -> None:
+        async with self.open_store() as store:
+            first, second = await some_positions(store, 2)
+            ids = [f"s{n:02}" for n in range(100)]
+            for id in ids:
+                await store.save_subscription(subscription(id), first)
+            waiting = [delivery(id, id, second, DeliveryState.RETRY, due=LATER) for id in ids]
+            await store.record(waiting, {})
+            found: list[str] = []
+            for start in range(0, SHARES, 8):
+                shares = range(start, start + 8)
+                lanes = [lane.subscription.id for lane in await store.lanes(shares)]
+                assert lanes == [id for id in ids if share_of(id) in shares]
+                assert {row.subscription for row in await store.unsettled(shares)} == set(lanes)
+                found += lanes
+            assert sorted(found) == sorted(ids)
+            assert await store.lanes([]) == []
+            assert await store.unsettled([]) == []
+            lane = await store.lane("s07")
+            assert lane is not None
+            assert (lane.subscription, lane.cursor) == (subscription("s07"), first)
+            assert await store.unsettled_of("s07") == [waiting[7]]
+            assert await store.lane("unknown") is None
+            assert await store.unsettled_of("unknown") == []
+
+    async def test_which_targets_were_changed_by_whoever_does_not_hold_them_is_told(self) -> None:
+        async with self.open_store() as store:
+            start, position = await some_positions(store, 2)
+            for id in ("s1", "s2", "s3", "s4"):
+                await store.save_subscription(subscription(id), start)
+            seen, _ = await store.target_changes(0)
+            assert await store.target_changes(seen) == (seen, frozenset())
+            await store.save_subscription(subscription("s1"), start)
+            await store.drop_subscription("s2")
+            await store.record([delivery("k3", "s3", position)], {"s3": position})
+            await store.record([delivery("k4", "s4", position)], {}, [Lease("lanes/1", "", 1)])
+            now, changed = await store.target_changes(seen)
+            assert now > seen
+            assert changed == frozenset({"s1", "s2", "s3"})
+            assert await store.target_changes(now) == (now, frozenset())
+            assert (await store.target_changes(now + 1))[1] is None
+
+    async def test_what_was_confirmed_stays_confirmed(self) -> None:
+        async with self.open_store() as store:
+            [position] = await some_positions(store, 1)
+            row = delivery("k1", "s1", position)
+            await store.record([replace(row, confirmed=LATER)], {})
+            await store.record([replace(row, attempts=2, updated=LATER)], {})
+            assert await store.delivery("k1") == replace(row, attempts=2, updated=LATER, confirmed=LATER)
 
     async def test_the_history_of_a_subscription_is_newest_first_and_bounded(self) -> None:
         async with self.open_store() as store:

@@ -18,7 +18,7 @@ from lalert.store import Appended, OnAppend, Revive, Store
 from lalert.store.sqlite import log
 from lalert.store.sqlite.directory import DirectoryTables
 from lalert.store.sqlite.opened import Files, Memory, Open
-from lalert.store.sqlite.outbox import OutboxTables
+from lalert.store.sqlite.outbox import OutboxTables, TargetChanges
 from lalert.store.sqlite.reading import LogTables
 from lalert.store.sqlite.scores import ScoreTables
 from lalert.store.sqlite.sensors import SensorTables, StateTable
@@ -56,6 +56,7 @@ class SqliteStore(LogTables, DirectoryTables, OutboxTables, ScoreTables, SensorT
         self._memory = memory or Memory()
         self._vfs = vfs
         self._open: Open | None = None
+        self._target_changes = TargetChanges()
 
     async def __aenter__(self) -> Self:
         if self._open is not None:

@@ -9,7 +9,7 @@ from typing import Final
 import apsw
 
 from lalert.errors import TooLarge
-from lalert.model import Reading
+from lalert.model import Lease, Reading
 from lalert.store import StoredReading
 from lalert.store.sqlite.access import Access
 from lalert.store.sqlite.codec import decode_reading, encode_reading
@@ -66,7 +66,12 @@ class SensorTables(Access):
     async def rule_states(self) -> dict[str, bytes]:
         return {row[0]: row[1] for row in await self._rows("SELECT station, state FROM rule_state")}
 
-    async def save_rule_states(self, states: Mapping[str, bytes], judged: int) -> None:
+    async def save_rule_states(
+        self,
+        states: Mapping[str, bytes],
+        judged: int,
+        fence: Lease | None = None,  # noqa: ARG002  # the one node has every lease
+    ) -> None:
         values = list(states.items())
 
         def save(db: apsw.Connection) -> None:

@@ -1,0 +1,97 @@
+"""The ledger of leases that tests of many nodes use keeps every promise of one, and nodes divide work over it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+from lalert.bus import Ledger
+from lalert.bus.leases import LeaseTimes, LedgerLeases, fair
+from lalert.bus.local import LocalLeases
+from lalert.clock import SystemClock
+from lalert.model import Lease
+from lalert.testing import FakeClock, LedgerContract
+from lalert.testing.bus import eventually
+from lalert.testing.leases import TIMES, CutOff, MemoryLedger
+
+
+class TestMemoryLedger(LedgerContract):
+    @asynccontextmanager
+    async def open_ledger(self) -> AsyncIterator[Ledger]:
+        yield MemoryLedger(SystemClock())
+
+
+async def test_the_only_node_holds_everything_for_good() -> None:
+    async with LocalLeases().divide("work", 3) as shares:
+        assert shares.sole
+        assert [shares.held[n].name for n in range(3)] == ["work/0", "work/1", "work/2"]
+
+
+def test_all_shares_are_held_and_no_node_has_more_than_its_part() -> None:
+    for nodes in range(1, 70):
+        assert fair(64, nodes) * nodes >= 64
+        assert (fair(64, nodes) - 1) * nodes < 64
+    assert fair(1, 3) == 1
+
+
+async def test_a_node_that_was_frozen_holds_nothing_when_it_wakes_before_anybody_tells_it() -> None:
+    clock = FakeClock()
+    async with LedgerLeases(MemoryLedger(clock, 6.0), clock, times=LeaseTimes()).divide("work", 2) as shares:
+        assert len(shares.held) == 2
+        clock.move(4.9)
+        assert len(shares.held) == 2
+        clock.move(0.2)
+        assert not shares.held
+
+
+async def test_what_a_frozen_node_lost_it_takes_again_only_with_a_new_token() -> None:
+    clock = FakeClock()
+    async with LedgerLeases(MemoryLedger(clock, 6.0), clock, times=LeaseTimes()).divide("work", 1) as shares:
+        before = shares.held[0]
+        await eventually(lambda: clock.sleeping == 2)
+        clock.move(60.0)
+        await clock.advance(2.0)
+        assert shares.held[0].token > before.token
+
+
+async def test_the_work_under_a_lease_is_finished_before_a_newcomer_gets_it() -> None:
+    ledger = MemoryLedger(SystemClock())
+    finish, asked = asyncio.Event(), list[Lease]()
+
+    async def release(leases: Collection[Lease]) -> None:
+        asked.extend(leases)
+        await finish.wait()
+
+    times = LeaseTimes(lease=0.6, renewal=0.1, margin=0.15, release=5.0, hurry=0.05)
+    part_of = LedgerLeases(ledger, SystemClock(), node="old", times=times).divide("w", 2, release=release)
+    newcomer = LedgerLeases(ledger, SystemClock(), node="new", times=times).divide("w", 2)
+    async with part_of as old, newcomer as new:
+        await eventually(lambda: bool(asked))
+        # Longer than a lease: it is renewed meanwhile.
+        await asyncio.sleep(times.lease * 1.5)
+        assert (len(old.held), len(new.held)) == (2, 0)
+        finish.set()
+        await eventually(lambda: len(old.held) == len(new.held) == 1)
+        assert [lease.name for lease in asked] == [new.held[1].name]
+
+
+async def test_a_release_that_never_ends_keeps_nothing_for_ever() -> None:
+    ledger = MemoryLedger(SystemClock())
+
+    async def release(_: Collection[Lease]) -> None:
+        await asyncio.Event().wait()
+
+    part_of = LedgerLeases(ledger, SystemClock(), node="old", times=TIMES).divide("w", 2, release=release)
+    newcomer = LedgerLeases(ledger, SystemClock(), node="new", times=TIMES).divide("w", 2)
+    async with part_of as old, newcomer as new:
+        await eventually(lambda: len(old.held) == len(new.held) == 1)
+
+
+async def test_a_ledger_that_cannot_be_asked_at_the_start_is_asked_again() -> None:
+    line = CutOff(MemoryLedger(SystemClock()))
+    line.cut = True
+    async with LedgerLeases(line, SystemClock(), times=TIMES).divide("work", 2) as shares:
+        assert not shares.held
+        line.cut = False
+        await eventually(lambda: len(shares.held) == 2)
