@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from zlib import crc32
 
 from lalert.model import Alert, Changes, Entry, Facts, Key, Lease, Origin, Reading, Subscription, Tenant
+from lalert.store.audit import Head, KeptLine, Note
 
 Revive = Callable[[bytes, frozenset[str]], tuple[Alert, Facts]]
 """Rebuild what the log keeps as bytes: (raw document, jurisdiction codes) -> alert and facts. Handed in by the app."""
@@ -345,6 +346,35 @@ class ScoreBook(Protocol):
         ...
 
 
+class AuditLog(Protocol):
+    """The audit chain (`store.audit`): lines are added, and never changed or taken away."""
+
+    async def append_audit(self, notes: Sequence[Note]) -> Head:
+        """Number the notes, link them to the chain in their order and keep them, all or nothing; returns the chain's new head."""
+        ...
+
+    async def audit_accepted(self, limit: int) -> int:
+        """Give up to `limit` accepted entries that have no line yet theirs, in the order of the log; returns how many.
+
+        Wherever it is broken off, and however many call it at once: each entry gets one line and no more.
+        """
+        ...
+
+    async def audit_lines(self, after: int, limit: int, org: str | None = None) -> list[KeptLine]:
+        """Return up to `limit` lines after the one with the number `after` (0: from the first), rising; of one organisation, or (None) all."""
+        ...
+
+    async def latest_audit_lines(
+        self, limit: int, before: int | None = None, org: str | None = None
+    ) -> list[KeptLine]:
+        """Return the newest `limit` lines (before the one with the number `before`), rising; of one organisation, or (None) all."""
+        ...
+
+    async def audit_head(self) -> Head:
+        """Return the head that the store knows of, whether or not the lines up to it are still there."""
+        ...
+
+
 class StateStore(Protocol):
     """A few small values per adapter instance."""
 
@@ -355,7 +385,7 @@ class StateStore(Protocol):
     async def delete(self, owner: str, key: str) -> None: ...
 
 
-class Store(AlertLog, Directory, Outbox, SensorLog, ScoreBook, StateStore, Protocol):
+class Store(AlertLog, Directory, Outbox, SensorLog, ScoreBook, AuditLog, StateStore, Protocol):
     """Everything that is durable, in one place, so that one commit can hold it together."""
 
     async def __aenter__(self) -> Store:

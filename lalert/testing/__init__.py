@@ -5,6 +5,7 @@ hub inside a test, are in the modules beside this one, because they bring the re
 """
 
 from lalert.testing.alerts import HITOYOSHI, SENDER, declared_facts, make_alert, make_cap, revive
+from lalert.testing.audit import AuditContract
 from lalert.testing.bus import BusContract, HintsContract
 from lalert.testing.clock import FakeClock
 from lalert.testing.leases import LedgerContract
@@ -13,6 +14,7 @@ from lalert.testing.store import StoreContract
 __all__ = [
     "HITOYOSHI",
     "SENDER",
+    "AuditContract",
     "BusContract",
     "FakeClock",
     "HintsContract",

@@ -10,11 +10,11 @@ import pytest
 from lalert.clock import Clock, SystemClock
 from lalert.store import OnAppend, Store
 from lalert.store.sqlite import Memory, SqliteStore
-from lalert.testing import StoreContract, revive
+from lalert.testing import AuditContract, StoreContract, revive
 from lalert.testing.store import ignore
 
 
-class TestSqliteStore(StoreContract):
+class TestSqliteStore(StoreContract, AuditContract):
     """With everything in memory that a test can append."""
 
     memory = Memory()

@@ -16,6 +16,7 @@ from lalert.errors import StoreError, Unavailable
 from lalert.model import Alert, Changes, Facts, Origin
 from lalert.store import Appended, OnAppend, Revive, Store
 from lalert.store.sqlite import log
+from lalert.store.sqlite.audit import AuditTable
 from lalert.store.sqlite.directory import DirectoryTables
 from lalert.store.sqlite.opened import Files, Memory, Open
 from lalert.store.sqlite.outbox import OutboxTables, TargetChanges
@@ -31,7 +32,9 @@ CHECK_SECONDS: Final = 2.0
 T = TypeVar("T")
 
 
-class SqliteStore(LogTables, DirectoryTables, OutboxTables, ScoreTables, SensorTables, StateTable):
+class SqliteStore(
+    LogTables, DirectoryTables, OutboxTables, ScoreTables, SensorTables, AuditTable, StateTable
+):
     """Keeps everything in the file at `path`, for one process alone.
 
     `vfs` names another way for SQLite to reach the disk: faults and power cuts are tested with it.

@@ -9,6 +9,7 @@ from typing import Final
 import apsw
 
 from lalert.errors import StoreError
+from lalert.store.audit import EMPTY
 
 Step = Callable[[apsw.Connection], None]
 
@@ -226,7 +227,22 @@ def _keep_scores(db: apsw.Connection) -> None:
     )
 
 
-STEPS: Final[tuple[Step, ...]] = (_create, _keep_sender_policy, _know_lives, _keep_scores)
+def _keep_audit(db: apsw.Connection) -> None:
+    # `audit` is the head of the chain, `audited` the offset up to which every entry has its line: those from before get theirs, too.
+    db.execute(
+        """
+        CREATE TABLE audit (
+            number INTEGER PRIMARY KEY,
+            text   TEXT NOT NULL,
+            hash   BLOB NOT NULL
+        ) STRICT;
+        CREATE INDEX audit_of_org ON audit (text ->> 'org', number);
+        """
+    )
+    db.execute("INSERT INTO meta VALUES ('audit', ?), ('audited', 0)", (str(EMPTY),))
+
+
+STEPS: Final[tuple[Step, ...]] = (_create, _keep_sender_policy, _know_lives, _keep_scores, _keep_audit)
 """Step n brings a file from version n to n + 1. A step that has been released is never edited: add another."""
 
 

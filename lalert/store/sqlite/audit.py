@@ -1,0 +1,126 @@
+"""The audit chain as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import apsw
+import orjson
+
+from lalert.model import Origin, OriginKind
+from lalert.store.audit import Action, Head, KeptLine, Note, actor_of, chained, network_of
+from lalert.store.sqlite.access import Access
+from lalert.store.sqlite.codec import moment, position
+from lalert.store.sqlite.statements import all_or_nothing, row, rows
+
+_INSERT: Final = "INSERT INTO audit VALUES (?, CAST(? AS TEXT), ?)"
+_SET: Final = "UPDATE meta SET value = ? WHERE key = ?"
+# As bytes: a text that somebody has changed may be no UTF-8 any more, and must be found all the same.
+_AFTER: Final = "SELECT number, CAST(text AS BLOB), hash FROM audit WHERE number > ? ORDER BY number LIMIT ?"
+_BEFORE: Final = (
+    "SELECT number, CAST(text AS BLOB), hash FROM audit WHERE number < ? ORDER BY number DESC LIMIT ?"
+)
+_AFTER_OF: Final = """
+SELECT number, CAST(text AS BLOB), hash FROM audit WHERE text ->> 'org' = ? AND number > ? ORDER BY number LIMIT ?
+"""
+_BEFORE_OF: Final = """
+SELECT number, CAST(text AS BLOB), hash FROM audit WHERE text ->> 'org' = ? AND number < ? ORDER BY number DESC LIMIT ?
+"""
+_ACCEPTED: Final = """
+SELECT offset, id, scope, stored, digest, about FROM entry WHERE offset > ? ORDER BY offset LIMIT ?
+"""
+_NO_END: Final = 2**63 - 1
+
+
+class AuditTable(Access):
+    """Keeps `store.AuditLog`."""
+
+    async def append_audit(self, notes: Sequence[Note]) -> Head:
+        def append(db: apsw.Connection) -> Head:
+            with all_or_nothing(db):
+                return _append(db, notes)
+
+        return await self._write(append, rows=len(notes))
+
+    async def audit_accepted(self, limit: int) -> int:
+        epoch = self._parts.epoch
+        if await self._ask(_audited) >= self._parts.newest:
+            return 0
+
+        def append(db: apsw.Connection) -> int:
+            with all_or_nothing(db):
+                found = accepted_after(db, epoch, _audited(db), limit)
+                if found:
+                    _append(db, [note for _, note in found])
+                    db.execute(_SET, (found[-1][0], "audited"))
+                return len(found)
+
+        return await self._write(append, rows=limit)
+
+    async def audit_lines(self, after: int, limit: int, org: str | None = None) -> list[KeptLine]:
+        if org is None:
+            found = await self._rows(_AFTER, after, max(0, limit))
+        else:
+            found = await self._rows(_AFTER_OF, org, after, max(0, limit))
+        return [KeptLine(*line) for line in found]
+
+    async def latest_audit_lines(
+        self, limit: int, before: int | None = None, org: str | None = None
+    ) -> list[KeptLine]:
+        end = _NO_END if before is None else before
+        if org is None:
+            found = await self._rows(_BEFORE, end, max(0, limit))
+        else:
+            found = await self._rows(_BEFORE_OF, org, end, max(0, limit))
+        return [KeptLine(*line) for line in reversed(found)]
+
+    async def audit_head(self) -> Head:
+        return await self._ask(head_of)
+
+
+def head_of(db: apsw.Connection) -> Head:
+    """Return the head that the file itself knows, apart from the lines: some that were cut off at the end are missed by it."""
+    found = row(db, "SELECT value FROM meta WHERE key = 'audit'")
+    assert found is not None
+    return Head.parse(found[0])
+
+
+def accepted_after(db: apsw.Connection, epoch: str, offset: int, limit: int) -> list[tuple[int, Note]]:
+    """Return up to `limit` entries that follow an offset, each with its offset, as the notes that they leave. Reads no document."""
+    notes = []
+    for at, id, scope, stored, digest, about in rows(db, _ACCEPTED, (offset, limit)):
+        fields = orjson.loads(about)
+        origin = Origin(OriginKind(fields["kind"]), fields["tenant"], fields["key_id"], fields["remote"])
+        note = Note(
+            moment(stored),
+            actor_of(origin),
+            Action.ACCEPTED,
+            id,
+            origin.tenant or "",
+            {
+                "network": network_of(origin.remote),
+                "origin": str(origin.kind),
+                "position": position(epoch, at),
+                "sha256": digest.hex(),
+                "status": scope.partition("/")[0],
+            },
+        )
+        notes.append((at, note))
+    return notes
+
+
+def _append(db: apsw.Connection, notes: Sequence[Note]) -> Head:
+    head = head_of(db)
+    lines = chained(head, notes)
+    if lines:
+        head = lines[-1].head
+        db.executemany(_INSERT, [(line.number, line.text, line.hash) for line in lines])
+        db.execute(_SET, (str(head), "audit"))
+    return head
+
+
+def _audited(db: apsw.Connection) -> int:
+    found = row(db, "SELECT value FROM meta WHERE key = 'audited'")
+    assert found is not None
+    return int(found[0])
