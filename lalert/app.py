@@ -23,7 +23,7 @@ from lalert.clock import Clock, SystemClock
 from lalert.config import Settings
 from lalert.config import Station as StationConfig
 from lalert.dispatch import Dispatcher, guarded_session
-from lalert.errors import ConfigError, StoreError
+from lalert.errors import ConfigError, NotFound, StoreError
 from lalert.geo import Gazetteer, normalise_code
 from lalert.hub import AdapterHub, Hub
 from lalert.lifecycle import Handling, ReferencePolicy
@@ -35,6 +35,7 @@ from lalert.scores import Scores
 from lalert.sensors import Engine, Stage, Station
 from lalert.signing import Signing
 from lalert.store.sqlite import SqliteStore
+from lalert.store.sqlite.backup import Restored, restore
 from lalert.tenancy import Administration, Caller, KeyRing, may_see
 from lalert.web import admin, pages
 from lalert.web.context import FirstKeys
@@ -192,7 +193,8 @@ class Node:
         )
         self.application = make_app(site)
         await self._serve(
-            self.application, make_admin_app(self.administration, self.keyring.refresh, self.scores)
+            self.application,
+            make_admin_app(self.administration, self.keyring.refresh, self.scores, self.store),
         )
         self._write_setup_link(token)
 
@@ -374,12 +376,32 @@ def _station(config: StationConfig) -> Station:
 
 
 @asynccontextmanager
+async def _offline_store(data: Path) -> AsyncIterator[SqliteStore]:
+    make_private(data)
+    revive = partial(_revive, load_gazetteer(data))
+    async with SqliteStore(
+        data / DATABASE, revive=revive, on_append=lambda _entries: None, clock=SystemClock()
+    ) as store:
+        yield store
+
+
+@asynccontextmanager
 async def offline_administration(data: Path) -> AsyncIterator[tuple[Administration, Scores]]:
     """Open the store of a data directory for administration and scorecards alone; raises `StoreError` while a node holds it."""
-    make_private(data)
     clock = SystemClock()
-    gazetteer = load_gazetteer(data)
-    async with SqliteStore(
-        data / DATABASE, revive=partial(_revive, gazetteer), on_append=lambda _entries: None, clock=clock
-    ) as store:
+    async with _offline_store(data) as store:
         yield Administration(store, normalise_code, clock), Scores(store, clock)
+
+
+async def offline_backup(data: Path, target: Path, *, force: bool) -> int:
+    """Back up the store of a data directory, as `Portable.backup` does; raises `NotFound` where there is none, `StoreError` while a node holds it."""
+    if not (data / DATABASE).is_file():
+        raise NotFound(f"there is no hub in {data}; name its data directory with --data")
+    async with _offline_store(data) as store:
+        return await store.backup(str(target), force=force)
+
+
+def restore_backup(data: Path, file: Path, *, force: bool) -> Restored:
+    """Make the store of a data directory out of a backup; raises `StoreError` while a node holds it, and for what is no sound backup."""
+    make_private(data)
+    return restore(file, data / DATABASE, force=force, now=SystemClock().now())

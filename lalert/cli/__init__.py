@@ -22,6 +22,8 @@ _MODULES: Final[Mapping[str, str]] = {
     "tail": "alerts",
     "org": "admin",
     "key": "admin",
+    "backup": "keeping",
+    "restore": "keeping",
     "scorecard": "scorecard",
     "gazetteer": "gazetteer",
 }

@@ -63,8 +63,16 @@ class SocketOffice:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def _call(self, method: str, path: str, body: Row | None = None, query: Row | None = None) -> Row:
-        async with self._session.request(method, f"http://node{path}", json=body, params=query) as response:
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Row | None = None,
+        query: Row | None = None,
+        seconds: float | None = 300.0,
+    ) -> Row:
+        url, timeout = f"http://node{path}", aiohttp.ClientTimeout(total=seconds)
+        async with self._session.request(method, url, json=body, params=query, timeout=timeout) as response:
             answer: Row = await response.json(content_type=None)
             if response.status >= 400:
                 raise Refused(
@@ -100,6 +108,11 @@ class SocketOffice:
         query: Row = {"days": str(days)}
         query |= {name: value for name, value in (("org", org), ("sender", sender)) if value is not None}
         return await self._call("GET", "/scorecards", query=query)
+
+    async def backup(self, file: Path, *, force: bool) -> int:
+        """Have the node back its store up, which takes as long as it takes."""
+        body = {"file": str(file), "force": force}
+        return int((await self._call("POST", "/backup", body, seconds=None))["bytes"])
 
 
 class StoreOffice:
@@ -138,18 +151,29 @@ class StoreOffice:
 def run(config_file: Path | None, data: Path | None, work: Callable[[Office], Awaitable[T]]) -> T:
     """Do `work` with whichever office is open: the node's, if one answers on the socket, else the store's."""
     folder = Path(settings(config_file, data).hub.data)
+    try:
+        return ask_node(folder, work)
+    except NoNodeError:
+        return asyncio.run(_on_store(folder, work))
 
-    if folder.is_dir():
-        with socket_path(folder) as path:
+
+class NoNodeError(Exception):
+    """No node runs in this data directory."""
+
+
+def ask_node(data: Path, work: Callable[[SocketOffice], Awaitable[T]]) -> T:
+    """Do `work` with the node that runs in a data directory; raises `NoNodeError`."""
+    if data.is_dir():
+        with socket_path(data) as path:
             if path.is_socket():
                 try:
                     return asyncio.run(_by_socket(path, work))
                 except aiohttp.ClientConnectorError:
                     pass  # a socket that a killed node left behind: nobody answers, so the store is free
-    return asyncio.run(_on_store(folder, work))
+    raise NoNodeError
 
 
-async def _by_socket(path: Path, work: Callable[[Office], Awaitable[T]]) -> T:
+async def _by_socket(path: Path, work: Callable[[SocketOffice], Awaitable[T]]) -> T:
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session:
         return await work(SocketOffice(session))
 

@@ -385,6 +385,18 @@ class StateStore(Protocol):
     async def delete(self, owner: str, key: str) -> None: ...
 
 
+class Portable(Protocol):
+    """What can be taken out of a store as a whole. A backup is always one file of the embedded store's format, whichever store it came from."""
+
+    async def backup(self, target: str, *, force: bool = False) -> int:
+        """Copy everything as it is at one moment to the file `target` and return its bytes; appends go on meanwhile.
+
+        The file is whole, checked and durable, or absent. Raises `Conflict` where it exists already (unless `force`), `BadRequest` for a place that cannot be
+        written to, `Unavailable` for a full disk.
+        """
+        ...
+
+
 class Store(AlertLog, Directory, Outbox, SensorLog, ScoreBook, AuditLog, StateStore, Protocol):
     """Everything that is durable, in one place, so that one commit can hold it together."""
 

@@ -70,6 +70,13 @@ class Revocation(msgspec.Struct, forbid_unknown_fields=True):
     key: _Text
 
 
+class BackupOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /backup`; `file` is an absolute path on the node's machine."""
+
+    file: Annotated[str, msgspec.Meta(max_length=4_096)]
+    force: bool = False
+
+
 @contextmanager
 def socket_path(data: Path) -> Iterator[Path]:
     """Give the path of the socket in a data directory, by a short way round where it is longer than a socket's name may be (108 bytes)."""
@@ -90,8 +97,17 @@ class Scorecards(Protocol):
     async def cards(self, org: str | None, sender: str | None, days: int) -> Cards: ...
 
 
+class BackedUp(Protocol):
+    """What can be backed up (`store.Portable`)."""
+
+    async def backup(self, target: str, *, force: bool = False) -> int: ...
+
+
 def routes(
-    administration: Administration, changed: Callable[[], Awaitable[None]], scores: Scorecards
+    administration: Administration,
+    changed: Callable[[], Awaitable[None]],
+    scores: Scorecards,
+    store: BackedUp,
 ) -> list[web.RouteDef]:
     """Return the routes; `changed` is awaited after every change, so that the running node knows at once."""
 
@@ -147,7 +163,14 @@ def routes(
         found = await scores.cards(org, sender, int(days))
         return _json(cards_json(found, await org_names(administration)))
 
+    async def backup(request: web.Request) -> web.Response:
+        order: BackupOrder = await read_json(request, BackupOrder)
+        if not Path(order.file).is_absolute():
+            raise BadRequest("file: must be an absolute path")
+        return _json({"bytes": await store.backup(order.file, force=order.force)})
+
     return [
+        web.post("/backup", backup),
         web.get("/scorecards", scorecards),
         web.post("/orgs", create_org),
         web.post("/orgs/set", set_org),

@@ -58,11 +58,14 @@ def make_app(site: Site) -> web.Application:
 
 
 def make_admin_app(
-    administration: Administration, changed: Callable[[], Awaitable[None]], scores: Scorecards
+    administration: Administration,
+    changed: Callable[[], Awaitable[None]],
+    scores: Scorecards,
+    store: admin.BackedUp,
 ) -> web.Application:
     """Return the application of the local socket."""
     app = web.Application(client_max_size=cap.MAX_BYTES, middlewares=[middleware(lambda *_: None)])
-    app.add_routes(admin.routes(administration, changed, scores))
+    app.add_routes(admin.routes(administration, changed, scores, store))
     return app
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,10 @@ import apsw
 from lalert.clock import Clock
 from lalert.errors import StoreError, Unavailable
 from lalert.model import Alert, Changes, Facts, Origin
-from lalert.store import Appended, OnAppend, Revive, Store
+from lalert.store import Appended, OnAppend, Portable, Revive, Store
 from lalert.store.sqlite import log
 from lalert.store.sqlite.audit import AuditTable
+from lalert.store.sqlite.backup import back_up
 from lalert.store.sqlite.directory import DirectoryTables
 from lalert.store.sqlite.opened import Files, Memory, Open
 from lalert.store.sqlite.outbox import OutboxTables, TargetChanges
@@ -102,6 +104,20 @@ class SqliteStore(
         if read is None:
             raise StoreError("the store does not give back what it was given")
 
+    async def backup(self, target: str, *, force: bool = False) -> int:
+        if self._open is None:
+            raise StoreError("the store is not open")
+        stop = threading.Event()
+        copying = asyncio.ensure_future(
+            asyncio.to_thread(back_up, self._path, Path(target), force=force, stop=stop, vfs=self._vfs)
+        )
+        try:
+            return await asyncio.shield(copying)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.gather(copying, return_exceptions=True)
+            raise
+
     async def append(
         self,
         alert: Alert,
@@ -147,5 +163,5 @@ async def _to_its_end(task: asyncio.Future[T]) -> T:
 
 if TYPE_CHECKING:
 
-    def _keeps_the_contract(store: SqliteStore) -> Store:
-        return store
+    def _keeps_the_contract(store: SqliteStore) -> tuple[Store, Portable]:
+        return store, store

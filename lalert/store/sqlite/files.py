@@ -72,9 +72,9 @@ def prepare(path: Path) -> None:
     try:
         if not path.parent.is_dir():
             path.parent.mkdir(mode=0o700, parents=True)
-            _sync_directory(path.parent.parent)
+            sync_directory(path.parent.parent)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise StoreError(
             f"{path} cannot be opened for writing ({error.strerror}); check the owner and permissions of its directory"
@@ -135,8 +135,8 @@ def _open(path: Path, flags: int, vfs: str | None) -> apsw.Connection:
     return db
 
 
-def _sync_directory(path: Path) -> None:
-    # Without it a power cut can take the name of a file whose content is safe on disk.
+def sync_directory(path: Path) -> None:
+    """Put the names in a folder on disk: without it a power cut can take the name of a file whose content is safe."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

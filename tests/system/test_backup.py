@@ -1,0 +1,97 @@
+"""A hub is backed up while it serves, restored, and goes on; whoever was connected is told that something is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from lalert.cli import main
+from lalert.model import Role
+from lalert.testing import make_cap
+from lalert.testing.node import ORG, RunningNode, running_node
+
+SENDER = "bousai@hitoyoshi.example"
+
+
+async def lalert(*words: str) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, main, words)
+
+
+async def events(node: RunningNode, after: str) -> list[tuple[str, Any]]:
+    """Return the first two events of a stream after a position."""
+    found: list[tuple[str, Any]] = []
+    kind = ""
+    async with node.http.get(f"{node.url}/v1/stream?after={after}") as stream:
+        async for line in stream.content:
+            name, _, value = line.decode().rstrip("\n").partition(": ")
+            if name == "event":
+                kind = value
+            elif name == "data":
+                found.append((kind, json.loads(value)))
+                if len(found) == 2:
+                    break
+    return found
+
+
+async def test_a_hub_is_backed_up_while_it_serves_and_its_clients_learn_of_the_restore(
+    tmp_path: Path,
+) -> None:
+    data, file = tmp_path / "data", tmp_path / "monday.lalert"
+    at = ("--data", str(data))
+    lost = make_cap(sender=SENDER, identifier="lost")
+
+    async with running_node(data) as node:
+        assert (await node.post(make_cap(sender=SENDER, identifier="kept")))[0] == 201
+        key = await node.key(Role.SENDER, ORG)
+        done = await lalert("backup", str(file), *at)
+        assert done.exit_code == 0, done.output
+        again = await lalert("backup", str(file), *at)
+        assert again.exit_code == 1
+        assert "exists already" in again.stderr
+        assert (await lalert("backup", str(file), "--force", *at)).exit_code == 0
+        status, body = await node.post(lost)
+        assert status == 201
+        position = body["position"]
+        refused = await lalert("restore", str(file), "--force", *at)
+        assert refused.exit_code == 1
+        assert "is held by process" in refused.stderr
+
+    full = await lalert("restore", str(file), *at)
+    assert full.exit_code == 1
+    assert "--force" in full.stderr
+    restored = await lalert("restore", str(file), "--force", *at)
+    assert restored.exit_code == 0, restored.output
+    assert "restored 1 alerts, the newest accepted at" in restored.stdout
+    assert "before-restore-" in restored.stdout
+
+    async with running_node(data) as node:
+        (gap, told), (snapshot, state) = await events(node, position)
+        assert (gap, told["reason"], told["requested"]) == ("gap", "unknown", position)
+        assert snapshot == "snapshot"
+        assert [alert["identifier"] for alert in state["alerts"]] == ["kept"]
+        # The key came along, and what was lost is taken anew.
+        status, body = await node.post(lost, key)
+        assert status == 201
+        assert body["position"] != position
+
+
+async def test_a_store_at_rest_is_backed_up_too_and_where_none_is_none_is_made(tmp_path: Path) -> None:
+    data, file = tmp_path / "data", tmp_path / "monday.lalert"
+    at = ("--data", str(data))
+    nothing = await lalert("backup", str(file), *at)
+    assert nothing.exit_code == 1
+    assert "there is no hub" in nothing.stderr
+    assert not data.exists()
+    assert (
+        await lalert("org", "create", "a", "--codes", "43203", "--senders", "a@b.example", *at)
+    ).exit_code == 0
+    done = await lalert("backup", str(file), *at)
+    assert done.exit_code == 0, done.output
+    other = ("--data", str(tmp_path / "other"))
+    assert (await lalert("restore", str(file), *other)).exit_code == 0
+    listed = await lalert("org", "list", *other)
+    assert listed.stdout.splitlines()[1].startswith("a ")
