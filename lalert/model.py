@@ -264,9 +264,13 @@ class Alert:
     @property
     def expires(self) -> datetime | None:
         """Return when the last info expires, or None when at least one never does (CAP leaves that to the recipient)."""
-        ends = [i.expires for i in self.infos]
-        known = [e for e in ends if e is not None]
-        return max(known) if known and len(known) == len(ends) else None
+        last: datetime | None = None
+        for info in self.infos:
+            if info.expires is None:
+                return None
+            if last is None or info.expires > last:
+                last = info.expires
+        return last
 
 
 def alert_id(sender: str, identifier: str, sent: datetime) -> str:
@@ -322,6 +326,9 @@ class Facts:
     nowhere: bool = False
 
 
+_NO_FACTS: Final = Facts()
+
+
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What an Update changed for the codes concerned, each sorted: in force anew, at a higher or lower 警戒レベル, no longer in force."""
@@ -332,6 +339,7 @@ class Changes:
     lifted: tuple[str, ...] = ()
 
 
+@_by_slot
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An alert with its place in the log. `position` is opaque (`epoch-offset`); `incident` is the permanent id of the first alert of its chain.
@@ -347,7 +355,7 @@ class Entry:
     alert: Alert
     origin: Origin
     incident: str
-    facts: Facts = field(default_factory=Facts)
+    facts: Facts = field(default=_NO_FACTS)
     outdated: bool = False
     replaced: tuple[str, ...] = ()
     correction: bool = False

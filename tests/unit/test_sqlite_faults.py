@@ -393,3 +393,18 @@ async def test_a_writer_that_dies_tells_all_who_wait(path: Path, monkeypatch: py
         assert {type(answer) for answer in answers} == {StoreError}
         with pytest.raises(StoreError, match="died"):
             await store.check()
+
+
+async def test_what_comes_in_one_turn_of_the_loop_is_one_commit(
+    store: SqliteStore, disk: FaultyDisk, heard: list[Entry]
+) -> None:
+    syncs: list[str] = []
+    disk.on_sync = syncs.append
+    # The first goes at once, because nobody else may come; whoever comes with it shares a commit, and so does the next crowd.
+    await asyncio.gather(*(append(store, make_alert()) for _ in range(11)))
+    assert syncs.count("wal") <= 2
+    syncs.clear()
+    await asyncio.gather(*(append(store, make_alert()) for _ in range(7)))
+    assert syncs.count("wal") == 1
+    assert heard == await store.read(None, 100)
+    assert [store.order(entry.position) for entry in heard] == [(n,) for n in range(1, 19)]

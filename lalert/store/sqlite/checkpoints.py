@@ -13,11 +13,11 @@ from lalert.store.sqlite.files import close
 
 log = logging.getLogger(__name__)
 
-SOON_PAGES: Final = 1024
-"""Unmoved pages (8 MB) at which a pass begins."""
+SOON_PAGES: Final = 512
+"""Unmoved pages (4 MB) at which a pass begins."""
 
-FULL_PAGES: Final = 8192
-"""Pages in the log (64 MB) at which the writer itself finishes a pass between two commits, so that the log can begin anew."""
+FULL_PAGES: Final = 2048
+"""Pages in the log (16 MB) at which the writer itself finishes a pass between two commits, so that the log can begin anew."""
 
 IDLE_SECONDS: Final = 1.0
 

@@ -90,7 +90,8 @@ def until_of(alert: Alert) -> int:
     """Return the microsecond from which the alert is no longer in force."""
     if alert.msg_type is MsgType.CANCEL or not is_state(alert):
         return 0
-    return NEVER if alert.expires is None else micros(alert.expires)
+    expires = alert.expires
+    return NEVER if expires is None else micros(expires)
 
 
 def encode_about(
@@ -113,11 +114,14 @@ def encode_about(
         about["signer"] = origin.signer
     if alert.defects:
         about["defects"] = [astuple(problem) for problem in alert.defects]
-    found = {
-        n: micros(ref.instant) for n, ref in enumerate(alert.references) if not (ref.sent or ref.timeless)
-    }
-    if found:
-        about["instants"] = {str(n): instant for n, instant in found.items()}
+    if alert.references:
+        found = {
+            str(n): micros(reference.instant)
+            for n, reference in enumerate(alert.references)
+            if not (reference.sent or reference.timeless)
+        }
+        if found:
+            about["instants"] = found
     if changes is not None:
         about["changes"] = astuple(changes)
     if correction:

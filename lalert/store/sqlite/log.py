@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 import apsw
@@ -42,6 +43,9 @@ MAX_AWAITED: Final = 100_000
 MAX_RAISED: Final = 10_000
 """How many successors are ranked anew when an alert comes after them; more than any chain has."""
 
+MOST_AT_ONCE: Final = 256
+"""As many alerts are kept in one step."""
+
 NAMES_AT_ONCE: Final = 2_000
 """How many entries one write gives an index of names: about 10 ms, so that no append waits long behind it."""
 
@@ -53,13 +57,13 @@ INSERT INTO entry (offset, id, sent, until, head, scope, incident, stored, place
 VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO NOTHING
 """
-# Many rows in one step, during which the event loop has the interpreter to itself: ?1 is a JSON list with the columns of each row, ?2 holds their
-# digests, `about`s and documents one after another, ?3 is the last offset given. An id that is known leaves a hole.
+_PLACES_IN_A_ROW: Final = 11
+_ROW: Final = "(?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?)"
+# Many rows in one step, during which the event loop has the interpreter to itself. Rows of NULL fill it up to one of a few sizes, so that it is
+# compiled once for each. An id that is known leaves a hole.
 _INSERT_MANY: Final = """
 INSERT INTO entry (offset, id, sent, until, head, scope, incident, stored, places, about, digest, raw)
-SELECT ?3 + 1 + key, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, NULL, value ->> 5, value ->> 6,
-    substr(?2, value ->> 7, value ->> 8), substr(?2, value ->> 9, value ->> 10), substr(?2, value ->> 11, value ->> 12)
-FROM json_each(?1) WHERE true
+SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL
 ON CONFLICT (id) DO NOTHING
 """
 _INSERT_LINKED: Final = """
@@ -279,41 +283,36 @@ class Appender:
     def append_many(self, db: apsw.Connection, news: Sequence[Columns]) -> list[Placed | None]:
         """Keep all that are fresh and refer to nothing, in one step; None stands for each that must be appended by itself."""
         now = self._clock.now()
-        plain = [new for new in news if self._is_plain(new)]
-        columns: list[tuple[Value, ...]] = []
-        blobs: list[bytes] = []
-        end = 1
-        for new in plain:
-            about, digest = end, end + len(new.about)
-            raw = digest + len(new.digest)
-            end = raw + len(new.raw)
-            blobs += (new.about, new.digest, new.raw)
-            columns.append(
-                (
-                    new.id,
-                    new.sent,
-                    new.until,
-                    int(new.state),
-                    new.scope,
-                    micros(now),
-                    self._place(db, new.jurisdiction),
-                    about,
-                    digest - about,
-                    digest,
-                    raw - digest,
-                    raw,
-                    end - raw,
-                )
-            )
+        stored = micros(now)
+        plain = [new for new in news if self._is_plain(new)][:MOST_AT_ONCE]
         before = self._last
-        db.execute(_INSERT_MANY, (orjson.dumps(columns).decode(), b"".join(blobs), before))
+        values: list[Value] = []
+        for offset, new in enumerate(plain, before + 1):
+            values += (
+                offset,
+                new.id,
+                new.sent,
+                new.until,
+                new.state,
+                new.scope,
+                stored,
+                self._place(db, new.jurisdiction),
+                new.about,
+                new.digest,
+                new.raw,
+            )
+        size = 1 << (len(plain) - 1).bit_length() if plain else 0
+        if size:
+            values += [None] * (_PLACES_IN_A_ROW * (size - len(plain)))
+            db.execute(_insert_many(size), values)
         self._last += len(plain)
         kept: Container[int] = range(before + 1, self._last + 1)
-        if db.changes() != len(plain):
+        if size and db.changes() != len(plain):
             kept = {offset for (offset,) in rows(db, "SELECT offset FROM entry WHERE offset > ?", (before,))}
-        offsets = {id(new): offset for offset, new in enumerate(plain, before + 1) if offset in kept}
+        offsets = {id(new): at for at, new in enumerate(plain, before + 1) if at in kept}
         return [
-            Placed(new, offsets[id(new)], True, new.id, now) if id(new) in offsets else None for new in news
+            Placed(new, at, True, new.id, now) if (at := offsets.get(id(new))) is not None else None
+            for new in news
         ]
 
     def _is_plain(self, new: Columns) -> bool:
@@ -338,6 +337,11 @@ class Appender:
             place = int(db.execute("SELECT id FROM places WHERE codes = ?", (text,)).get)
             self._places[codes] = place
         return place
+
+
+@lru_cache
+def _insert_many(size: int) -> str:
+    return _INSERT_MANY.format(rows=", ".join([_ROW] * size))
 
 
 class _Linking:

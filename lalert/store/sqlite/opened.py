@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import apsw
 
@@ -223,12 +224,16 @@ class Open:
         )
 
     def _announce(self, writes: Sequence[Write]) -> None:
-        fresh = [write for write in writes if isinstance(write.result, log.Placed) and write.result.fresh]
+        fresh = [
+            (placed.offset, placed, write)
+            for write in writes
+            if isinstance(placed := write.result, log.Placed) and placed.fresh
+        ]
         # Within a batch, what could be kept in one step came before the rest.
-        fresh.sort(key=lambda write: cast("log.Placed", write.result).offset)
+        fresh.sort(key=itemgetter(0))
         entries: list[Entry] = []
-        for write in fresh:
-            entry = self.add(cast("log.Placed", write.result))
+        for _, placed, write in fresh:
+            entry = self.add(placed)
             write.result = Appended(entry, fresh=True)
             entries.append(entry)
         if entries:
@@ -244,20 +249,20 @@ class Open:
         """Take what was just placed into memory, as the newest entry."""
         if placed.joined:
             self.ring.forget_lineages()
-        new, offset = cast("log.NewEntry", placed.new), placed.offset
-        at = position(self.epoch, offset)
+        new, offset = placed.new, placed.offset
+        assert isinstance(new, log.NewEntry)
         entry = Entry(
-            position=at,
-            received=new.received,
-            stored=placed.stored,
-            alert=new.alert,
-            origin=new.origin,
-            incident=placed.incident,
-            facts=new.facts,
-            outdated=placed.outdated,
-            replaced=placed.replaced,
-            correction=new.correction,
-            changes=new.changes,
+            position(self.epoch, offset),
+            new.received,
+            placed.stored,
+            new.alert,
+            new.origin,
+            placed.incident,
+            new.facts,
+            placed.outdated,
+            placed.replaced,
+            new.correction,
+            new.changes,
         )
         self.ring.add(offset, new.id, entry, placed.lineage)
         self.newest = offset

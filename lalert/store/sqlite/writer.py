@@ -27,6 +27,9 @@ _LOOK_SECONDS: Final = 0.5
 MANY: Final = 4
 """From so many on, one step for all costs less than a step for each: between steps the writer has to win the interpreter from the event loop."""
 
+ENOUGH: Final = 64
+"""So many writes of one turn of the loop are worth a commit: while it is made, the loop prepares the next."""
+
 
 Work = Callable[[apsw.Connection], T]
 """What one write does to the database, in the writer's thread, inside the batch's transaction.
@@ -105,13 +108,15 @@ class Writer:
         self._rolled_back = rolled_back
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._arrivals: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._arrivals: queue.SimpleQueue[Sequence[Write] | None] = queue.SimpleQueue()
         # Touched by the writer's thread only.
         self._urgent: deque[Write] = deque()
         self._other: deque[Write] = deque()
         self._ending = False
         # Touched by the loop's thread only, like everything about futures.
         self._closing = False
+        self._gathered: list[Write] = []
+        self._crowded = False
         self._open: dict[Write, None] = {}
         self._open_bytes = 0
         self._stalled = False
@@ -131,6 +136,7 @@ class Writer:
         Returns False when the disk hangs and the thread with it: nothing can be joined or closed then, and whoever waits has been told.
         """
         self._closing = True
+        self._hand_over()
         self._arrivals.put(None)
         settled = -1
         while self._thread.is_alive() and not self._ended.done() and settled != self._settled:
@@ -164,12 +170,25 @@ class Writer:
         done: asyncio.Future[object] = self._loop.create_future()
         write = Write(work, done, rows, size, urgent, self._loop.time())
         write.item = item
+        if self._open or self._crowded:
+            # Where there is one there are others in this turn of the loop: together they are one commit and wake the thread once.
+            if not self._gathered:
+                self._loop.call_soon(self._hand_over)
+            self._gathered.append(write)
+            if len(self._gathered) >= ENOUGH:
+                self._hand_over()
+        else:
+            self._arrivals.put((write,))
         self._open[write] = None
         self._open_bytes += size
         if self._look is None:
             self._look = self._loop.call_later(_LOOK_SECONDS, self._look_for_stall)
-        self._arrivals.put(write)
         return done
+
+    def _hand_over(self) -> None:
+        if self._gathered:
+            self._arrivals.put(self._gathered)
+            self._gathered = []
 
     def _run(self) -> None:
         failure: BaseException | None = None
@@ -204,11 +223,12 @@ class Writer:
     def _fits(self, rows: int, size: int) -> bool:
         return rows <= self._bounds.batch_rows and size <= self._bounds.batch_bytes
 
-    def _sort(self, arrival: Write | None) -> None:
-        if arrival is None:
+    def _sort(self, arrivals: Sequence[Write] | None) -> None:
+        if arrivals is None:
             self._ending = True
-        else:
-            (self._urgent if arrival.urgent else self._other).append(arrival)
+            return
+        for write in arrivals:
+            (self._urgent if write.urgent else self._other).append(write)
 
     def _commit(self, batch: Sequence[Write]) -> None:
         """Make all of a batch durable, in as few steps as can be; what failed has its `failure`, what did not is committed."""
@@ -310,6 +330,7 @@ class Writer:
     def _settle(self, batch: Sequence[Write]) -> None:
         self._stalled = False
         self._settled += 1
+        self._crowded = len(batch) > 1
         for write in batch:
             del self._open[write]
             self._open_bytes -= write.size
