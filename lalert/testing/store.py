@@ -375,7 +375,8 @@ class StoreContract:
             newest = (await append(store, make_alert())).entry.position
             epoch = newest.partition("-")[0]
             other = "0000dead" if epoch != "0000dead" else "0000beef"
-            for position in (f"{other}-1", f"{other}-0", f"{epoch}-999999", f"{epoch}-1780275600000-0"):
+            future = int(newest.partition("-")[2]) + 1
+            for position in (f"{other}-1", f"{other}-0", f"{epoch}-{future}", f"{epoch}-1780275600000-0"):
                 refuses_at_once(store.order, position, UnknownPosition)
                 await refuses(store.read(position, 1), UnknownPosition)
                 assert await store.entry(position) is None

@@ -225,6 +225,14 @@ def unnamed(sender: str, identifier: str) -> str:
     return "~" + alert_id(sender, identifier, UNKNOWN_INSTANT)
 
 
+def conflict_of(new: Columns) -> str:
+    """Return what the sender of an alert is told whose identity was used before for another."""
+    return (
+        f"{new.identifier} of {new.sender}, sent {moment(new.sent).astimezone(JST).isoformat()}, was accepted before with other content; "
+        "give a changed message an identifier or time of its own"
+    )
+
+
 class Appender:
     """Appends, in the writer's thread. Remembers the jurisdictions it has seen, which are few, and which alerts are awaited."""
 
@@ -274,10 +282,7 @@ class Appender:
             return placed
         offset, incident, first, *_ = known
         if first != new.digest:
-            raise Conflict(
-                f"{new.identifier} of {new.sender}, sent {moment(new.sent).astimezone(JST).isoformat()}, was accepted before with other content; "
-                "give a changed message an identifier or time of its own"
-            )
+            raise Conflict(conflict_of(new))
         return Placed(new, offset, False, incident, now)
 
     def append_many(self, db: apsw.Connection, news: Sequence[Columns]) -> list[Placed | None]:

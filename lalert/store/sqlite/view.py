@@ -116,6 +116,11 @@ class LogView(LogTables):
             await self._ask(lambda db: log.require_bounded(db, new))
 
     @property
+    def parts(self) -> Open:
+        """Return what is open, for who answers from it; raises `StoreError`."""
+        return self._parts
+
+    @property
     def _parts(self) -> Open:
         if self._open is None:
             raise StoreError("the store is not open")

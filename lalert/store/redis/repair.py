@@ -1,0 +1,141 @@
+"""What a fail-over has lost is put back by the nodes: each remembers the newest entries as they came.
+
+Where nothing was appended since, they go where they were, and no position changes. Where something was, they go to the end, and the log begins a new
+epoch, because positions that were told now mean something else.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lalert.store.redis.entries import decode, id_of, offset_of
+from lalert.store.redis.keys import FORMAT, IDS, LAST, LOG, MARKS, MARKS_KEPT, META
+from lalert.store.redis.scripts import Script
+from lalert.store.redis.stream import APPEND, CONFLICT, Fields, Follower
+from lalert.store.redis.wire import Wire, Word
+
+SECONDS: Final = 2.0
+AT_ONCE: Final = 100
+
+logger = logging.getLogger(__name__)
+
+_PUT_BACK: Final = Script(
+    "put_back",
+    LAST
+    + """
+    -- KEYS: log, ids. ARGV: the last id that the log was seen to have; then for each entry its id, the alert's id, the digest, and eight of its fields.
+    if last(KEYS[1]) ~= ARGV[1] then return 0 end
+    for n = 2, #ARGV, 11 do
+      redis.call('XADD', KEYS[1], ARGV[n], unpack(ARGV, n + 3, n + 10))
+      redis.call('HSET', KEYS[2], ARGV[n + 1], ARGV[n + 2] .. ' ' .. ARGV[n])
+    end
+    return 1
+    """,
+    idempotent=True,
+)
+_NEW_EPOCH: Final = Script(
+    "new_epoch",
+    f"""
+    -- KEYS: meta, marks. ARGV: the epoch that is over, the one that begins.
+    if redis.call('HGET', KEYS[1], 'epoch') == ARGV[1] then
+      redis.call('HSET', KEYS[1], 'epoch', ARGV[2])
+      redis.call('XADD', KEYS[2], 'MAXLEN', {MARKS_KEPT}, '*', 'epoch', ARGV[2])
+    end
+    return redis.call('HGET', KEYS[1], 'epoch')
+    """,
+    idempotent=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a server says of the log: its epoch, the last offset that it ever gave, and whether it has the entry that this node read last."""
+
+    epoch: str
+    """Empty where lalert has never written, or all is lost."""
+    format: int
+    last: int
+    has_ours: bool
+
+
+async def standing(wire: Wire, ours: int) -> Standing:
+    """Ask a server how its log stands; `ours` is the offset that this node read last, 0 for none."""
+    epoch, format = await wire.call("HMGET", META, "epoch", "format", seconds=SECONDS)
+    last, has_ours = 0, not ours
+    if await wire.call("EXISTS", LOG, seconds=SECONDS):
+        answer = await wire.call("XINFO", "STREAM", LOG, seconds=SECONDS)
+        info = dict(zip(answer[::2], answer[1::2], strict=True))
+        last = offset_of(info[b"last-generated-id"])
+        # What retention has deleted is not lost.
+        has_ours = has_ours or (last >= ours and ours <= offset_of(info[b"max-deleted-entry-id"]))
+        if not has_ours:
+            has_ours = bool(await wire.call("XRANGE", LOG, id_of(ours), id_of(ours), seconds=SECONDS))
+    return Standing(epoch.decode() if epoch else "", int(format or FORMAT), last, has_ours)
+
+
+async def put_back(wire: Wire, follower: Follower, there: Standing) -> str:
+    """Give the server what it has lost, as far as this node knows it was committed; returns the epoch that then holds."""
+    ours = [(at, fields) for at, fields in follower.tail.entries if at <= follower.committed]
+    if there.last < follower.read:
+        lost = [(at, fields) for at, fields in ours if at > there.last]
+        whole = follower.tail.reaches(there.last)
+        if not lost and whole:
+            follower.rewind(there.last)
+            return there.epoch
+        if whole and await _in_place(wire, there.last, lost):
+            logger.warning(
+                "the store had lost %d entries in a fail-over; they are put back where they were", len(lost)
+            )
+            follower.rewind(lost[-1][0])
+            return there.epoch
+        there = await standing(wire, follower.read)
+        if there.has_ours:
+            return there.epoch  # another node was quicker
+    if moved := await _at_the_end(wire, ours):
+        logger.error(
+            "the store had lost %d entries in a fail-over; they are put back with new positions", moved
+        )
+        epoch: bytes = await _call(wire, _NEW_EPOCH, (META, MARKS), (there.epoch, secrets.token_hex(4)))
+        return epoch.decode()
+    follower.rewind(0)
+    return there.epoch
+
+
+async def _in_place(wire: Wire, last: int, lost: Sequence[tuple[int, Fields]]) -> bool:
+    for start in range(0, len(lost), AT_ONCE):
+        args: list[Word] = [id_of(last)]
+        for at, fields in lost[start : start + AT_ONCE]:
+            new = decode(id_of(at).encode(), fields)
+            args += [id_of(at), new.id, new.digest.hex(), *_flat(fields)]
+            last = at
+        if not await _call(wire, _PUT_BACK, (LOG, IDS), args):
+            return False
+    return True
+
+
+async def _at_the_end(wire: Wire, ours: Sequence[tuple[int, Fields]]) -> int:
+    """Append what the log does not know; returns how many entries are not where this node has seen them."""
+    moved = 0
+    for at, fields in ours:
+        new = decode(id_of(at).encode(), fields)
+        known: bytes | None = await wire.call("HGET", IDS, new.id, seconds=SECONDS)
+        if known is None:
+            kind, _ = await _call(wire, APPEND, (LOG, IDS), (new.id, new.digest.hex(), *_flat(fields)))
+            if kind == CONFLICT:
+                logger.error(
+                    "an alert that was accepted has been replaced by another of its identity: %s", new.id
+                )
+        moved += known is None or offset_of(known.split()[1]) != at
+    return moved
+
+
+async def _call(wire: Wire, script: Script, keys: Sequence[str], args: Sequence[Word]) -> Any:  # noqa: ANN401  # what a script replies
+    return await wire.call("EVAL", script.source, len(keys), *keys, *args, seconds=SECONDS)
+
+
+def _flat(fields: Fields) -> list[bytes]:
+    return [part for name in (b"v", b"columns", b"about", b"raw") for part in (name, fields[name])]

@@ -1,0 +1,286 @@
+"""The log on a stream: appending, the mark up to which it is on disk, and following it.
+
+An entry can be read from the stream before it is on disk. So nobody is told of it until the committed mark has passed it: each writer moves
+the mark once WAITAOF has answered, and where a writer died before it could, whoever sees entries wait does so in its place. What is confirmed on
+one connection is so for everything written before it by whomever, because the server's append-only file has one order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from lalert.clock import Clock
+from lalert.errors import LalertError
+from lalert.store.redis.entries import decode, id_of, offset_of
+from lalert.store.redis.keys import LOG, MARKS
+from lalert.store.redis.scripts import Script
+from lalert.store.redis.wire import Wire
+from lalert.store.sqlite.log import Columns, NewEntry
+from lalert.store.sqlite.view import LogView
+
+FRESH, REPEAT, CONFLICT = 1, 0, -1
+
+APPEND: Final = Script(
+    "append",
+    """
+    -- KEYS: log, ids. ARGV: the alert's id, the digest of its bytes, the entry's fields.
+    local known = redis.call('HGET', KEYS[2], ARGV[1])
+    if known then
+      -- Written again, so that whoever repeats waits for the disk as the first one did.
+      redis.call('HSET', KEYS[2], ARGV[1], known)
+      local digest, position = string.match(known, '^(%x+) (.+)$')
+      return {digest == ARGV[2] and 0 or -1, position}
+    end
+    local position = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3))
+    redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. position)
+    return {1, position}
+    """,
+    idempotent=True,
+)
+
+PAGE: Final = 500
+"""Entries in one look into the stream: about 2 MB."""
+BLOCK_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 3.0
+"""How long the server may be silent beyond what it was asked to wait."""
+RETRY_SECONDS: Final = 0.2
+ORPHAN_SECONDS: Final = 0.25
+"""How long entries wait for their writer to move the mark, before another does."""
+TAIL: Final = 2000
+TAIL_BYTES: Final = 32 * 1024 * 1024
+"""As much of what was seen last is remembered as it came, to be put back after a fail-over that lost it."""
+
+logger = logging.getLogger(__name__)
+
+Fields = Mapping[bytes, bytes]
+
+
+class Tail:
+    """The newest entries as they came from the stream."""
+
+    def __init__(self) -> None:
+        self.entries: deque[tuple[int, Fields]] = deque()
+        self._bytes = 0
+
+    def add(self, offset: int, fields: Fields) -> None:
+        self.entries.append((offset, fields))
+        self._bytes += sum(map(len, fields.values()))
+        while len(self.entries) > TAIL or (self._bytes > TAIL_BYTES and len(self.entries) > 1):
+            _, gone = self.entries.popleft()
+            self._bytes -= sum(map(len, gone.values()))
+
+    def reaches(self, offset: int) -> bool:
+        """Say whether everything after `offset` is here."""
+        return bool(self.entries) and self.entries[0][0] <= offset
+
+
+class Follower:
+    """Reads the stream and gives the view what is committed, in order, once; for the loop's thread alone.
+
+    `settle` is asked to make durable whatever the stream holds, and returns up to where that is so.
+    """
+
+    def __init__(
+        self,
+        dial: Callable[[], Awaitable[Wire]],
+        view: LogView,
+        clock: Clock,
+        *,
+        greet: Callable[[Wire], Awaitable[None]],
+        settle: Callable[[], Awaitable[int]],
+        marked: Callable[[Fields], None],
+    ) -> None:
+        self._dial = dial
+        self._view = view
+        self._clock = clock
+        self._greet = greet
+        self._settle = settle
+        self._marked = marked
+        self._wire: Wire | None = None
+        self.read = 0
+        """The offset up to which the stream was read."""
+        self.committed = 0
+        self._marks = "0-0"
+        self._waiting: deque[Columns] = deque()
+        self._own: OrderedDict[str, NewEntry] = OrderedDict()
+        self._oldest_wait = 0.0
+        self._moved = asyncio.Event()
+        self._advanced = asyncio.Event()
+        self.tail = Tail()
+        self.alive = 0.0
+        """When the stream last answered, by the monotonic clock."""
+
+    def expect(self, new: NewEntry) -> None:
+        """Take note of an entry that this node is about to append: it need not be read again when it comes by the stream."""
+        self._own[new.id] = new
+
+    def forget(self, new: NewEntry) -> None:
+        self._own.pop(new.id, None)
+
+    def commit(self, offset: int) -> None:
+        """Take note that everything up to `offset` is on disk."""
+        if offset > self.committed:
+            self.committed = offset
+            self._moved.set()
+
+    def rewind(self, offset: int) -> None:
+        """Forget what was read after `offset` and is not committed: the log no longer has it."""
+        while self._waiting and (self._waiting[-1].offset or 0) > offset:
+            self._waiting.pop()
+        self.read = max(self._view.offset, min(self.read, offset))
+        self.committed = min(self.committed, self.read)
+
+    async def wait_for(self, offset: int) -> None:
+        """Wait until the view has come to `offset`."""
+        while self._view.offset < offset:
+            advanced = self._advanced
+            await advanced.wait()
+
+    async def load(self, upto: int) -> None:
+        """Read history up to a committed offset; nobody is told of it."""
+        wire = await self._connected()
+        while self.read < upto:
+            page = await wire.call(
+                "XRANGE", LOG, f"({id_of(self.read)}", id_of(upto), "COUNT", PAGE, seconds=ANSWER_SECONDS
+            )
+            entries = [decode(stream_id, mapping(fields)) for stream_id, fields in page]
+            for stream_id, fields in page:
+                self.tail.add(offset_of(stream_id), mapping(fields))
+            self.read = offset_of(page[-1][0]) if len(page) == PAGE else upto
+            await self._view.load(entries, self.read)
+        self.committed = max(self.committed, upto)
+
+    async def run(self) -> None:
+        """Follow until cancelled; a connection that is lost is made again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep(self._read_on))
+            group.create_task(self._keep(self._apply))
+            group.create_task(self._keep(self._look_after_orphans))
+
+    async def close(self) -> None:
+        if self._wire is not None:
+            await self._wire.close()
+
+    async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
+        cause = ""
+        while True:
+            try:
+                await work()
+            except (RedisError, OSError, TimeoutError, LalertError) as error:
+                if str(error) != cause:
+                    cause = str(error)
+                    logger.warning("the log cannot be followed; it is tried again: %s", error)
+            except Exception as error:
+                if repr(error) != cause:
+                    cause = repr(error)
+                    logger.exception("a defect in following the log; it is begun again")
+            await self._clock.sleep(RETRY_SECONDS)
+
+    async def _connected(self) -> Wire:
+        if self._wire is not None and self._wire.usable:
+            return self._wire
+        if self._wire is not None:
+            await self._wire.close()
+        wire = await self._dial()
+        try:
+            await self._greet(wire)
+        except BaseException:
+            await wire.close()
+            raise
+        # Marks are read from the first that is kept: after a fail-over their ids may begin lower.
+        self._wire, self._marks = wire, "0-0"
+        return wire
+
+    async def _read_on(self) -> None:
+        while True:
+            wire = await self._connected()
+            block = int(BLOCK_SECONDS * 1000)
+            question = (
+                "XREAD",
+                "COUNT",
+                PAGE,
+                "BLOCK",
+                block,
+                "STREAMS",
+                LOG,
+                MARKS,
+                id_of(self.read),
+                self._marks,
+            )
+            answer = await wire.call(*question, seconds=BLOCK_SECONDS + ANSWER_SECONDS)
+            self.alive = self._clock.monotonic()
+            for stream, items in answer or ():
+                if stream == LOG.encode():
+                    for stream_id, fields in items:
+                        self._take(stream_id, mapping(fields))
+                else:
+                    for stream_id, fields in items:
+                        self._marks = stream_id.decode()
+                        self._mark(mapping(fields))
+
+    def _take(self, stream_id: bytes, fields: Fields) -> None:
+        columns, offset = decode(stream_id, fields), offset_of(stream_id)
+        own = self._own.pop(columns.id, None)
+        if own is not None and (own.digest, own.about) == (columns.digest, columns.about):
+            own.offset, own.stored = offset, columns.stored
+            columns = own
+        if not self._waiting:
+            self._oldest_wait = self._clock.monotonic()
+        self._waiting.append(columns)
+        self.read = offset
+        self.tail.add(offset, fields)
+        self._moved.set()
+
+    def _mark(self, fields: Fields) -> None:
+        if (upto := fields.get(b"upto")) is not None:
+            self.commit(offset_of(upto))
+        self._marked(fields)
+
+    async def _apply(self) -> None:
+        while True:
+            self._moved.clear()
+            batch = self._committed_batch()
+            if not batch:
+                await self._moved.wait()
+                continue
+            news = [new if isinstance(new, NewEntry) else await self._revived(new) for new in batch]
+            await self._view.apply(news)
+            # Only now: what fails is begun again with the same entries.
+            for _ in batch:
+                self._waiting.popleft()
+            self._oldest_wait = self._clock.monotonic()
+            self._advanced.set()
+            self._advanced = asyncio.Event()
+
+    def _committed_batch(self) -> list[Columns]:
+        batch: list[Columns] = []
+        for columns in self._waiting:
+            assert columns.offset is not None
+            if columns.offset > self.committed or len(batch) == PAGE:
+                break
+            batch.append(columns)
+        return batch
+
+    async def _revived(self, columns: Columns) -> NewEntry:
+        return await asyncio.to_thread(self._view.revived, columns)
+
+    async def _look_after_orphans(self) -> None:
+        while True:
+            await self._clock.sleep(ORPHAN_SECONDS)
+            waiting = self._waiting and self._waiting[-1].offset
+            if (
+                waiting
+                and waiting > self.committed
+                and self._clock.monotonic() - self._oldest_wait >= ORPHAN_SECONDS
+            ):
+                self.commit(await self._settle())
+
+
+def mapping(fields: Sequence[bytes]) -> Fields:
+    return dict(zip(fields[::2], fields[1::2], strict=True))
