@@ -321,6 +321,7 @@ class Hub:
     async def entry(self, position: str, audience: str | None) -> Entry:
         """Return the entry at a position; raises `NotFound`, also for what the audience may not see."""
         try:
+            await self.store.reach(position)
             found = await self.store.entry(position)
         except (UnknownPosition, BadRequest):
             found = None
@@ -343,6 +344,8 @@ class Hub:
 
         After a position, and up to `limit`, where they are given; `next` then leads on to the rest. Raises `UnknownPosition`, `BadRequest`.
         """
+        if after is not None:
+            await self.store.reach(after)
         newest = self.store.newest
         entries = await self.store.active(self.clock.now())
         # Where it is in force now decides, not who was told of it before: that an alert has left a place is told there by its Update.
@@ -357,6 +360,8 @@ class Hub:
     async def page(self, filter: Filter, audience: str | None, after: str | None, limit: int) -> Page:
         """Return up to `limit` wanted entries after a position, rising; raises `UnknownPosition`, `BadRequest`."""
         found: list[Entry] = []
+        if after is not None:
+            await self.store.reach(after)
         # Before the reading: what is appended during it must not be skipped by whoever goes on after `next`.
         newest = self.store.newest
         position, seen = after, 0

@@ -49,6 +49,7 @@ class Follower:
         if self._after is None:
             self._at = self._fan_out.window.newest
         else:
+            await self._log.reach(self._after)
             self._at = Mark(self._log.order(self._after), self._after)
         self._end = self._fan_out.on_entry(self._news.set)
         return self

@@ -131,7 +131,7 @@ class Resume:
         begun = self._clock.now()
         conn.beat_at = self._clock.monotonic()
         try:
-            conn.at = conn.lane.at if after is None else self._place(after)
+            conn.at = conn.lane.at if after is None else await self._place(after)
         except Gap as found:
             gap = found
         while conn.open:
@@ -178,8 +178,9 @@ class Resume:
                     await drain.drain()
             await self._stand_back()
 
-    def _place(self, after: str) -> Mark:
+    async def _place(self, after: str) -> Mark:
         try:
+            await self._log.reach(after)
             return Mark(self._log.order(after), after)
         except UnknownPosition as error:
             raise Gap("unknown", error.detail) from error

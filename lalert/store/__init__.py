@@ -175,6 +175,10 @@ class AlertLog(Protocol):
         """
         ...
 
+    async def reach(self, position: str) -> None:
+        """Wait, a bounded time, until this node has what another node had when it told this position; what is no position of this log is left to `order`."""
+        ...
+
     async def read(self, after: str | None, limit: int) -> list[Entry]:
         """Return up to `limit` entries that follow `after` (None: the oldest kept), rising; raises `UnknownPosition`."""
         ...

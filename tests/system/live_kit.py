@@ -126,6 +126,9 @@ class MemoryLog:
         self.entries.append(entry)
         return entry
 
+    async def reach(self, position: str) -> None:
+        """There is only this node."""
+
     async def read(self, after: str | None, limit: int) -> list[Entry]:
         self.reads += 1
         await self._pause()

@@ -144,7 +144,7 @@ async def test_an_entry_is_told_by_nobody_before_it_is_committed(
         await eventually(lambda: len(a.store._following._waiting) == 1)
         await asyncio.sleep(0.1)
         assert a.told == []
-        assert await a.store.find(orphan.id) is None
+        assert await a.store.read(None, 10) == []
         # What another writer has confirmed is behind it in the one order of the disk: so both are told, in their order.
         later = await a.append(make_alert())
         assert ids(a.told) == [orphan.id, later.entry.alert.id]
@@ -223,6 +223,14 @@ async def test_a_position_of_another_node_is_reached_or_refused(server: ValkeySe
         await b.store.reach(future)
         with pytest.raises(UnknownPosition):
             b.store.order(future)
+
+
+async def test_what_another_node_has_just_taken_is_found(server: ValkeyServer, tmp_path: Path) -> None:
+    async with a_node(server.port, tmp_path) as a, a_node(server.port, tmp_path) as b:
+        for _ in range(10):
+            entry = (await a.append(make_alert())).entry
+            assert await b.store.find(entry.alert.id) == entry
+        assert await b.store.find("0" * 32) is None
 
 
 async def test_hints_reach_every_node(server: ValkeyServer, tmp_path: Path) -> None:

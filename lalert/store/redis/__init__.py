@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from lalert.clock import Clock
-from lalert.errors import Conflict, StoreError, Unavailable
-from lalert.model import Alert, Changes, Facts, Origin
+from lalert.errors import BadRequest, Conflict, StoreError, Unavailable, UnknownPosition
+from lalert.model import Alert, Changes, Entry, Facts, Origin
 from lalert.store import Appended, OnAppend, Revive
 from lalert.store.redis import repair
 from lalert.store.redis.entries import encode, id_of
@@ -219,12 +219,23 @@ class RedisStore(LogTables):
         self._link.note("XADD", MARKS, "MAXLEN", MARKS_KEPT, "*", "hint", kind, "subject", subject)
 
     async def reach(self, position: str) -> None:
-        """Wait until this node's view has come to a position that another node has told, at most `REACH_SECONDS`."""
         parts = self._parts
-        offset = offset_in(position, parts.epoch, 2**63 - 1)
+        try:
+            offset = offset_in(position, parts.epoch, 2**63 - 1)
+        except (BadRequest, UnknownPosition):
+            return
         if offset > parts.newest:
             async with _no_longer_than(REACH_SECONDS):
                 await self._following.wait_for(min(offset, await self._settle()))
+
+    async def find(self, alert_id: str) -> Entry | None:
+        entry = await super().find(alert_id)
+        if entry is None and (known := await self._link.ask("HGET", IDS, alert_id)) is not None:
+            # Another node has just taken it: what refers to it, or asks for it, may come to this one at once.
+            async with _no_longer_than(REACH_SECONDS):
+                await self._following.wait_for(min(offset_of_id(known.split()[1]), await self._settle()))
+            entry = await super().find(alert_id)
+        return entry
 
     @property
     def _parts(self) -> Open:

@@ -28,6 +28,9 @@ class LogTables(Access):
     def order(self, position: str) -> tuple[int, ...]:
         return (self._offset(position),)
 
+    async def reach(self, position: str) -> None:  # noqa: ARG002  # nobody else has told any
+        return
+
     async def read(self, after: str | None, limit: int) -> list[Entry]:
         parts, offset = self._parts, 0 if after is None else self._offset(after)
         if limit <= 0:
