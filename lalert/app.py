@@ -18,7 +18,7 @@ import structlog
 from aiohttp import web
 
 from lalert import cap, intake, matching, registry, resources, texts
-from lalert.bus.local import LocalBus, LocalLeases
+from lalert.bus.local import LocalBus
 from lalert.clock import Clock, SystemClock
 from lalert.config import Settings
 from lalert.config import Station as StationConfig
@@ -96,7 +96,7 @@ class Node:
         enter = self._stack.enter_async_context
         make_private(self.data)
         gazetteer = await asyncio.to_thread(_warm_gazetteer, self.data)
-        bus, leases = LocalBus(), LocalLeases()
+        bus = LocalBus()
         self.store = await enter(
             SqliteStore(
                 self.data / DATABASE,
@@ -157,7 +157,6 @@ class Node:
                 self.store,
                 bus,
                 self.hub.channels,
-                leases=leases,
                 wants=partial(_wants, gazetteer),
                 may_see=lambda subscription, entry: may_see(subscription.tenant, entry),
                 clock=self.clock,

@@ -81,9 +81,7 @@ class Deliverer(Protocol):
 
     async def confirm(self, key: str) -> None: ...
 
-    async def subscriptions(self) -> list[Subscription]: ...
-
-    async def subscription(self, subscription_id: str) -> Subscription: ...
+    def subscriptions(self) -> list[Subscription]: ...
 
 
 class Signing(Protocol):
@@ -467,14 +465,11 @@ class AdapterHub:
         await self._hub.subscribe(subscription)
 
     async def drop_subscription(self, subscription_id: str) -> bool:
-        try:
-            subscription = await self._hub.dispatcher.subscription(subscription_id)
-        except NotFound:
-            return False
-        return subscription.channel == self._name and await self._hub.dispatcher.unsubscribe(subscription_id)
+        own = {subscription.id for subscription in await self.subscriptions()}
+        return subscription_id in own and await self._hub.dispatcher.unsubscribe(subscription_id)
 
     async def subscriptions(self) -> list[Subscription]:
-        return [s for s in await self._hub.dispatcher.subscriptions() if s.channel == self._name]
+        return [s for s in self._hub.dispatcher.subscriptions() if s.channel == self._name]
 
     async def confirm(self, key: str) -> None:
         await self._hub.dispatcher.confirm(key)

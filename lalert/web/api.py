@@ -258,26 +258,26 @@ class Api:
 
     async def subscriptions(self, request: web.Request) -> web.Response:
         caller = require(self._caller(request), Role.RECEIVER, Role.ADMIN)
-        return _json({"subscriptions": [_subscription_json(s) for s in await self._own(caller)]})
+        return _json({"subscriptions": [_subscription_json(s) for s in self._own(caller)]})
 
     async def subscription(self, request: web.Request) -> web.Response:
-        return _json(_subscription_json(await self._mine(request)))
+        return _json(_subscription_json(self._mine(request)))
 
     async def unsubscribe(self, request: web.Request) -> web.Response:
-        await self._hub.dispatcher.unsubscribe((await self._mine(request)).id)
+        await self._hub.dispatcher.unsubscribe(self._mine(request).id)
         return web.Response(status=204)
 
     async def deliveries(self, request: web.Request) -> web.Response:
         own, pairs = take(request, "limit")
         _nothing_else(pairs)
-        subscription = await self._mine(request)
+        subscription = self._mine(request)
         rows = await self._hub.dispatcher.history(subscription.id, _whole(own, "limit", 100, 1, MAX_PAGE))
         return _json({"deliveries": [_delivery_json(row) for row in rows]})
 
     async def redeliver(self, request: web.Request) -> web.Response:
-        await self._mine(request)
+        self._mine(request)
         body: Redelivery = await read_json(request, Redelivery)
-        subscription = await self._mine(request)
+        subscription = self._mine(request)
         row = await self._hub.store.delivery(body.key)
         if row is None or row.subscription != subscription.id:
             raise NotFound("this subscription has no delivery with that key")
@@ -296,18 +296,15 @@ class Api:
         found = await self._scores.cards(org, own.get("sender"), _whole(own, "days", 30, 1, MAX_DAYS))
         return _json(cards_json(found, {org: caller.tenant.name}), headers={hdrs.CACHE_CONTROL: "no-store"})
 
-    async def _own(self, caller: Caller) -> list[Subscription]:
-        return [s for s in await self._hub.dispatcher.subscriptions() if s.tenant == caller.audience]
+    def _own(self, caller: Caller) -> list[Subscription]:
+        return [s for s in self._hub.dispatcher.subscriptions() if s.tenant == caller.audience]
 
-    async def _mine(self, request: web.Request) -> Subscription:
+    def _mine(self, request: web.Request) -> Subscription:
         caller = require(self._caller(request), Role.RECEIVER, Role.ADMIN)
-        try:
-            subscription = await self._hub.dispatcher.subscription(request.match_info["id"])
-        except NotFound:
-            subscription = None
-        if subscription is None or subscription.tenant != caller.audience:
-            raise NotFound("you have no such subscription")
-        return subscription
+        for subscription in self._own(caller):
+            if subscription.id == request.match_info["id"]:
+                return subscription
+        raise NotFound("you have no such subscription")
 
 
 async def _document(alert: Alert, media: str) -> bytes:

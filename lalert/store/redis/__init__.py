@@ -12,20 +12,27 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from lalert.clock import Clock
 from lalert.errors import BadRequest, Conflict, StoreError, Unavailable, UnknownPosition
 from lalert.model import Alert, Changes, Entry, Facts, Origin
-from lalert.store import Appended, OnAppend, Revive
+from lalert.store import Appended, OnAppend, Revive, Store
 from lalert.store.redis import repair
+from lalert.store.redis.audit import AuditTable
+from lalert.store.redis.directory import DirectoryTables
 from lalert.store.redis.entries import encode, id_of
 from lalert.store.redis.entries import offset_of as offset_of_id
 from lalert.store.redis.finding import Finder
 from lalert.store.redis.keys import FORMAT, IDS, LAST, LOG, MARKS, MARKS_KEPT, META
+from lalert.store.redis.ledger import RedisLedger
 from lalert.store.redis.link import Bounds, Durability, Link
+from lalert.store.redis.outbox import OutboxTables
+from lalert.store.redis.scores import ScoreTables
 from lalert.store.redis.scripts import Script
+from lalert.store.redis.sensors import SensorTables
 from lalert.store.redis.server import require_sound_server
+from lalert.store.redis.state import StateTable
 from lalert.store.redis.stream import APPEND, CONFLICT, FRESH, Fields, Follower
 from lalert.store.redis.wire import Wire
 from lalert.store.sqlite import log
@@ -72,7 +79,7 @@ def _ignore(_kind: str, _subject: str) -> None:
     return
 
 
-class RedisStore(LogTables):
+class RedisStore(LogTables, AuditTable, DirectoryTables, OutboxTables, ScoreTables, SensorTables, StateTable):
     """Keeps everything in Redis or Valkey, for any number of nodes; `path` is the file of this node's view, which is thrown away.
 
     `lost` is set when this process can never use the store again: the log has begun a new epoch, so every position that it has told is void.
@@ -214,6 +221,10 @@ class RedisStore(LogTables):
             ) from error
         return Appended(entry, fresh=kind == FRESH)
 
+    def ledger(self, lease: float) -> RedisLedger:
+        """Return where the nodes write down who holds which share, for `lease` seconds at a time."""
+        return RedisLedger(self._link, lease)
+
     def hint(self, kind: str, subject: str) -> None:
         """Tell every node's `on_hint`, this one's too, as far as the connection holds."""
         self._link.note("XADD", MARKS, "MAXLEN", MARKS_KEPT, "*", "hint", kind, "subject", subject)
@@ -331,3 +342,9 @@ async def _no_longer_than(seconds: float) -> AsyncIterator[None]:
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+if TYPE_CHECKING:
+
+    def _keeps_the_contract(store: RedisStore) -> Store:
+        return store

