@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import structlog
 from aiohttp import web
 
 from lalert import cap, intake, matching, registry, resources, texts
+from lalert.audit import HEADS_FILE, Auditor, read_heads
 from lalert.bus.local import LocalBus
 from lalert.clock import Clock, SystemClock
 from lalert.config import Settings
@@ -34,7 +35,9 @@ from lalert.plugin import Adapter, Channel, Endpoint, Source
 from lalert.scores import Scores
 from lalert.sensors import Engine, Stage, Station
 from lalert.signing import Signing
+from lalert.store.audit import LOCAL, Action, Detail, Head, KeptLine, Note
 from lalert.store.sqlite import SqliteStore
+from lalert.store.sqlite.audit import chain_in
 from lalert.store.sqlite.backup import Restored, restore
 from lalert.tenancy import Administration, Caller, KeyRing, may_see
 from lalert.web import admin, pages
@@ -105,6 +108,7 @@ class Node:
                 clock=self.clock,
             )
         )
+        self.audit = await enter(Auditor(self.store, self.clock, self.data))
         self.signing = await self._prepared_signing()
         self.keyring = KeyRing(self.store, self.clock)
         await self.keyring.refresh()
@@ -168,7 +172,10 @@ class Node:
         )
         self.hub.sensors = engine
         self.hub.scores = self.scores
+        self.hub.audit = self.audit
         tasks.start("scorecards", self.scores.run)
+        tasks.start("audit", self.audit.run)
+        tasks.start("audit of what is accepted", self.audit.follow)
         tasks.start("keys", self.keyring.watch)
         tasks.start("sensors", engine.run)
         for adapter in adapters:
@@ -194,7 +201,7 @@ class Node:
         self.application = make_app(site)
         await self._serve(
             self.application,
-            make_admin_app(self.administration, self.keyring.refresh, self.scores, self.store),
+            make_admin_app(self.administration, self.keyring.refresh, self.scores, self.store, self.audit),
         )
         self._write_setup_link(token)
 
@@ -386,11 +393,11 @@ async def _offline_store(data: Path) -> AsyncIterator[SqliteStore]:
 
 
 @asynccontextmanager
-async def offline_administration(data: Path) -> AsyncIterator[tuple[Administration, Scores]]:
-    """Open the store of a data directory for administration and scorecards alone; raises `StoreError` while a node holds it."""
+async def offline_administration(data: Path) -> AsyncIterator[tuple[Administration, Scores, SqliteStore]]:
+    """Open the store of a data directory for administration, scorecards and the audit chain alone; raises `StoreError` while a node holds it."""
     clock = SystemClock()
     async with _offline_store(data) as store:
-        yield Administration(store, normalise_code, clock), Scores(store, clock)
+        yield Administration(store, normalise_code, clock), Scores(store, clock), store
 
 
 async def offline_backup(data: Path, target: Path, *, force: bool) -> int:
@@ -398,10 +405,34 @@ async def offline_backup(data: Path, target: Path, *, force: bool) -> int:
     if not (data / DATABASE).is_file():
         raise NotFound(f"there is no hub in {data}; name its data directory with --data")
     async with _offline_store(data) as store:
-        return await store.backup(str(target), force=force)
+        size = await store.backup(str(target), force=force)
+        await _noted(store, Action.BACKED_UP, target.name, {"bytes": size})
+        return size
 
 
 def restore_backup(data: Path, file: Path, *, force: bool) -> Restored:
     """Make the store of a data directory out of a backup; raises `StoreError` while a node holds it, and for what is no sound backup."""
     make_private(data)
-    return restore(file, data / DATABASE, force=force, now=SystemClock().now())
+    restored = restore(file, data / DATABASE, force=force, now=SystemClock().now())
+    heads = data / HEADS_FILE
+    if restored.moved is not None and heads.exists():
+        # They are those of the chain that was moved aside.
+        heads.rename(restored.moved / HEADS_FILE)
+    asyncio.run(_note_restored(data, file.name, restored))
+    return restored
+
+
+async def _note_restored(data: Path, name: str, restored: Restored) -> None:
+    async with _offline_store(data) as store:
+        await _noted(store, Action.RESTORED, name, {"entries": restored.entries})
+
+
+async def _noted(store: SqliteStore, action: Action, subject: str, details: Mapping[str, Detail]) -> None:
+    await store.append_audit([Note(SystemClock().now(), LOCAL, action, subject, "", details)])
+
+
+@contextmanager
+def audit_of_file(file: Path) -> Iterator[tuple[Iterator[KeptLine], list[Head]]]:
+    """Open the audit chain of a backup: its lines, and the heads that it says it had. Raises `StoreError` for what is no backup."""
+    with chain_in(file) as (lines, head, days):
+        yield lines, [head, *(one.head for one in read_heads(days))]

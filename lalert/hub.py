@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -42,6 +42,7 @@ from lalert.model import (
 )
 from lalert.plugin import Channel, HubApi, Observed, Receipt, State, Text
 from lalert.store import DeliveryRow, Store
+from lalert.store.audit import Action, Actor, ActorKind, Detail, actor_of
 from lalert.tenancy import Caller, KeyRing, may_see
 
 if TYPE_CHECKING:
@@ -104,6 +105,26 @@ class Scorer(Protocol):
     def refused(self, tenant: Tenant, raw: bytes, error: LalertError) -> None: ...
 
 
+class Audit(Protocol):
+    """What the hub asks of the audit chain."""
+
+    async def note(
+        self,
+        action: Action,
+        subject: str,
+        *,
+        by: Actor,
+        org: str = "",
+        details: Mapping[str, Detail] | None = None,
+    ) -> None:
+        """Write a line, durably."""
+        ...
+
+    def refused(self, org: str, actor: Actor, code: str, remote: str | None) -> None:
+        """Count a refusal; never waits."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Referred:
     """An alert with what it refers to; what has the same `turn` is judged and kept one after the other."""
@@ -151,6 +172,7 @@ class Hub:
         self.dispatcher: Deliverer
         self.sensors: Observer
         self.scores: Scorer
+        self.audit: Audit
 
     @property
     def base_url(self) -> str:
@@ -171,11 +193,21 @@ class Hub:
         except LalertError as error:
             if tenant is not None:
                 self.scores.refused(tenant, raw, error)
+            self.turned_away(error, caller, kind, remote)
             raise
         # A repeat was counted before; what the hub issues itself says nothing of a sender.
         if tenant is not None and receipt.fresh:
             self.scores.accepted(tenant, receipt.entry.alert, receipt.warnings)
         return receipt
+
+    def turned_away(
+        self, error: LalertError, caller: Caller, kind: OriginKind, remote: str | None = None
+    ) -> None:
+        """Note for the audit chain that a submission was refused, here or before it was read; that the hub cannot take it now is no refusal."""
+        if isinstance(error, Refused):
+            org = caller.tenant.id if caller.tenant else None
+            by = actor_of(Origin(kind, org, caller.key.id if caller.key else None, remote))
+            self.audit.refused(org or "", by, error.error_code, remote)
 
     async def issue(self, raw: bytes, caller: Caller, kind: OriginKind, remote: str | None = None) -> Receipt:
         """Sign a CAP document that the hub itself has made, and submit it; raises what `submit` raises.
@@ -395,7 +427,7 @@ class Hub:
         lineage = await self.store.lineage(entry) if entry.alert.references else []
         return matching.wants(filter, entry, lineage, self.gazetteer)
 
-    async def subscribe(self, subscription: Subscription) -> Subscription:
+    async def subscribe(self, subscription: Subscription, by: Actor) -> Subscription:
         """Start a durable push and return it as it is kept; raises `BadRequest` where the channel does not exist or refuses the target."""
         channel = self.channels.get(subscription.channel)
         if channel is None:
@@ -404,7 +436,25 @@ class Hub:
             )
         kept = channel.check_subscription(subscription)
         await self.dispatcher.subscribe(kept)
+        details = {"channel": kept.channel}
+        await self.audit.note(Action.SUBSCRIBED, kept.id, by=by, org=kept.tenant or "", details=details)
         return kept
+
+    async def unsubscribe(self, subscription: Subscription, by: Actor) -> bool:
+        """End a durable push; returns False if it had ended already. Raises `Unavailable`."""
+        dropped = await self.dispatcher.unsubscribe(subscription.id)
+        if dropped:
+            org, details = subscription.tenant or "", {"channel": subscription.channel}
+            await self.audit.note(Action.UNSUBSCRIBED, subscription.id, by=by, org=org, details=details)
+        return dropped
+
+    async def redeliver(self, row: DeliveryRow, subscription: Subscription, by: Actor) -> None:
+        """Send something again because a person asks for it; raises what `Dispatcher.redeliver` does."""
+        await self.dispatcher.redeliver(row.key)
+        details = {"channel": subscription.channel, "subscription": subscription.id, "position": row.position}
+        await self.audit.note(
+            Action.REDELIVERED, row.key, by=by, org=subscription.tenant or "", details=details
+        )
 
 
 class AdapterHub:
@@ -416,6 +466,7 @@ class AdapterHub:
         self._org = org
         self._http = http
         self._state = _InstanceState(hub.store, name)
+        self._actor = Actor(ActorKind.ADAPTER, name)
 
     @property
     def base_url(self) -> str:
@@ -462,11 +513,12 @@ class AdapterHub:
     async def save_subscription(self, subscription: Subscription) -> None:
         if subscription.channel != self._name:
             raise BadRequest(f"channel: {subscription.channel!r} is not this instance ({self._name})")
-        await self._hub.subscribe(subscription)
+        await self._hub.subscribe(subscription, self._actor)
 
     async def drop_subscription(self, subscription_id: str) -> bool:
-        own = {subscription.id for subscription in await self.subscriptions()}
-        return subscription_id in own and await self._hub.dispatcher.unsubscribe(subscription_id)
+        own = {subscription.id: subscription for subscription in await self.subscriptions()}
+        found = own.get(subscription_id)
+        return found is not None and await self._hub.unsubscribe(found, self._actor)
 
     async def subscriptions(self) -> list[Subscription]:
         return [s for s in self._hub.dispatcher.subscriptions() if s.channel == self._name]

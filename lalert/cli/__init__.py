@@ -24,6 +24,7 @@ _MODULES: Final[Mapping[str, str]] = {
     "key": "admin",
     "backup": "keeping",
     "restore": "keeping",
+    "audit": "audit",
     "scorecard": "scorecard",
     "gazetteer": "gazetteer",
 }

@@ -15,11 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from lalert.app import offline_administration
+from lalert.audit import line_of, published
 from lalert.cli.settings import node_options, settings
 from lalert.errors import Refused
 from lalert.model import Role, SignaturePolicy
 from lalert.scores import cards_json
+from lalert.store.audit import Head, KeptLine
 from lalert.web.admin import key_json, org_json, org_names, socket_path
+from lalert.web.audit import LOCAL_PAGE
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -55,6 +58,10 @@ class Office(Protocol):
     async def revoke_key(self, key: str) -> None: ...
 
     async def scorecards(self, org: str | None, sender: str | None, days: int) -> Row: ...
+
+    async def audit_lines(self, after: int) -> list[KeptLine]: ...
+
+    async def audit_heads(self) -> list[Head]: ...
 
 
 class SocketOffice:
@@ -109,6 +116,13 @@ class SocketOffice:
         query |= {name: value for name, value in (("org", org), ("sender", sender)) if value is not None}
         return await self._call("GET", "/scorecards", query=query)
 
+    async def audit_lines(self, after: int) -> list[KeptLine]:
+        page = await self._call("GET", "/audit", query={"after": str(after)})
+        return [line_of(line) for line in page["lines"]]
+
+    async def audit_heads(self) -> list[Head]:
+        return [Head.parse(head) for head in (await self._call("GET", "/audit/heads"))["heads"]]
+
     async def backup(self, file: Path, *, force: bool) -> int:
         """Have the node back its store up, which takes as long as it takes."""
         body = {"file": str(file), "force": force}
@@ -118,9 +132,10 @@ class SocketOffice:
 class StoreOffice:
     """On the store itself, while no node runs."""
 
-    def __init__(self, administration: Any, scores: Any) -> None:  # noqa: ANN401  # what the command line does not build
+    def __init__(self, administration: Any, scores: Any, store: Any) -> None:  # noqa: ANN401  # what the command line does not build
         self._administration = administration
         self._scores = scores
+        self._store = store
 
     async def create_org(
         self, org: str, codes: list[str], senders: list[str], name: str, policy: OrgPolicy
@@ -146,6 +161,12 @@ class StoreOffice:
     async def scorecards(self, org: str | None, sender: str | None, days: int) -> Row:
         found = await self._scores.cards(org, sender, days)
         return cards_json(found, await org_names(self._administration))
+
+    async def audit_lines(self, after: int) -> list[KeptLine]:
+        return list(await self._store.audit_lines(after, LOCAL_PAGE))
+
+    async def audit_heads(self) -> list[Head]:
+        return [await self._store.audit_head(), *(one.head for one in await published(self._store))]
 
 
 def run(config_file: Path | None, data: Path | None, work: Callable[[Office], Awaitable[T]]) -> T:
@@ -179,8 +200,8 @@ async def _by_socket(path: Path, work: Callable[[SocketOffice], Awaitable[T]]) -
 
 
 async def _on_store(folder: Path, work: Callable[[Office], Awaitable[T]]) -> T:
-    async with offline_administration(folder) as (administration, scores):
-        return await work(StoreOffice(administration, scores))
+    async with offline_administration(folder) as (administration, scores, store):
+        return await work(StoreOffice(administration, scores, store))
 
 
 def policy_options(command: Callable[..., Any]) -> Callable[..., Any]:

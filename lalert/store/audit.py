@@ -41,14 +41,10 @@ class Action(StrEnum):
     SUBSCRIBED = "subscription.saved"
     UNSUBSCRIBED = "subscription.dropped"
     REDELIVERED = "delivery.repeated"
-    APPROVED = "proposal.approved"
-    REJECTED = "proposal.rejected"
-    SET_UP = "hub.set-up"
     STARTED = "node.started"
     STOPPED = "node.stopped"
     BACKED_UP = "store.backed-up"
     RESTORED = "store.restored"
-    TRIMMED = "store.trimmed"
 
 
 class ActorKind(StrEnum):

@@ -1,17 +1,21 @@
-"""Making and listing organisations and keys: the same functions for the command line, the local socket and the setup page."""
+"""Making and listing organisations and keys: the same functions for the command line, the local socket and the setup page.
+
+Each change leaves its line in the audit chain before it returns.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from lalert.cap import read_certificates
+from lalert.cap import read_certificate, read_certificates
 from lalert.clock import Clock
 from lalert.errors import BadRequest, NotFound
 from lalert.model import Key, Role, SignaturePolicy, Tenant
+from lalert.store.audit import LOCAL, Action, Actor, Detail, Note
 from lalert.tenancy.keys import new_key_id, new_secret, secret_digest
 from lalert.tenancy.rights import patterns_meet
 
@@ -34,6 +38,8 @@ class Directory(Protocol):
     async def keys(self) -> list[Key]: ...
 
     async def revoke_key(self, key_id: str, now: datetime) -> None: ...
+
+    async def append_audit(self, notes: Sequence[Note]) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class Administration:
         tolerant: Sequence[str] = (),
         signatures: SignaturePolicy = SignaturePolicy.IGNORE,
         certificates: Sequence[str] = (),
+        by: Actor = LOCAL,
     ) -> Tenant:
         """Add an organisation that may alert for `codes` (the word `all` alone: everywhere) as one of `senders`.
 
@@ -90,6 +97,7 @@ class Administration:
         )
         tenant = self._with_policy(plain, tolerant, signatures, certificates)
         await self._directory.save_tenant(tenant)
+        await self._note(Action.ORG_CREATED, org, org, by, _described(tenant))
         return tenant
 
     async def update_org(
@@ -99,6 +107,7 @@ class Administration:
         tolerant: Sequence[str] | None = None,
         signatures: SignaturePolicy | None = None,
         certificates: Sequence[str] | None = None,
+        by: Actor = LOCAL,
     ) -> Tenant:
         """Change how an organisation's alerts are judged; None leaves as it is, an empty sequence takes all away.
 
@@ -109,6 +118,9 @@ class Administration:
             raise NotFound(f"there is no organisation {org[:64]}; `lalert org list` shows them")
         tenant = self._with_policy(known, tolerant, signatures, certificates)
         await self._directory.update_tenant(tenant)
+        before, after = _described(known), _described(tenant)
+        changed = {name: value for name, value in after.items() if value != before[name]}
+        await self._note(Action.ORG_CHANGED, org, org, by, changed)
         return tenant
 
     def _with_policy(
@@ -144,7 +156,13 @@ class Administration:
         return await self._directory.tenants()
 
     async def create_key(
-        self, org: str, role: Role, *, exercise_only: bool = False, expires: datetime | None = None
+        self,
+        org: str,
+        role: Role,
+        *,
+        exercise_only: bool = False,
+        expires: datetime | None = None,
+        by: Actor = LOCAL,
     ) -> NewKey:
         """Add a key; the answer is the only time that its secret is seen. Raises `NotFound` for an unknown organisation, `BadRequest`."""
         now = self._clock.now()
@@ -170,12 +188,15 @@ class Administration:
             expires=expires,
         )
         await self._directory.save_key(key)
+        ends = expires.isoformat(timespec="seconds") if expires is not None else None
+        described: dict[str, Detail] = {"role": str(role), "exercise_only": exercise_only, "expires": ends}
+        await self._note(Action.KEY_CREATED, key.id, org, by, described)
         return NewKey(key, secret)
 
     async def keys(self, org: str | None = None) -> list[Key]:
         return [key for key in await self._directory.keys() if org is None or key.tenant == org]
 
-    async def revoke_key(self, key_id: str) -> None:
+    async def revoke_key(self, key_id: str, *, by: Actor = LOCAL) -> None:
         """Revoke for good, by id or by the secret itself; open streams end within a second. Raises `NotFound`."""
         known = {key.id: key for key in await self._directory.keys()}
         digest = secret_digest(key_id)
@@ -183,6 +204,25 @@ class Administration:
         if found is None:
             raise NotFound("no such key; `lalert key list` shows the ids")
         await self._directory.revoke_key(found.id, self._clock.now())
+        # Also the second time: the first may have been broken off before its line was there.
+        await self._note(Action.KEY_REVOKED, found.id, found.tenant, by, {"role": str(found.role)})
+
+    async def _note(
+        self, action: Action, subject: str, org: str, by: Actor, details: Mapping[str, Detail]
+    ) -> None:
+        await self._directory.append_audit([Note(self._clock.now(), by, action, subject, org, details)])
+
+
+def _described(tenant: Tenant) -> dict[str, Detail]:
+    """Return what an organisation may do, as its lines say it; of a certificate its SHA-256."""
+    return {
+        "name": tenant.name,
+        "codes": ["all"] if tenant.everywhere else sorted(tenant.codes),
+        "senders": list(tenant.senders),
+        "tolerant": list(tenant.tolerant),
+        "signatures": str(tenant.signatures),
+        "certificates": [read_certificate(pem).fingerprint for pem in tenant.certificates],
+    }
 
 
 def _tolerated(tenant: Tenant, patterns: Sequence[str]) -> tuple[str, ...]:

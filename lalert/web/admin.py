@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from lalert.errors import BadRequest
 from lalert.model import Key, Role, SignaturePolicy, Tenant
 from lalert.scores import Cards, cards_json
 from lalert.store import MAX_DAYS
+from lalert.store.audit import LOCAL, Action, Actor, Detail
 from lalert.tenancy import Administration
 from lalert.web.request import read_json
 
@@ -97,6 +98,20 @@ class Scorecards(Protocol):
     async def cards(self, org: str | None, sender: str | None, days: int) -> Cards: ...
 
 
+class Audit(Protocol):
+    """Where what is done here is noted, beside what `Administration` notes itself."""
+
+    async def note(
+        self,
+        action: Action,
+        subject: str,
+        *,
+        by: Actor,
+        org: str = "",
+        details: Mapping[str, Detail] | None = None,
+    ) -> None: ...
+
+
 class BackedUp(Protocol):
     """What can be backed up (`store.Portable`)."""
 
@@ -108,6 +123,7 @@ def routes(
     changed: Callable[[], Awaitable[None]],
     scores: Scorecards,
     store: BackedUp,
+    audit: Audit,
 ) -> list[web.RouteDef]:
     """Return the routes; `changed` is awaited after every change, so that the running node knows at once."""
 
@@ -167,7 +183,9 @@ def routes(
         order: BackupOrder = await read_json(request, BackupOrder)
         if not Path(order.file).is_absolute():
             raise BadRequest("file: must be an absolute path")
-        return _json({"bytes": await store.backup(order.file, force=order.force)})
+        size = await store.backup(order.file, force=order.force)
+        await audit.note(Action.BACKED_UP, Path(order.file).name, by=LOCAL, details={"bytes": size})
+        return _json({"bytes": size})
 
     return [
         web.post("/backup", backup),

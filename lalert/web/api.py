@@ -19,7 +19,8 @@ from lalert.hub import Hub
 from lalert.model import Alert, Entry, OriginKind, Reading, Role, Subscription
 from lalert.scores import Cards, cards_json
 from lalert.store import MAX_DAYS, DeliveryRow
-from lalert.tenancy import Caller, require
+from lalert.store.audit import NOBODY, Actor, ActorKind
+from lalert.tenancy import ANONYMOUS, Caller, require
 from lalert.web.health import Metrics
 from lalert.web.request import check_type, identify, preferred, read_body, read_json
 
@@ -106,10 +107,7 @@ class Api:
 
     async def submit(self, request: web.Request) -> web.Response:
         try:
-            self._permitted(request, Role.SENDER)
-            check_type(request, TAKEN_TYPES)
-            raw = await read_body(request, cap.MAX_BYTES)
-            caller = self._permitted(request, Role.SENDER)
+            raw, caller = await self._admitted(request)
             with self._metrics.submit_seconds.time():
                 receipt = await self._hub.submit(raw, caller, OriginKind.HTTP, request.remote)
         except LalertError as error:
@@ -131,16 +129,29 @@ class Api:
             self._metrics.accepted.labels(alert.status.value).inc()
         return _json(body, status=201 if receipt.fresh else 200, headers={hdrs.LOCATION: url})
 
+    async def _admitted(self, request: web.Request) -> tuple[bytes, Caller]:
+        """Return a document that may be looked at, and who sends it."""
+        caller = ANONYMOUS
+        try:
+            caller = self._caller(request)
+            require(caller, Role.SENDER)
+            check_type(request, TAKEN_TYPES)
+            raw = await read_body(request, cap.MAX_BYTES)
+            return raw, self._permitted(request, Role.SENDER)
+        except LalertError as error:
+            self._hub.turned_away(error, caller, OriginKind.HTTP, request.remote)
+            raise
+
     async def alerts(self, request: web.Request) -> web.Response:
         caller = self._caller(request)
         media = preferred(request, (JSON, GEOJSON))
         own, pairs = take(request, "active", "after", "limit", "lang", "format")
         wanted = matching.parse_filter(pairs)
-        limit = _whole(own, "limit", 100, 1, MAX_PAGE)
+        limit = whole(own, "limit", 100, 1, MAX_PAGE)
         lang, with_cap = own.get("lang"), _format(own) == "cap"
         if _flag(own, "active"):
-            whole = limit if "limit" in own else None
-            page = await self._hub.active(wanted, caller.audience, own.get("after"), whole)
+            most = limit if "limit" in own else None
+            page = await self._hub.active(wanted, caller.audience, own.get("after"), most)
         else:
             page = await self._hub.page(wanted, caller.audience, own.get("after"), limit)
         if media == GEOJSON:
@@ -160,7 +171,7 @@ class Api:
     @staticmethod
     async def _one(request: web.Request, entry: Entry) -> web.Response:
         own, pairs = take(request, "lang", "format")
-        _nothing_else(pairs)
+        nothing_else(pairs)
         media = preferred(request, (*CAP_TYPES, JSON, GEOJSON, cap.EDXL_TYPE))
         vary: dict[str, str] = {"Vary": "Accept"}
         if media == JSON:
@@ -221,9 +232,9 @@ class Api:
     async def station_readings(self, request: web.Request) -> web.Response:
         self._caller(request)
         own, pairs = take(request, "limit")
-        _nothing_else(pairs)
+        nothing_else(pairs)
         station = self._station(request.match_info["id"])
-        limit = _whole(own, "limit", 144, 1, 1_000)
+        limit = whole(own, "limit", 144, 1, 1_000)
         return _json(
             {"station": station["id"], "readings": await self._stations.history(station["id"], limit)}
         )
@@ -251,7 +262,7 @@ class Api:
             lang=body.lang,
             options=body.options,
         )
-        kept = await self._hub.subscribe(subscription)
+        kept = await self._hub.subscribe(subscription, actor(caller))
         # The one time that options are shown: among them may be a secret that the channel has just made.
         body_of = _subscription_json(kept) | {"options": dict(kept.options)}
         return _json(body_of, status=201, headers={hdrs.LOCATION: f"/v1/subscriptions/{kept.id}"})
@@ -264,14 +275,14 @@ class Api:
         return _json(_subscription_json(self._mine(request)))
 
     async def unsubscribe(self, request: web.Request) -> web.Response:
-        await self._hub.dispatcher.unsubscribe(self._mine(request).id)
+        await self._hub.unsubscribe(self._mine(request), actor(self._caller(request)))
         return web.Response(status=204)
 
     async def deliveries(self, request: web.Request) -> web.Response:
         own, pairs = take(request, "limit")
-        _nothing_else(pairs)
+        nothing_else(pairs)
         subscription = self._mine(request)
-        rows = await self._hub.dispatcher.history(subscription.id, _whole(own, "limit", 100, 1, MAX_PAGE))
+        rows = await self._hub.dispatcher.history(subscription.id, whole(own, "limit", 100, 1, MAX_PAGE))
         return _json({"deliveries": [_delivery_json(row) for row in rows]})
 
     async def redeliver(self, request: web.Request) -> web.Response:
@@ -281,7 +292,7 @@ class Api:
         row = await self._hub.store.delivery(body.key)
         if row is None or row.subscription != subscription.id:
             raise NotFound("this subscription has no delivery with that key")
-        await self._hub.dispatcher.redeliver(body.key)
+        await self._hub.redeliver(row, subscription, actor(self._caller(request)))
         return web.Response(status=202)
 
     async def scorecards(self, request: web.Request) -> web.Response:
@@ -289,11 +300,11 @@ class Api:
         caller = self._permitted(request, Role.SENDER, Role.ADMIN)
         assert caller.tenant is not None
         own, pairs = take(request, "org", "sender", "days")
-        _nothing_else(pairs)
+        nothing_else(pairs)
         org = own.get("org", caller.tenant.id)
         if org != caller.tenant.id:
             raise Forbidden("org: a key sees the scorecards of its own organisation only")
-        found = await self._scores.cards(org, own.get("sender"), _whole(own, "days", 30, 1, MAX_DAYS))
+        found = await self._scores.cards(org, own.get("sender"), whole(own, "days", 30, 1, MAX_DAYS))
         return _json(cards_json(found, {org: caller.tenant.name}), headers={hdrs.CACHE_CONTROL: "no-store"})
 
     def _own(self, caller: Caller) -> list[Subscription]:
@@ -305,6 +316,11 @@ class Api:
             if subscription.id == request.match_info["id"]:
                 return subscription
         raise NotFound("you have no such subscription")
+
+
+def actor(caller: Caller) -> Actor:
+    """Return who calls, as the audit chain names them."""
+    return Actor(ActorKind.KEY, caller.key.id) if caller.key is not None else NOBODY
 
 
 async def _document(alert: Alert, media: str) -> bytes:
@@ -342,12 +358,12 @@ def take(request: web.Request, *names: str) -> tuple[dict[str, str], list[tuple[
     return own, rest
 
 
-def _nothing_else(pairs: Sequence[tuple[str, str]]) -> None:
+def nothing_else(pairs: Sequence[tuple[str, str]]) -> None:
     if pairs:
         raise BadRequest(f"{pairs[0][0][:50]}: unknown parameter here")
 
 
-def _whole(own: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+def whole(own: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
     text = own.get(name)
     if text is None:
         return default

@@ -14,6 +14,7 @@ from lalert.errors import Conflict, Forbidden
 from lalert.geo import Place
 from lalert.hub import Hub, Page
 from lalert.model import Entry, Filter, Role
+from lalert.store.audit import SET_UP
 from lalert.tenancy import Administration
 from lalert.web import pages
 
@@ -43,8 +44,10 @@ class FirstKeys:
                 raise Forbidden("this link has been used or is not the newest one", code="setup-closed")
             # A set-up that was broken off after the organisation may leave one; no key exists, so nobody else uses it.
             with suppress(Conflict):
-                await self._administration.create_org(form.org, form.codes, form.senders, form.name)
-            made = [await self._administration.create_key(form.org, role) for role in Role]
+                await self._administration.create_org(
+                    form.org, form.codes, form.senders, form.name, by=SET_UP
+                )
+            made = [await self._administration.create_key(form.org, role, by=SET_UP) for role in Role]
             self._token = None
             await self._done()
         return pages.Claimed(form.org, tuple(pages.MadeKey(new.key.role, new.secret) for new in made))

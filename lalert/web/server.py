@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from aiohttp import hdrs, web
 
@@ -12,7 +13,7 @@ from lalert.hub import Hub
 from lalert.model import Role
 from lalert.plugin import Access, Endpoint, Route
 from lalert.tenancy import Administration, require
-from lalert.web import admin, health, pages, streams
+from lalert.web import admin, audit, health, pages, streams
 from lalert.web.api import CORS, Api, Scorecards, Stations
 from lalert.web.context import FirstKeys, PagesContext
 from lalert.web.health import Metrics
@@ -49,6 +50,7 @@ def make_app(site: Site) -> web.Application:
     app.on_response_prepare.append(_security_headers)
     app.add_routes(health.routes(site.hub.store, site.metrics, site.stopping))
     app.add_routes(Api(site.hub, site.stations, site.metrics, site.scores).routes())
+    app.add_routes(audit.routes(site.hub))
     app.add_routes(streams.routes(site.hub, site.streams))
     app.add_routes(_descriptions())
     app.add_routes(people.routes())
@@ -57,15 +59,21 @@ def make_app(site: Site) -> web.Application:
     return app
 
 
+class Kept(admin.BackedUp, audit.Chain, Protocol):
+    """What the local socket shows and copies of the store itself."""
+
+
 def make_admin_app(
     administration: Administration,
     changed: Callable[[], Awaitable[None]],
     scores: Scorecards,
-    store: admin.BackedUp,
+    store: Kept,
+    noted: admin.Audit,
 ) -> web.Application:
     """Return the application of the local socket."""
     app = web.Application(client_max_size=cap.MAX_BYTES, middlewares=[middleware(lambda *_: None)])
-    app.add_routes(admin.routes(administration, changed, scores, store))
+    app.add_routes(admin.routes(administration, changed, scores, store, noted))
+    app.add_routes(audit.local_routes(store))
     return app
 
 

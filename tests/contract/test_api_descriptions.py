@@ -102,6 +102,10 @@ async def test_the_answers_have_the_described_form(node: RunningNode) -> None:
     assert checked(problem, "Problem")["problems"]
     _, scorecards = await node.get("/v1/scorecards", Role.SENDER)
     assert checked(scorecards, "Scorecards")["scorecards"]
+    _, audit = await node.get("/v1/audit", Role.ADMIN)
+    assert checked(audit, "AuditLines")["lines"]
+    _, head = await node.get("/v1/audit/head")
+    assert checked(head, "AuditHeads")["number"] >= audit["lines"][-1]["number"]
 
 
 def test_every_error_code_is_documented() -> None:

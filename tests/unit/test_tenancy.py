@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -12,6 +13,7 @@ from lalert.cap import read_certificate
 from lalert.errors import BadRequest, Conflict, Forbidden, InvalidCode, NotFound, Unauthenticated
 from lalert.geo import normalise_code
 from lalert.model import Key, Role, SignaturePolicy, Tenant
+from lalert.store.audit import SET_UP, Note
 from lalert.tenancy import (
     ANONYMOUS,
     Administration,
@@ -36,6 +38,7 @@ class MemoryDirectory:
     def __init__(self) -> None:
         self._tenants: dict[str, Tenant] = {}
         self._keys: dict[str, Key] = {}
+        self.notes: list[Note] = []
 
     async def save_tenant(self, tenant: Tenant) -> None:
         if tenant.id in self._tenants:
@@ -61,6 +64,9 @@ class MemoryDirectory:
     async def revoke_key(self, key_id: str, now: datetime) -> None:
         self._keys[key_id] = replace(self._keys[key_id], revoked=now)
 
+    async def append_audit(self, notes: Sequence[Note]) -> None:
+        self.notes += notes
+
 
 @pytest.fixture
 def clock() -> FakeClock:
@@ -83,6 +89,33 @@ def test_a_secret_has_256_random_bits_and_never_repeats() -> None:
     secrets = {new_secret() for _ in range(100)}
     assert len(secrets) == 100
     assert all(secret.startswith("lk_") and len(secret) == 46 for secret in secrets)
+
+
+async def test_every_change_leaves_its_line_and_no_secret(
+    office: Administration, directory: MemoryDirectory
+) -> None:
+    await office.update_org("hitoyoshi", tolerant=["*@hitoyoshi.example"])
+    new = await office.create_key("hitoyoshi", Role.SENDER, exercise_only=True, by=SET_UP)
+    await office.revoke_key(new.secret)
+    for failing in (
+        office.create_org("hitoyoshi", ["43203"], ["*"]),
+        office.update_org("nobody", tolerant=[]),
+        office.revoke_key("no-key"),
+    ):
+        with pytest.raises((Conflict, NotFound)):
+            await failing
+    told = [(str(note.actor), str(note.action), note.org, note.subject) for note in directory.notes]
+    assert told == [
+        ("local", "org.created", "hitoyoshi", "hitoyoshi"),
+        ("local", "org.changed", "hitoyoshi", "hitoyoshi"),
+        ("set-up", "key.created", "hitoyoshi", new.key.id),
+        ("local", "key.revoked", "hitoyoshi", new.key.id),
+    ]
+    created, changed, made, _ = (note.details for note in directory.notes)
+    assert (created["codes"], created["senders"]) == (["43", "432032"], ["*@hitoyoshi.example"])
+    assert changed == {"tolerant": ["*@hitoyoshi.example"]}
+    assert made == {"role": "sender", "exercise_only": True, "expires": None}
+    assert new.secret not in repr(directory.notes)
 
 
 async def test_codes_are_kept_in_their_one_form(office: Administration) -> None:

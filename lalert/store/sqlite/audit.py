@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Final
 
 import apsw
 import orjson
 
+from lalert.errors import StoreError
 from lalert.model import Origin, OriginKind
 from lalert.store.audit import Action, Head, KeptLine, Note, actor_of, chained, network_of
 from lalert.store.sqlite.access import Access
 from lalert.store.sqlite.codec import moment, position
+from lalert.store.sqlite.files import open_for_reading
+from lalert.store.sqlite.schema import APPLICATION_ID
 from lalert.store.sqlite.statements import all_or_nothing, row, rows
 
 _INSERT: Final = "INSERT INTO audit VALUES (?, CAST(? AS TEXT), ?)"
@@ -77,6 +82,27 @@ class AuditTable(Access):
 
     async def audit_head(self) -> Head:
         return await self._ask(head_of)
+
+
+@contextmanager
+def chain_in(path: Path) -> Iterator[tuple[Iterator[KeptLine], Head, bytes | None]]:
+    """Open the chain of a store's file that nobody writes to, such as a backup: its lines, its head, and what `StateStore` holds of the heads that were published.
+
+    Raises `StoreError` for what is no such file, or one of a lalert that had no audit chain.
+    """
+    try:
+        with closing(open_for_reading(path, None)) as db:
+            if db.pragma("application_id") != APPLICATION_ID:
+                raise StoreError(f"{path} is no backup of lalert")
+            if row(db, "SELECT 1 FROM sqlite_schema WHERE name = 'audit'") is None:
+                raise StoreError(f"{path} is of a lalert that kept no audit chain yet")
+            days = row(db, "SELECT value FROM adapter_state WHERE owner = 'audit' AND key = 'heads'")
+            lines = (KeptLine(*line) for line in db.execute(_AFTER, (0, _NO_END)))
+            yield lines, head_of(db), None if days is None else bytes(days[0])
+    except apsw.NotADBError as error:
+        raise StoreError(f"{path} is no backup of lalert") from error
+    except apsw.Error as error:
+        raise StoreError(f"{path} cannot be read ({error}); it is damaged, or not a whole file") from error
 
 
 def head_of(db: apsw.Connection) -> Head:

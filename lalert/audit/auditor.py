@@ -1,0 +1,198 @@
+"""`Auditor`: writes down what is done while the hub runs. Nothing that a sender waits for waits for it, but for what is noted by `note`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+import structlog
+
+from lalert import __version__
+from lalert.audit import heads
+from lalert.audit.refusals import Refusals
+from lalert.audit.sent import Sent
+from lalert.clock import Clock
+from lalert.errors import LalertError
+from lalert.model import Entry
+from lalert.store import AuditLog, DeliveryState, StateStore
+from lalert.store.audit import HUB, Action, Actor, Detail, Note, network_of
+
+log = structlog.get_logger()
+
+FLUSH_SECONDS: Final = 1.0
+LINES_AT_ONCE: Final = 100
+"""Lines in one write: a millisecond or two of the writer that alerts wait for too."""
+PAUSE_SECONDS: Final = 0.05
+"""Between two such writes while many alerts come in: they then have their lines some seconds later, and no sender waits for it."""
+LAST_WRITES: Final = 50
+"""How many writes a node that stops still makes for alerts that have no line; the next start makes the rest."""
+
+
+class Records(AuditLog, StateStore, Protocol):
+    """What is asked of the store."""
+
+    @property
+    def newest(self) -> str: ...
+
+
+class Auditor:
+    """An async context manager: notes that the node has started, and at the end writes what is left and that it has stopped.
+
+    `folder` is where the file with the daily heads lies.
+    """
+
+    def __init__(self, records: Records, clock: Clock, folder: Path, node: str = "") -> None:
+        self._records = records
+        self._clock = clock
+        self._folder = folder
+        self._node = node
+        self._refusals = Refusals()
+        self._sent = Sent()
+        self._pending: list[Note] = []
+        self._one = asyncio.Lock()
+        self._seen = ""
+        self._published: date | None = None
+        self._noted: date | None = None
+        self._cause = ""
+
+    async def __aenter__(self) -> Self:
+        self._pending.append(self._note(Action.STARTED, self._node, HUB, "", {"version": __version__}))
+        await self._tried()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._take(ending=True)
+        self._pending.append(self._note(Action.STOPPED, self._node, HUB, "", {}))
+        try:
+            for _ in range(LAST_WRITES):
+                if not await self._records.audit_accepted(LINES_AT_ONCE):
+                    break
+            await self.flush()
+        except LalertError as failure:
+            log.error("the last lines of the audit chain were lost", cause=failure.detail)
+
+    async def note(
+        self,
+        action: Action,
+        subject: str,
+        *,
+        by: Actor,
+        org: str = "",
+        details: Mapping[str, Detail] | None = None,
+    ) -> None:
+        """Write one line and return once it is durable: before whoever did it is answered. Raises `Unavailable` and `StoreError`."""
+        await self._records.append_audit([self._note(action, subject, by, org, details or {})])
+
+    # What is only counted here, and written within a second or when it is due
+
+    def refused(self, org: str, actor: Actor, code: str, remote: str | None) -> None:
+        """Count a submission that was refused."""
+        self._refusals.add(self._clock.now(), org, actor, code, network_of(remote))
+
+    def streamed(self, entry: Entry, subscribers: int) -> None:
+        """Count the live subscribers that an alert was written to."""
+        now, org = self._clock.now(), entry.origin.tenant or ""
+        self._sent.streamed(now, entry.position, org, entry.alert.id, subscribers)
+
+    def began(self, entry: Entry, channel: str) -> None:
+        """Count a durable delivery that waits to be sent."""
+        now, org = self._clock.now(), entry.origin.tenant or ""
+        self._sent.began(now, entry.position, channel, org, entry.alert.id)
+
+    def settled(self, position: str, channel: str, state: DeliveryState) -> None:
+        """Count what became of a delivery."""
+        self._sent.settled(self._clock.now(), position, channel, state)
+
+    def withdrawn(self, position: str, channel: str) -> None:
+        """Count a delivery no longer: it is not this node's any more, or is planned anew."""
+        self._sent.withdrawn(position, channel)
+
+    def confirmed(self, position: str, channel: str) -> None:
+        """Count a delivery that the far end has confirmed."""
+        self._sent.confirmed(self._clock.now(), position, channel)
+
+    # Background work
+
+    async def run(self) -> None:
+        """Write what this node has counted, every second, and keep its file of heads; until cancelled."""
+        while True:
+            await self._clock.sleep(FLUSH_SECONDS)
+            await self._tried()
+
+    async def follow(self) -> None:
+        """Give every accepted alert its line, and publish each day's head, until cancelled. One node does it; were it two, they would only be in each other's way."""
+        while True:
+            newest = self._records.newest
+            if newest != self._seen:
+                while await self._records.audit_accepted(LINES_AT_ONCE):
+                    await self._clock.sleep(PAUSE_SECONDS)
+                self._seen = newest
+            now = self._clock.now()
+            if self._published != heads.yesterday(now):
+                await heads.publish(self._records, now)
+                self._published = heads.yesterday(now)
+            await self._clock.sleep(FLUSH_SECONDS)
+
+    async def flush(self) -> None:
+        """Write what is due; what cannot be written now is kept for the next time. Raises `Unavailable` and `StoreError`."""
+        async with self._one:
+            await self._drain()
+            self._take()
+            await self._drain()
+
+    async def _drain(self) -> None:
+        while self._pending:
+            await self._write(self._pending[:LINES_AT_ONCE])
+
+    async def _write(self, notes: list[Note]) -> None:
+        writing = asyncio.ensure_future(self._records.append_audit(notes))
+        gone: asyncio.CancelledError | None = None
+        # To its end, also when this task is cancelled: else nobody knows whether the lines are there, and they would be lost or written twice.
+        while not writing.done():
+            try:
+                await asyncio.wait({writing})
+            except asyncio.CancelledError as cancelled:
+                gone = cancelled
+        failure = writing.exception()
+        if failure is None:
+            del self._pending[: len(notes)]
+        if gone is not None:
+            raise gone
+        if failure is not None:
+            raise failure
+
+    async def _tried(self) -> None:
+        """Write what is due, and say once for each cause why that cannot be done."""
+        try:
+            await self.flush()
+            await self._note_heads_down()
+            self._cause = ""
+        except (LalertError, OSError) as failure:
+            if str(failure) != self._cause:
+                self._cause = str(failure)
+                log.error(
+                    "the audit chain cannot be written; its lines are kept in memory", cause=self._cause
+                )
+
+    async def _note_heads_down(self) -> None:
+        # Whoever follows the log publishes a day's head once; until that is seen here, the store is asked every second after midnight.
+        day = heads.yesterday(self._clock.now())
+        if day == self._noted:
+            return
+        known = await heads.published(self._records)
+        await asyncio.to_thread(heads.note_down, self._folder, known)
+        if known and known[-1].day >= day:
+            self._noted = day
+
+    def _take(self, *, ending: bool = False) -> None:
+        now = self._clock.now()
+        self._pending += [*self._refusals.due(now, ending=ending), *self._sent.due(now, ending=ending)]
+
+    def _note(self, action: Action, subject: str, by: Actor, org: str, details: Mapping[str, Detail]) -> Note:
+        return Note(self._clock.now(), by, action, subject, org, details)
