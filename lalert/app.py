@@ -19,7 +19,7 @@ from aiohttp import web
 
 from lalert import cap, intake, matching, registry, resources, texts
 from lalert.audit import HEADS_FILE, Auditor, read_heads
-from lalert.bus.local import LocalBus
+from lalert.bus.local import LocalBus, LocalLeases
 from lalert.clock import Clock, SystemClock
 from lalert.config import Settings
 from lalert.config import Station as StationConfig
@@ -99,7 +99,7 @@ class Node:
         enter = self._stack.enter_async_context
         make_private(self.data)
         gazetteer = await asyncio.to_thread(_warm_gazetteer, self.data)
-        bus = LocalBus()
+        bus, leases = LocalBus(), LocalLeases()
         self.store = await enter(
             SqliteStore(
                 self.data / DATABASE,
@@ -161,6 +161,7 @@ class Node:
                 self.store,
                 bus,
                 self.hub.channels,
+                leases=leases,
                 wants=partial(_wants, gazetteer),
                 may_see=lambda subscription, entry: may_see(subscription.tenant, entry),
                 clock=self.clock,

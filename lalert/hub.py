@@ -82,7 +82,9 @@ class Deliverer(Protocol):
 
     async def confirm(self, key: str) -> None: ...
 
-    def subscriptions(self) -> list[Subscription]: ...
+    async def subscriptions(self) -> list[Subscription]: ...
+
+    async def subscription(self, subscription_id: str) -> Subscription: ...
 
 
 class Signing(Protocol):
@@ -516,12 +518,14 @@ class AdapterHub:
         await self._hub.subscribe(subscription, self._actor)
 
     async def drop_subscription(self, subscription_id: str) -> bool:
-        own = {subscription.id: subscription for subscription in await self.subscriptions()}
-        found = own.get(subscription_id)
-        return found is not None and await self._hub.unsubscribe(found, self._actor)
+        try:
+            subscription = await self._hub.dispatcher.subscription(subscription_id)
+        except NotFound:
+            return False
+        return subscription.channel == self._name and await self._hub.unsubscribe(subscription, self._actor)
 
     async def subscriptions(self) -> list[Subscription]:
-        return [s for s in self._hub.dispatcher.subscriptions() if s.channel == self._name]
+        return [s for s in await self._hub.dispatcher.subscriptions() if s.channel == self._name]
 
     async def confirm(self, key: str) -> None:
         await self._hub.dispatcher.confirm(key)

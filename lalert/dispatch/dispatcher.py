@@ -11,9 +11,9 @@ import re
 import secrets
 import traceback
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import random as dice
 from typing import Final, Protocol, Self
@@ -21,17 +21,19 @@ from typing import Final, Protocol, Self
 import structlog
 
 from lalert import texts
-from lalert.bus import Bus
+from lalert.bus import Bus, Held, Hints, Leases
 from lalert.clock import Clock
 from lalert.dispatch.follower import Follower, Plan
 from lalert.dispatch.journal import Journal, Result
 from lalert.dispatch.lanes import Lane, Mark, Planned, Tries, delivery_key, plan
 from lalert.dispatch.outlets import Flight, Outlet
 from lalert.dispatch.schedule import patience
+from lalert.dispatch.tenure import KIND, Tenure
 from lalert.errors import (
     BadRequest,
     Conflict,
     DeliveryError,
+    Fenced,
     Forbidden,
     Gone,
     LalertError,
@@ -42,9 +44,10 @@ from lalert.errors import (
     Unavailable,
     UnknownPosition,
 )
-from lalert.model import Delivery, Entry, Filter, MsgType, Outcome, Scope, Status, Subscription
+from lalert.model import Delivery, Entry, Filter, Lease, MsgType, Outcome, Scope, Status, Subscription
 from lalert.plugin import Channel
-from lalert.store import AlertLog, DeliveryRow, DeliveryState, Outbox
+from lalert.store import SHARES, AlertLog, DeliveryRow, DeliveryState, Outbox
+from lalert.store import Lane as StoredLane
 
 log = structlog.get_logger("lalert.dispatch")
 
@@ -52,6 +55,11 @@ MAX_DETAIL: Final = 200
 TURN: Final = 100
 """How many lanes or filters are looked at before everybody else has a turn on the loop: about 2 ms."""
 GUARDS: Final = 64
+TARGET: Final = "target"
+CONFIRMED: Final = "confirmed"
+"""Hints between nodes: a subscription was changed, or a row of it, by whoever was asked; a delivery, by its key, was confirmed."""
+START: Final = datetime.min.replace(tzinfo=UTC)
+BY_HAND: Final = "asked for by hand"
 STUMBLE_S: Final = 1.0
 """Pause after the store could not be read, or after a defect, before the same work is begun again."""
 
@@ -60,12 +68,18 @@ class Records(AlertLog, Outbox, Protocol):
     """What the dispatcher asks of the store."""
 
 
+class Line(Bus, Hints, Protocol):
+    """What the dispatcher hears, and says to the other nodes."""
+
+
 class Wants(Protocol):
     """Says whether a filter wants an entry, the former audience of what it refers to included (`matching.wants`)."""
 
     def __call__(self, filter: Filter, entry: Entry, lineage: Sequence[Entry], /) -> bool: ...
 
 
+Groups = dict[Filter, dict[str, Lane]]
+"""Lanes by what they want, so that each filter is asked once."""
 MaySee = Callable[[Subscription, Entry], bool]
 """Says whether the owner of a subscription may have an entry that is not Public."""
 
@@ -92,6 +106,10 @@ class DispatchSettings:
     """Entries kept at hand for sending; the others are read from the log again."""
     advance_s: float = 600.0
     """How often the cursors of quiet lanes follow the log."""
+    look_s: float = 2.0
+    """How often a node among several asks the store which of its targets were changed at another one, where no hint came."""
+    reach_s: float = 5.0
+    """How long it waits for what another node has seen of the log, and how long for the answer of the one that runs a lane."""
     journal_lanes: int = 2_000
     """A channel with more targets than this keeps rows only of what was tried again, failed or settled out of turn; the rest are counts."""
 
@@ -127,14 +145,17 @@ class Dispatcher:
 
     An async context manager: at the start it plans again what the store says is unsettled, at the end it waits for what is under way and
     records it. `channels` are instances by name; subscriptions of a channel that is not among them rest until it is configured again.
+
+    Of several nodes each runs the lanes of the shares that it holds (docs/nodes.md); any of them may be asked for anything.
     """
 
     def __init__(
         self,
         store: Records,
-        bus: Bus,
+        bus: Line,
         channels: Mapping[str, Channel],
         *,
+        leases: Leases,
         wants: Wants,
         clock: Clock,
         settings: DispatchSettings | None = None,
@@ -150,28 +171,46 @@ class Dispatcher:
         self._settings = settings or DispatchSettings()
         self._outlets = {name: Outlet(name, channel) for name, channel in channels.items()}
         self._lanes: dict[str, Lane] = {}
-        self._groups: dict[Filter, dict[str, Lane]] = {}
+        self._groups: Groups = {}
+        self._behind: dict[str, Lane] = {}
+        """Lanes that are still to be planned from their cursors to where the others are; nothing of theirs is sent before that."""
+        self._catching: Groups = {}
         self._resting: dict[str, Subscription] = {}
         self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._caught_up = False
+        self._leases = leases
         self._stopping = False
         self._wake = asyncio.Event()
         self._landed = asyncio.Event()
+        self._news = asyncio.Event()
+        self._seen = 0
         self._guards = tuple(asyncio.Lock() for _ in range(GUARDS))
         self._causes: dict[str, str] = {}
         self._last_update = clock.now()
-        self._journal = Journal(store, clock, self._examined, self._place, self._settings.batch)
-        self._real = self._follower(self._plan_real)
-        self._drills = self._follower(self._plan_drill)
+        self._journal = Journal(store, clock, self._examined, self._place, self._settings.batch, self._taken)
+        self._real = self._follower(self._plan_real, self._start_over)
+        self._drills = self._follower(self._plan_drill, self._start_over)
 
     async def __aenter__(self) -> Self:
-        await self._load()
-        self._detach = self._bus.attach(self._hear)
+        self._part = self._leases.divide(KIND, SHARES, release=self._release)
+        shares = await self._part.__aenter__()
+        try:
+            self._tenure = Tenure(shares)
+            for follower in (self._real, self._drills):
+                follower.begin(self._newest())
+            self._seen, _ = await self._store.target_changes(0)
+            await self._load(self._tenure.gained())
+        except BaseException:
+            await self._part.__aexit__(None, None, None)
+            raise
+        self._detach = [
+            self._bus.attach(self._hear),
+            self._bus.attend(self._hear_hint),
+            shares.attach(self._hear_of_shares),
+        ]
         self._main = asyncio.create_task(self._run(), name="dispatch")
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._detach()
         self._stopping = True
         grace = self._settings.grace_s
         try:
@@ -185,6 +224,8 @@ class Dispatcher:
                 count=len(self._flights()),
             )
         finally:
+            for detach in self._detach:
+                detach()
             self._main.cancel()
             await asyncio.wait([self._main])
         try:
@@ -197,12 +238,23 @@ class Dispatcher:
                 unrecorded=self._journal.unrecorded,
                 cause=str(error) or "it took too long",
             )
+        finally:
+            await self._part.__aexit__(None, None, None)
 
     # What people and adapters ask for
 
-    def subscriptions(self) -> list[Subscription]:
+    async def subscriptions(self) -> list[Subscription]:
         """Return every durable subscription."""
-        return [lane.subscription for lane in self._lanes.values()] + list(self._resting.values())
+        if self._tenure.sole:
+            return [lane.subscription for lane in self._lanes.values()] + list(self._resting.values())
+        return [lane.subscription for lane in await self._store.lanes()]
+
+    async def subscription(self, subscription_id: str) -> Subscription:
+        """Return one; raises `NotFound`."""
+        lane = self._lanes.get(subscription_id) or await self._store.lane(subscription_id)
+        if lane is None:
+            raise NotFound("there is no such subscription")
+        return lane.subscription
 
     async def subscribe(self, subscription: Subscription) -> None:
         """Keep a subscription; it hears of everything after this moment. One with a known id is replaced and keeps its place.
@@ -216,6 +268,10 @@ class Dispatcher:
                 f"channel: {subscription.channel!r} is not one of {', '.join(sorted(self._outlets)) or 'none'}"
             )
         async with self._guard(subscription.id):
+            lease = self._tenure.lease_of(subscription.id)
+            if lease is None:
+                await self._subscribe_elsewhere(subscription)
+                return
             known = self._lanes.get(subscription.id)
             if subscription.id in self._resting or (
                 known and known.subscription.channel != subscription.channel
@@ -223,15 +279,10 @@ class Dispatcher:
                 raise Conflict("a subscription with this id belongs to another channel; make a new one")
             if known is not None:
                 await self._store.save_subscription(subscription, known.cursor.position)
-                self._leave(known)
-                known.subscription = subscription
-                self._join(known)
-                # Whoever corrects an address does not want to wait for the old one's pause.
-                known.gate = known.not_before = 0.0
-                self._place(known)
+                self._replace(known, subscription)
                 return
             newest = self._newest()
-            lane = Lane(subscription, newest, outlet.channel.limits.per_target)
+            lane = Lane(subscription, newest, outlet.channel.limits.per_target, lease)
             # Registered before it is saved, or an alert accepted meanwhile would be planned without it; held, so that nothing is sent before that.
             lane.held += lane.per_target
             self._join(lane)
@@ -243,6 +294,24 @@ class Dispatcher:
             lane.held -= lane.per_target
             self._place(lane)
 
+    async def _subscribe_elsewhere(self, subscription: Subscription) -> None:
+        """Keep a subscription whose lane another node runs: it plans it from this moment on, whenever it hears of it."""
+        known = await self._store.lane(subscription.id)
+        if known is not None and known.subscription.channel != subscription.channel:
+            raise Conflict("a subscription with this id belongs to another channel; make a new one")
+        await self._store.save_subscription(subscription, self._store.newest)
+        self._bus.hint(TARGET, subscription.id)
+
+    def _replace(self, lane: Lane, subscription: Subscription) -> None:
+        if lane.closed:
+            return
+        self._leave(lane)
+        lane.subscription = subscription
+        self._join(lane)
+        # Whoever corrects an address does not want to wait for the old one's pause.
+        lane.gate = lane.not_before = 0.0
+        self._place(lane)
+
     async def unsubscribe(self, subscription_id: str) -> bool:
         """Forget a subscription: nothing more is sent. Returns False if there was none. Raises `Unavailable`."""
         async with self._guard(subscription_id):
@@ -251,6 +320,8 @@ class Dispatcher:
             lane = self._lanes.get(subscription_id)
             if lane is not None:
                 self._strike(lane)
+            if dropped and self._tenure.lease_of(subscription_id) is None:
+                self._bus.hint(TARGET, subscription_id)
             return dropped
 
     async def history(self, subscription_id: str, limit: int = 100) -> list[DeliveryRow]:
@@ -265,8 +336,7 @@ class Dispatcher:
         """
         async with self._guard(key):
             row = await self._store.delivery(key)
-            lane = self._lanes.get(row.subscription) if row else None
-            if row is None or lane is None:
+            if row is None or not await self._has_lane(row.subscription):
                 raise NotFound("there is no delivery with that key, or its subscription was dropped")
             if self._journal.pending(key) is not None:
                 raise Unavailable(
@@ -282,15 +352,40 @@ class Dispatcher:
             if await self._replaced(entry, planned):
                 raise Conflict("a later message has replaced this one; it must not be sent after it")
             again = replace(
-                row, state=DeliveryState.RETRY, due=now, detail="asked for by hand", updated=self._updated()
+                row, state=DeliveryState.RETRY, due=now, detail=BY_HAND, updated=self._updated(row)
             )
-            await self._store.record([again], {})
-            if lane.find(planned.order) is None:
-                lane.add(planned, Tries(row.attempts, recorded=True, until=now + self._settings.by_hand))
-            elif (tries := lane.tries.get(planned.position)) is not None:
-                tries.due = 0.0
-            lane.gate = lane.not_before = 0.0
-            self._place(lane)
+            await self._record_by_hand(again)
+            lane = self._lanes.get(row.subscription)
+            if lane is not None:
+                self._again(lane, planned, again)
+
+    async def _has_lane(self, subscription_id: str) -> bool:
+        if subscription_id in self._lanes:
+            return True
+        if self._tenure.lease_of(subscription_id) is not None:
+            return False
+        return await self._store.lane(subscription_id) is not None
+
+    async def _record_by_hand(self, row: DeliveryRow) -> None:
+        """Write what a person or a far end asked for, whoever runs the lane; if that is another node, it will look at it."""
+        lease = self._tenure.lease_of(row.subscription)
+        try:
+            if lease is not None:
+                await self._store.record([row], {}, [lease])
+                return
+        except Fenced as error:
+            self._taken(error.names)
+        await self._store.record([row], {})
+        self._bus.hint(TARGET, row.subscription)
+
+    def _again(self, lane: Lane, planned: Planned, row: DeliveryRow) -> None:
+        """Let a lane try again at once, because a person has asked for it."""
+        if lane.find(planned.order) is None:
+            lane.add(planned, Tries(row.attempts, recorded=True, until=row.updated + self._settings.by_hand))
+        elif (tries := lane.tries.get(planned.position)) is not None:
+            tries.due = 0.0
+        lane.gate = lane.not_before = 0.0
+        self._place(lane)
 
     async def _replaced(self, entry: Entry, planned: Planned) -> bool:
         if entry.alert.msg_type not in (MsgType.ALERT, MsgType.UPDATE) or planned.expired(self._clock.now()):
@@ -313,10 +408,20 @@ class Dispatcher:
             if row is not None:
                 break
             # Between flight and store when it was asked for: by now it is in one of them, or nowhere.
+        if not self._tenure.sole and (row is None or self._tenure.lease_of(row.subscription) is None):
+            # It may be under way at the node that runs the lane, and has no row before it has landed.
+            self._bus.hint(CONFIRMED, key)
+            row = row or await self._row_from_elsewhere(key)
         if row is None:
             raise NotFound("there is no delivery with that key")
         if row.confirmed is None:
-            await self._store.record([self._confirmed(row, now)], {})
+            await self._record_by_hand(self._confirmed(row, now))
+
+    async def _row_from_elsewhere(self, key: str) -> DeliveryRow | None:
+        give_up = self._clock.monotonic() + self._settings.reach_s
+        while (row := await self._store.delivery(key)) is None and self._clock.monotonic() < give_up:
+            await self._clock.sleep(0.1)
+        return row
 
     def _confirm_unwritten(self, key: str, now: datetime) -> bool:
         """Confirm what is under way or waits to be written; False if it is neither."""
@@ -332,11 +437,11 @@ class Dispatcher:
         return True
 
     def _confirmed(self, row: DeliveryRow, now: datetime) -> DeliveryRow:
-        lane = self._lanes.get(row.subscription)
-        if row.state is not DeliveryState.RETRY or lane is None:
+        if row.state is not DeliveryState.RETRY:
             return replace(row, confirmed=now)
-        planned = lane.find(self._store.order(row.position))
-        if planned is not None:
+        lane = self._lanes.get(row.subscription)
+        planned = lane.find(self._store.order(row.position)) if lane else None
+        if lane is not None and planned is not None:
             lane.remove(planned)
             self._place(lane)
         detail = "confirmed by the far end"
@@ -345,7 +450,7 @@ class Dispatcher:
             state=DeliveryState.DELIVERED,
             due=None,
             detail=detail,
-            updated=self._updated(),
+            updated=self._updated(row),
             confirmed=now,
         )
 
@@ -354,15 +459,16 @@ class Dispatcher:
 
         Raises `NotFound`, `Forbidden` where the channel is not drill-safe or the entry is no test, and what the channel says (`DeliveryError`).
         """
-        lane = self._lanes.get(subscription_id)
-        if lane is None:
-            raise NotFound("there is no such subscription")
-        channel = self._outlets[lane.subscription.channel].channel
+        subscription = await self.subscription(subscription_id)
+        outlet = self._outlets.get(subscription.channel)
+        if outlet is None:
+            raise NotFound("the channel of that subscription is not configured")
+        channel = outlet.channel
         if entry.alert.status is not Status.TEST or not channel.drill_safe:
             raise Forbidden(
                 "only a message with status Test is sent as a test, and only by a channel that is drill-safe"
             )
-        delivery = Delivery("test" + secrets.token_hex(14), entry, lane.subscription, 1)
+        delivery = Delivery("test" + secrets.token_hex(14), entry, subscription, 1)
         try:
             async with asyncio.timeout(channel.limits.timeout):
                 return await channel.deliver(delivery)
@@ -378,7 +484,7 @@ class Dispatcher:
         """Return the sums over all channels, by metric name. May be called from another thread."""
         channels = list(self.by_channel().values())
         return {
-            "caught_up": float(self._caught_up),
+            "caught_up": float(not self._behind),
             "lanes": len(self._lanes),
             "waiting": sum(c.waiting for c in channels),
             "in_flight": sum(c.in_flight for c in channels),
@@ -393,42 +499,61 @@ class Dispatcher:
             "dropped": sum(c.dropped for c in channels),
         }
 
-    # What the store remembers
+    # What the store remembers, and what other nodes have made of it
 
-    async def _load(self) -> None:
-        newest = self._newest()
-        for stored in await self._store.lanes():
-            outlet = self._outlets.get(stored.subscription.channel)
+    async def _load(self, gained: Held) -> None:
+        """Load the lanes of shares that this node begins to run; they are behind until they have caught up."""
+        self._tenure.begin(gained)
+        try:
+            stored = await self._store.lanes(gained.keys())
+            rows = await self._store.unsettled(gained.keys())
+            await self._reached((*(lane.cursor for lane in stored), *(row.position for row in rows)))
+            await self._load_lanes(stored, rows)
+        except BaseException:
+            self._tenure.end(gained.values())
+            self._abandon(gained.values())
+            raise
+
+    async def _load_lanes(self, stored: Sequence[StoredLane], rows: Sequence[DeliveryRow]) -> None:
+        newest, lost = self._newest(), False
+        for one in stored:
+            lease = self._tenure.lease_of(one.subscription.id)
+            # It was lost meanwhile, or somebody who was asked here was quicker.
+            if lease is None or one.subscription.id in self._lanes:
+                continue
+            outlet = self._outlets.get(one.subscription.channel)
             if outlet is None:
-                self._resting[stored.subscription.id] = stored.subscription
+                self._resting[one.subscription.id] = one.subscription
                 continue
             try:
-                cursor = Mark(self._store.order(stored.cursor), stored.cursor)
+                cursor = Mark(self._store.order(one.cursor), one.cursor)
             except (UnknownPosition, BadRequest):
-                cursor = Mark((), stored.cursor)
-            lane = Lane(stored.subscription, cursor, outlet.channel.limits.per_target)
+                cursor, lost = Mark((), one.cursor), True
+            lane = Lane(one.subscription, cursor, outlet.channel.limits.per_target, lease)
             lane.lost_until = None if cursor.order else newest.order
+            self._behind[lane.id] = lane
             self._join(lane)
-        lowest = min((lane.cursor for lane in self._lanes.values()), default=newest)
-        if lowest.order:
-            self._real.examined = lowest
-        else:
+        if lost:
             log.warning(
                 "cursors of another epoch: their lanes are planned again from the oldest alert that is kept"
             )
-        for name in sorted({s.channel for s in self._resting.values()}):
+        for name in sorted(
+            {channel for one in stored if (channel := one.subscription.channel) not in self._outlets}
+        ):
             log.warning("subscriptions rest: their channel is not configured", channel=name)
-        await self._load_rows()
+        await self._load_rows(rows)
 
-    async def _load_rows(self) -> None:
+    async def _load_rows(self, found: Sequence[DeliveryRow]) -> None:
         due: dict[str, list[DeliveryRow]] = {}
-        for row in await self._store.unsettled():
-            lane = self._lanes.get(row.subscription)
+        for row in found:
+            lane = self._behind.get(row.subscription)
             if row.state is DeliveryState.RETRY:
-                if row.subscription not in self._resting:
+                if lane is not None:
                     due.setdefault(row.position, []).append(row)
             elif lane is not None:
                 lane.settled.add(row.position)
+            # Another node's clock may be ahead of this one's: what is written here is the newer all the same.
+            self._last_update = max(self._last_update, row.updated)
         now, instant = self._clock.now(), self._clock.monotonic()
         orphans: list[DeliveryRow] = []
         for position, rows in due.items():
@@ -444,26 +569,184 @@ class Dispatcher:
                 )
                 continue
             for row in rows:
-                lane = self._lanes.get(row.subscription)
+                lane = self._behind.get(row.subscription)
                 if planned is not None and lane is not None:
                     wait = (row.due - now).total_seconds() if row.due else 0.0
                     wait = min(max(wait, 0.0), self._settings.longest_retry_after_s)
-                    lane.add(planned, Tries(row.attempts, instant + wait, recorded=True))
+                    until = row.updated + self._settings.by_hand if row.detail == BY_HAND else None
+                    lane.add(planned, Tries(row.attempts, instant + wait, recorded=True, until=until))
                     self._place(lane)
-                elif lane is None or lane.lost_until is None:
+                elif lane is not None and lane.lost_until is None:
                     orphans.append(row)
         gone = [
             replace(
                 row,
                 state=DeliveryState.DROPPED,
                 due=None,
-                detail="its subscription or its alert is no longer kept",
-                updated=self._updated(),
+                detail="its alert is no longer kept",
+                updated=self._updated(row),
             )
             for row in orphans
         ]
         for start in range(0, len(gone), self._settings.batch):
-            await self._store.record(gone[start : start + self._settings.batch], {})
+            chunk = gone[start : start + self._settings.batch]
+            leases = {self._tenure.lease_of(row.subscription) for row in chunk}
+            await self._store.record(chunk, {}, {lease for lease in leases if lease is not None})
+
+    async def _reached(self, positions: Iterable[str]) -> None:
+        """Wait until this node has seen as much of the log as whoever wrote these; not for ever, as they may be of another log."""
+        give_up = self._clock.monotonic() + self._settings.reach_s
+        for position in positions:
+            while not self._tenure.sole and self._clock.monotonic() < give_up:
+                try:
+                    self._store.order(position)
+                except UnknownPosition:
+                    await self._clock.sleep(0.05)
+                    continue
+                except BadRequest:
+                    pass
+                break
+
+    async def _catch_up(self) -> None:
+        """Plan the lanes that are behind up to where the others are, and let them join these."""
+        lanes = [lane for lane in self._behind.values() if not lane.closed]
+        history = self._follower(self._plan_behind, lambda: self._lose_place(lanes))
+        lowest = min((lane.cursor for lane in lanes), default=self._newest())
+        history.examined = lowest if lowest.order else None
+        while True:
+            await history.read_on()
+            reached = history.examined.order if history.examined else ()
+            # Neither of these may have begun with an entry that the lanes were not offered.
+            if reached >= max(self._real.begun, self._drills.begun):
+                break
+        for lane in lanes:
+            if self._behind.get(lane.id) is lane:
+                self._leave(lane)
+                del self._behind[lane.id]
+                self._join(lane)
+                lane.settled.clear()
+                self._place(lane)
+
+    # Which lanes are this node's
+
+    def _hear_of_shares(self) -> None:
+        self._strike_lost()
+        self._news.set()
+
+    def _strike_lost(self) -> None:
+        if lost := self._tenure.lost():
+            self._abandon(lost)
+
+    def _taken(self, names: Collection[str]) -> None:
+        """The store has refused a write: these leases are another node's, whatever this one believed."""
+        self._abandon(self._tenure.refused(names))
+        self._news.set()
+
+    def _abandon(self, leases: Collection[Lease]) -> None:
+        """Strike lanes without a word in the journal: what becomes of their deliveries is another node's to say, with the same keys."""
+        gone = set(leases)
+        for lane in [lane for lane in self._lanes.values() if lane.lease in gone]:
+            lane.lost = True
+            self._take_out(lane)
+        self._resting = {
+            id: resting for id, resting in self._resting.items() if self._tenure.lease_of(id) is not None
+        }
+        self._journal.forget_lost()
+
+    async def _release(self, leases: Collection[Lease]) -> None:
+        """Finish what is under way in lanes that another node is to have: then it repeats nothing."""
+        gone = set(leases)
+        lanes = {lane.id: lane for lane in self._lanes.values() if lane.lease in gone}
+        for lane in lanes.values():
+            # Nothing more is sent.
+            lane.held += lane.per_target
+        while any(flight.lane.id in lanes for flight in self._flights()):
+            self._landed.clear()
+            await self._landed.wait()
+        await self._journal.drained(lanes.values())
+        await self._journal.advance(lanes.values())
+
+    async def _tend(self) -> None:
+        """Run what is held: load it, let it catch up, and look at what was changed at other nodes."""
+        while True:
+            self._news.clear()
+            self._strike_lost()
+            if gained := self._tenure.gained():
+                await self._load(gained)
+            if self._behind:
+                await self._catch_up()
+            if not self._tenure.sole:
+                await self._look_at_changes()
+            await self._news.wait()
+
+    async def _look_often(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.look_s)
+            self._news.set()
+
+    def _hear_hint(self, kind: str, subject: str) -> None:
+        if kind == TARGET and self._tenure.lease_of(subject) is not None:
+            self._news.set()
+        elif kind == CONFIRMED:
+            self._confirm_unwritten(subject, self._clock.now())
+
+    async def _look_at_changes(self) -> None:
+        count, changed = await self._store.target_changes(self._seen)
+        for id in changed if changed is not None else await self._what_differs():
+            await self._look_at(id)
+        if self._behind:
+            await self._catch_up()
+        self._seen = count
+
+    async def _what_differs(self) -> set[str]:
+        """Return which lanes are not as the store has them."""
+        shares = self._tenure.run.keys()
+        stored = {lane.subscription.id: lane.subscription for lane in await self._store.lanes(shares)}
+        here = {id: lane.subscription for id, lane in self._lanes.items()} | self._resting
+        asked = {row.subscription for row in await self._store.unsettled(shares) if row.detail == BY_HAND}
+        return asked | {id for id in stored.keys() | here.keys() if stored.get(id) != here.get(id)}
+
+    async def _look_at(self, subscription_id: str) -> None:
+        """Make of a lane what the store says of it."""
+        async with self._guard(subscription_id):
+            if self._tenure.lease_of(subscription_id) is None:
+                return
+            lane = self._lanes.get(subscription_id)
+            tries = dict(lane.tries) if lane is not None else {}
+            stored = await self._store.lane(subscription_id)
+            rows = await self._store.unsettled_of(subscription_id)
+            if stored is None:
+                self._resting.pop(subscription_id, None)
+                if lane is not None:
+                    self._strike(lane)
+            elif lane is None:
+                await self._reached((stored.cursor, *(row.position for row in rows)))
+                await self._load_lanes([stored], rows)
+            elif not lane.closed:
+                if lane.subscription != stored.subscription:
+                    self._replace(lane, stored.subscription)
+                await self._look_at_rows(lane, rows, tries)
+
+    async def _look_at_rows(
+        self, lane: Lane, rows: Sequence[DeliveryRow], before: Mapping[str, Tries]
+    ) -> None:
+        """Note what was confirmed or asked for by hand at another node; `before` is what the lane knew before the rows were read."""
+        waiting = {row.position for row in rows if row.state is DeliveryState.RETRY}
+        for planned in [w for w in lane.waiting if w not in lane.flying]:
+            tries = lane.tries.get(planned.position)
+            known = tries is not None and tries.recorded and before.get(planned.position) is tries
+            if known and planned.position not in waiting:
+                lane.remove(planned)
+        for row in rows:
+            if row.state is not DeliveryState.RETRY or row.detail != BY_HAND or self._is_under_way(row.key):
+                continue
+            entry = await self._entry(row.position)
+            if entry is not None and not lane.closed:
+                self._again(lane, self._planned(entry, None, await self._lineage(entry)), row)
+        self._place(lane)
+
+    def _is_under_way(self, key: str) -> bool:
+        return self._journal.pending(key) is not None or any(key in o.flights for o in self._outlets.values())
 
     # Lanes and who is in them
 
@@ -474,18 +757,26 @@ class Dispatcher:
     def _join(self, lane: Lane) -> None:
         self._lanes[lane.id] = lane
         self._outlet(lane).lanes[lane.id] = lane
-        self._groups.setdefault(lane.subscription.filter, {})[lane.id] = lane
+        self._groups_of(lane).setdefault(lane.subscription.filter, {})[lane.id] = lane
 
     def _leave(self, lane: Lane) -> None:
-        group = self._groups.get(lane.subscription.filter, {})
+        groups = self._groups_of(lane)
+        group = groups.get(lane.subscription.filter, {})
         group.pop(lane.id, None)
         if not group:
-            self._groups.pop(lane.subscription.filter, None)
+            groups.pop(lane.subscription.filter, None)
 
-    def _strike(self, lane: Lane) -> None:
-        """Take a lane out for good; what was tried and still waited is journalled as dropped."""
+    def _groups_of(self, lane: Lane) -> Groups:
+        return self._catching if lane.id in self._behind else self._groups
+
+    def _take_out(self, lane: Lane) -> None:
+        """Do nothing more for a lane; what is under way is called off."""
+        if lane.closed:
+            return
         lane.closed = True
+        lane.stamp += 1
         self._leave(lane)
+        self._behind.pop(lane.id, None)
         self._lanes.pop(lane.id, None)
         self._causes.pop(lane.id, None)
         outlet = self._outlet(lane)
@@ -494,6 +785,12 @@ class Dispatcher:
         for flight in outlet.flights.values():
             if flight.lane is lane and flight.planned in lane.flying:
                 flight.call_off()
+
+    def _strike(self, lane: Lane) -> None:
+        """Take a lane out for good; what was tried and still waited is journalled as dropped."""
+        if lane.closed:
+            return
+        self._take_out(lane)
         for planned in list(lane.waiting):
             if lane.attempts(planned):
                 self._settle(lane, planned, DeliveryState.DROPPED, "the subscription was dropped")
@@ -510,32 +807,21 @@ class Dispatcher:
 
     # Planning: every entry, in the order of the log, for every lane that wants it
 
-    def _follower(self, plan: Plan) -> Follower:
-        return Follower(
-            self._store, plan, self._start_over, page=self._settings.page, arrivals=self._settings.arrivals
-        )
+    def _follower(self, plan: Plan, lost: Callable[[], None]) -> Follower:
+        return Follower(self._store, plan, lost, page=self._settings.page, arrivals=self._settings.arrivals)
 
     def _hear(self, entry: Entry) -> None:
         self._real.hear(entry)
         self._drills.hear(entry)
 
-    def _examined(self) -> Mark | None:
-        """Return up to where everything was planned, real alerts and drills."""
-        if self._real.examined is None or self._drills.examined is None:
+    def _examined(self, lane: Lane) -> Mark | None:
+        """Return up to where everything was planned for a lane, real alerts and drills; None where that is not known."""
+        if self._real.examined is None or self._drills.examined is None or lane.id in self._behind:
             return None
         return min(self._real.examined, self._drills.examined)
 
     async def _follow(self) -> None:
         """Plan real alerts and drills apart: fifty drills for seventy thousand targets must not keep a real alert from being planned."""
-        if not self._caught_up:
-            history = self._follower(self._plan)
-            history.examined = self._real.examined
-            await history.read_on()
-            self._real.examined = self._drills.examined = history.examined
-            self._caught_up = True
-            for lane in list(self._lanes.values()):
-                lane.settled.clear()
-                self._place(lane)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep(self._real.run))
             group.create_task(self._keep(self._drills.run))
@@ -545,31 +831,37 @@ class Dispatcher:
         log.warning(
             "the log does not know the position reached; every lane is planned again from the oldest alert that is kept"
         )
-        until = self._newest().order
         for follower in (self._real, self._drills):
             follower.start_over()
-        for lane in self._lanes.values():
+        self._lose_place(self._lanes.values())
+
+    def _lose_place(self, lanes: Iterable[Lane]) -> None:
+        until = self._newest().order
+        for lane in lanes:
             lane.lose_place(until)
 
     async def _plan_real(self, entry: Entry, before: Mark | None) -> None:
         if entry.alert.status is Status.ACTUAL:
-            await self._plan(entry, before)
+            await self._plan(entry, before, self._groups)
 
     async def _plan_drill(self, entry: Entry, before: Mark | None) -> None:
         if entry.alert.status is not Status.ACTUAL:
-            await self._plan(entry, before)
+            await self._plan(entry, before, self._groups)
 
-    async def _plan(self, entry: Entry, before: Mark | None) -> None:
+    async def _plan_behind(self, entry: Entry, before: Mark | None) -> None:
+        await self._plan(entry, before, self._catching)
+
+    async def _plan(self, entry: Entry, before: Mark | None, groups: Groups) -> None:
         """Offer an entry to every lane that wants it. Nothing is written: a lane's cursor stays before it until it is settled."""
-        if entry.alert.status is Status.DRAFT:
+        if entry.alert.status is Status.DRAFT or not groups:
             return
         lineage = await self._lineage(entry)
         planned = self._planned(entry, before, lineage)
         self._remember(entry)
         turns = 0
-        for filter in list(self._groups):
+        for filter in list(groups):
             wanted = self._wanted(filter, entry, lineage)
-            for lane in list(self._groups.get(filter, {}).values()) if wanted else ():
+            for lane in list(groups.get(filter, {}).values()) if wanted else ():
                 if await self._is_open(lane, planned):
                     self._offer(lane, planned, entry)
                 turns += 1
@@ -682,8 +974,10 @@ class Dispatcher:
     # Sending: what is due, as far as there is room
 
     def _place(self, lane: Lane) -> None:
+        if lane.closed:
+            return
         outlet = self._outlet(lane)
-        if not self._caught_up or self._stopping:
+        if lane.id in self._behind or self._stopping:
             outlet.mark(lane)
             return
         now = self._clock.monotonic()
@@ -699,6 +993,8 @@ class Dispatcher:
     async def _send(self) -> None:
         while True:
             self._wake.clear()
+            # Also after a sleep of the whole process: what was lost meanwhile is not sent.
+            self._strike_lost()
             for outlet in self._outlets.values():
                 self._launch(outlet)
             await self._rest()
@@ -839,9 +1135,9 @@ class Dispatcher:
         if verdict.gone:
             self._strike(lane)
 
-    def _updated(self) -> datetime:
+    def _updated(self, older: DeliveryRow | None = None) -> datetime:
         """Return the time for a row; it never goes back, or a clock that is set right would make a new row look older than the one it replaces."""
-        self._last_update = max(self._last_update, self._clock.now())
+        self._last_update = max(self._last_update, self._clock.now(), older.updated if older else START)
         return self._last_update
 
     def _settle_overdue(self, lane: Lane, planned: Planned) -> None:
@@ -863,6 +1159,8 @@ class Dispatcher:
             outlet.counts[state] += 1
 
     def _note(self, outlet: Outlet, result: Result) -> None:
+        if result.lane.lost:
+            return
         if result.row.state is not DeliveryState.RETRY:
             outlet.counts[result.row.state] += 1
         self._journal.note(result)
@@ -891,7 +1189,8 @@ class Dispatcher:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for work in (self._follow, self._send, self._journal.run, self._advance):
+            works = [self._follow, self._tend, self._send, self._journal.run, self._advance]
+            for work in works if self._tenure.sole else [*works, self._look_often]:
                 group.create_task(self._keep(work))
 
     async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:

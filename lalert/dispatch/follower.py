@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from lalert.dispatch.lanes import Mark
+from lalert.dispatch.lanes import Mark, Order
 from lalert.errors import UnknownPosition
 from lalert.model import Entry
 from lalert.store import AlertLog
@@ -26,6 +26,8 @@ class Follower:
         self, store: AlertLog, plan: Plan, lost: Callable[[], None], *, page: int, arrivals: int
     ) -> None:
         self.examined: Mark | None = None
+        self.begun: Order = ()
+        """How far planning was begun: up to `examined`, or the entry that is just being planned."""
         self._store = store
         self._plan = plan
         self._lost = lost
@@ -44,9 +46,14 @@ class Follower:
         self._arrivals.append(entry)
         self._heard.set()
 
+    def begin(self, examined: Mark) -> None:
+        """Plan everything after this; what the log has of it first."""
+        self.examined = examined
+        self._missed = True
+
     def start_over(self) -> None:
         """Plan everything from the oldest entry that is kept."""
-        self.examined = None
+        self.examined, self.begun = None, ()
         self._starts += 1
         self._arrivals.clear()
         self._missed = True
@@ -97,6 +104,7 @@ class Follower:
 
     async def _take(self, entry: Entry) -> None:
         starts = self._starts
+        self.begun = order = self._store.order(entry.position)
         await self._plan(entry, self.examined)
         if starts == self._starts:
-            self.examined = Mark(self._store.order(entry.position), entry.position)
+            self.examined = Mark(order, entry.position)

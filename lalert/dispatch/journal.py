@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,7 +11,8 @@ import structlog
 
 from lalert.clock import Clock
 from lalert.dispatch.lanes import Lane, Mark, Planned
-from lalert.errors import LalertError, Refused, UnknownPosition
+from lalert.errors import Fenced, LalertError, Refused, UnknownPosition
+from lalert.model import Lease
 from lalert.store import DeliveryRow, DeliveryState, Outbox
 
 log = structlog.get_logger("lalert.dispatch")
@@ -46,15 +47,18 @@ class Journal:
         self,
         store: Outbox,
         clock: Clock,
-        examined: Callable[[], Mark | None],
+        examined: Callable[[Lane], Mark | None],
         released: Callable[[Lane], None],
         batch: int,
+        taken: Callable[[Collection[str]], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._examined = examined
         self._released = released
         self._batch = batch
+        self._taken = taken
+        """Told the names of leases that the store says are another node's."""
         self._pending: dict[str, Result] = {}
         self._writing: dict[str, Result] = {}
         self._wrote = asyncio.Event()
@@ -98,10 +102,31 @@ class Journal:
         busy = {result.lane.id for result in (*self._pending.values(), *self._writing.values())}
         behind = iter([lane for lane in lanes if lane.id not in busy and self._move(lane, set()) is not None])
         while chunk := list(islice(behind, self._batch)):
-            moves = {lane.id: (lane, move) for lane in chunk if (move := self._move(lane, set())) is not None}
-            await self._store.record((), {key: move.position for key, (_, move) in moves.items()})
-            for lane, move in moves.values():
-                lane.cursor = move
+            try:
+                await self._advance(chunk)
+            except Fenced as error:
+                self._taken(error.names)
+                # Those that were taken are closed by now.
+                await self._advance(chunk)
+
+    async def _advance(self, chunk: Iterable[Lane]) -> None:
+        moves = {lane.id: (lane, move) for lane in chunk if (move := self._move(lane, set())) is not None}
+        if not moves:
+            return
+        fences = _fences(lane for lane, _ in moves.values())
+        await self._store.record((), {key: move.position for key, (_, move) in moves.items()}, fences)
+        for lane, move in moves.values():
+            lane.cursor = move
+
+    def forget_lost(self) -> None:
+        """Drop the results of lanes that are another node's by now: it sends again, and says itself what became of it."""
+        self._pending = {key: result for key, result in self._pending.items() if not result.lane.lost}
+
+    async def drained(self, lanes: Collection[Lane]) -> None:
+        """Wait until nothing of these lanes is left to write."""
+        concerned = {lane.id for lane in lanes}
+        while any(r.lane.id in concerned for r in (*self._pending.values(), *self._writing.values())):
+            await self._wrote.wait()
 
     async def written(self, key: str) -> None:
         """Wait until no write is under way that holds this delivery."""
@@ -118,6 +143,8 @@ class Journal:
             await self._commit(batch)
         except (UnknownPosition, Refused) as error:
             self._refused(batch, error)
+        except Fenced as error:
+            self._fenced(batch, error)
         except BaseException as error:
             self._put_back(batch)
             if not isinstance(error, LalertError):
@@ -147,9 +174,17 @@ class Journal:
                 "a delivery's result is refused by the store and lost", key=result.row.key, cause=str(error)
             )
 
+    def _fenced(self, batch: list[Result], error: Fenced) -> None:
+        taken = [r for r in batch if r.lane.lease is not None and r.lane.lease.name in error.names]
+        for result in taken:
+            result.lane.lost = True
+        self._put_back(batch)
+        self._taken(error.names)
+
     def _put_back(self, batch: list[Result]) -> None:
         # In front: what superseded something must never become durable before the row that says so.
-        newer, self._pending = self._pending, {result.row.key: result for result in batch}
+        newer = self._pending
+        self._pending = {result.row.key: result for result in batch if not result.lane.lost}
         for result in newer.values():
             self.note(result)
 
@@ -164,7 +199,8 @@ class Journal:
         }
         rows = [r.row for r in batch if not (r.optional and self._told_by_cursor(r, moves))]
         if rows or moves:
-            await self._store.record(rows, {key: move.position for key, move in moves.items()})
+            fences = _fences(lane for lane, _ in touched.values())
+            await self._store.record(rows, {key: move.position for key, move in moves.items()}, fences)
         for key, move in moves.items():
             touched[key][0].cursor = move
         for result in batch:
@@ -179,7 +215,7 @@ class Journal:
 
     def _move(self, lane: Lane, recorded: set[str]) -> Mark | None:
         """Return where a lane's cursor may go, None if it stays."""
-        blocker, examined = lane.blocker(recorded), self._examined()
+        blocker, examined = lane.blocker(recorded), self._examined(lane)
         before = examined if blocker is None else blocker.before
         if lane.closed or examined is None or before is None:
             return None
@@ -208,3 +244,7 @@ class Journal:
             )
         else:
             log.info("delivery results are recorded again")
+
+
+def _fences(lanes: Iterable[Lane]) -> frozenset[Lease]:
+    return frozenset(lane.lease for lane in lanes if lane.lease is not None)

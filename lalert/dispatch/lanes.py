@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from lalert.dispatch.schedule import deadline, pause
-from lalert.model import SEVERITY_RANK, Alert, Entry, MsgType, Status, Subscription
+from lalert.model import SEVERITY_RANK, Alert, Entry, Lease, MsgType, Status, Subscription
 
 Order = tuple[int, ...]
 """What makes positions comparable (`AlertLog.order`)."""
@@ -134,12 +134,18 @@ class Lane:
     """
 
     __slots__ = (
-        "closed", "cursor", "down", "flying", "gate", "held", "lost_until", "not_before", "offered", "per_target", "rounds", "settled",
+        "closed", "cursor", "down", "flying", "gate", "held", "lease", "lost", "lost_until", "not_before", "offered", "per_target", "rounds", "settled",
         "stamp", "subscription", "suspect", "tries", "waiting",
     )  # fmt: skip
 
-    def __init__(self, subscription: Subscription, cursor: Mark, per_target: int) -> None:
+    def __init__(
+        self, subscription: Subscription, cursor: Mark, per_target: int, lease: Lease | None = None
+    ) -> None:
         self.subscription = subscription
+        self.lease = lease
+        """Under what everything about it is written."""
+        self.lost = False
+        """Another node's by now: nothing more is sent or written."""
         self.cursor = cursor
         self.offered = [cursor.order, cursor.order]
         """How far drills and real alerts (the index is `Planned.actual`) were offered: nothing is offered twice."""

@@ -103,7 +103,9 @@ class Outlet:
 
     def land(self, flight: Flight) -> None:
         """Note that it is not any more."""
-        del self.flights[flight.key]
+        # A lane that was lost and came back may have sent it again before this one was off.
+        if self.flights.get(flight.key) is flight:
+            del self.flights[flight.key]
         self._probing -= flight.doubtful
 
     def wakes_at(self) -> float | None:

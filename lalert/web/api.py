@@ -269,26 +269,26 @@ class Api:
 
     async def subscriptions(self, request: web.Request) -> web.Response:
         caller = require(self._caller(request), Role.RECEIVER, Role.ADMIN)
-        return _json({"subscriptions": [_subscription_json(s) for s in self._own(caller)]})
+        return _json({"subscriptions": [_subscription_json(s) for s in await self._own(caller)]})
 
     async def subscription(self, request: web.Request) -> web.Response:
-        return _json(_subscription_json(self._mine(request)))
+        return _json(_subscription_json(await self._mine(request)))
 
     async def unsubscribe(self, request: web.Request) -> web.Response:
-        await self._hub.unsubscribe(self._mine(request), actor(self._caller(request)))
+        await self._hub.unsubscribe(await self._mine(request), actor(self._caller(request)))
         return web.Response(status=204)
 
     async def deliveries(self, request: web.Request) -> web.Response:
         own, pairs = take(request, "limit")
         nothing_else(pairs)
-        subscription = self._mine(request)
+        subscription = await self._mine(request)
         rows = await self._hub.dispatcher.history(subscription.id, whole(own, "limit", 100, 1, MAX_PAGE))
         return _json({"deliveries": [_delivery_json(row) for row in rows]})
 
     async def redeliver(self, request: web.Request) -> web.Response:
-        self._mine(request)
+        await self._mine(request)
         body: Redelivery = await read_json(request, Redelivery)
-        subscription = self._mine(request)
+        subscription = await self._mine(request)
         row = await self._hub.store.delivery(body.key)
         if row is None or row.subscription != subscription.id:
             raise NotFound("this subscription has no delivery with that key")
@@ -307,15 +307,18 @@ class Api:
         found = await self._scores.cards(org, own.get("sender"), whole(own, "days", 30, 1, MAX_DAYS))
         return _json(cards_json(found, {org: caller.tenant.name}), headers={hdrs.CACHE_CONTROL: "no-store"})
 
-    def _own(self, caller: Caller) -> list[Subscription]:
-        return [s for s in self._hub.dispatcher.subscriptions() if s.tenant == caller.audience]
+    async def _own(self, caller: Caller) -> list[Subscription]:
+        return [s for s in await self._hub.dispatcher.subscriptions() if s.tenant == caller.audience]
 
-    def _mine(self, request: web.Request) -> Subscription:
+    async def _mine(self, request: web.Request) -> Subscription:
         caller = require(self._caller(request), Role.RECEIVER, Role.ADMIN)
-        for subscription in self._own(caller):
-            if subscription.id == request.match_info["id"]:
-                return subscription
-        raise NotFound("you have no such subscription")
+        try:
+            subscription = await self._hub.dispatcher.subscription(request.match_info["id"])
+        except NotFound:
+            subscription = None
+        if subscription is None or subscription.tenant != caller.audience:
+            raise NotFound("you have no such subscription")
+        return subscription
 
 
 def actor(caller: Caller) -> Actor:

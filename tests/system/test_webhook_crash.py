@@ -16,7 +16,7 @@ import standardwebhooks
 from aiohttp import web
 
 from lalert import matching
-from lalert.bus.local import LocalBus
+from lalert.bus.local import LocalBus, LocalLeases
 from lalert.clock import SystemClock
 from lalert.dispatch import Dispatcher, guarded_session
 from lalert.model import Filter, Origin, OriginKind, Subscription
@@ -108,7 +108,9 @@ async def serve(path: str, url: str, words: list[str]) -> None:
         store = await enter(SqliteStore(Path(path), revive=revive, on_append=bus.publish, clock=clock))
         session = await enter(guarded_session([ip_network("127.0.0.0/8")]))
         webhook = await enter(Webhook("hook", WebhookConfig(allow_http=True), FakeHub(session=session)))
-        dispatcher = await enter(Dispatcher(store, bus, {"hook": webhook}, wants=matching.wants, clock=clock))
+        dispatcher = await enter(
+            Dispatcher(store, bus, {"hook": webhook}, leases=LocalLeases(), wants=matching.wants, clock=clock)
+        )
         if words[:1] == ["subscribe"]:
             options = {"secret": SECRET}
             await dispatcher.subscribe(

@@ -20,7 +20,7 @@ import standardwebhooks
 from aiohttp import web
 
 from lalert import matching
-from lalert.bus.local import LocalBus
+from lalert.bus.local import LocalBus, LocalLeases
 from lalert.clock import Clock, SystemClock
 from lalert.dispatch import Dispatcher, DispatchSettings, guarded_session
 from lalert.model import Alert, Entry, Filter, Origin, OriginKind, Subscription
@@ -153,7 +153,7 @@ class Crash:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def record(self, rows: Sequence[object], cursors: object) -> None:
+    async def record(self, rows: Sequence[object], cursors: object, fences: object = ()) -> None:
         await asyncio.Event().wait()
 
 
@@ -171,7 +171,13 @@ async def hub_on(
         config = WebhookConfig(timeout_s=1.0, allow_http=True)
         webhook = await enter(Webhook("hook", config, FakeHub(session=session)))
         dispatcher = Dispatcher(
-            around(store), bus, {"hook": webhook}, wants=matching.wants, clock=clock, settings=SETTINGS
+            around(store),
+            bus,
+            {"hook": webhook},
+            leases=LocalLeases(),
+            wants=matching.wants,
+            clock=clock,
+            settings=SETTINGS,
         )
         await enter(dispatcher)
         yield Hub(store, dispatcher)
@@ -288,12 +294,12 @@ async def test_a_receiver_that_says_gone_is_asked_nothing_more(path: Path) -> No
         async with hub_on(path) as hub:
             await hub.dispatcher.subscribe(receiver.subscription("a"))
             await hub.submit("one")
-            await until(lambda: not hub.dispatcher.subscriptions())
+            await until(lambda: not hub.dispatcher.stats()["lanes"])
             await hub.settled()
             await hub.submit("two")
         async with hub_on(path) as hub:
             await hub.submit("three")
-            assert hub.dispatcher.subscriptions() == []
+            assert await hub.dispatcher.subscriptions() == []
     assert [hit.identifier for hit in receiver.hits] == ["one"]
 
 

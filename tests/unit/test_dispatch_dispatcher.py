@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 import structlog
 
-from lalert.bus.local import LocalBus
+from lalert.bus.local import LocalBus, LocalLeases
 from lalert.clock import Clock, SystemClock
 from lalert.dispatch import Dispatcher, DispatchSettings, delivery_key
 from lalert.errors import (
@@ -124,6 +124,7 @@ class Hub:
                 self.around(self.store),
                 bus,
                 self.channels,
+                leases=LocalLeases(),
                 wants=self.wants,
                 may_see=lambda subscription, entry: subscription.tenant == entry.origin.tenant,
                 clock=self.clock,
@@ -665,7 +666,7 @@ async def test_a_target_that_is_gone_loses_its_subscription_and_keeps_its_histor
         await hub.submit("one")
         await hub.submit("two")
         await until_async(lambda: _no_lanes(hub))
-        assert dispatcher.subscriptions() == []
+        assert await dispatcher.subscriptions() == []
         assert (await hub.rows())["one" if channel.sent == ["one"] else "two"].state is DeliveryState.DROPPED
     assert len(channel.calls) == 1
 
@@ -791,10 +792,10 @@ async def test_deliveries_go_on_while_the_store_cannot_write_and_are_recorded_la
     full = True
 
     class Full(Proxy):
-        async def record(self, rows: Any, cursors: Any) -> None:
+        async def record(self, rows: Any, cursors: Any, fences: Any = ()) -> None:
             if full:
                 raise Unavailable("the disk is full")
-            await self.store.record(rows, cursors)
+            await self.store.record(rows, cursors, fences)
 
     hub.around = Full
     async with hub.running() as dispatcher:
@@ -844,11 +845,11 @@ async def test_a_result_replaced_before_it_was_written_does_not_hold_its_lane_fo
     writing, go_on = asyncio.Event(), asyncio.Event()
 
     class Slow(Proxy):
-        async def record(self, rows: Any, cursors: Any) -> None:
+        async def record(self, rows: Any, cursors: Any, fences: Any = ()) -> None:
             if rows and not go_on.is_set():
                 writing.set()
                 await go_on.wait()
-            await self.store.record(rows, cursors)
+            await self.store.record(rows, cursors, fences)
 
     hub.around = Slow
     async with hub.running() as dispatcher:
@@ -871,10 +872,10 @@ async def test_a_row_that_the_store_refuses_keeps_no_other_from_being_written(ma
     refused = ""
 
     class Refuses(Proxy):
-        async def record(self, rows: Any, cursors: Any) -> None:
+        async def record(self, rows: Any, cursors: Any, fences: Any = ()) -> None:
             if any(row.key == refused for row in rows):
                 raise UnknownPosition("a position of another epoch")
-            await self.store.record(rows, cursors)
+            await self.store.record(rows, cursors, fences)
 
     hub.around = Refuses
     async with hub.running() as dispatcher:
@@ -947,7 +948,7 @@ async def test_planning_that_fails_midway_is_begun_again_and_tells_nobody_twice(
 class NeverRecords(Proxy):
     """A hub that dies between the peer's acceptance and the record: the write never comes back."""
 
-    async def record(self, rows: Any, cursors: Any) -> None:
+    async def record(self, rows: Any, cursors: Any, fences: Any = ()) -> None:
         await asyncio.Event().wait()
 
 
@@ -1237,8 +1238,8 @@ async def test_a_lane_whose_cursor_the_log_does_not_know_gets_what_it_is_still_o
         await hub.submit("over", expires=datetime.now(UTC) - timedelta(seconds=1))
 
     class OtherEpoch(Proxy):
-        async def lanes(self) -> list[Lane]:
-            return [replace(lane, cursor="lost-7") for lane in await self.store.lanes()]
+        async def lanes(self, shares: Any = None) -> list[Lane]:
+            return [replace(lane, cursor="lost-7") for lane in await self.store.lanes(shares)]
 
         def order(self, position: str) -> tuple[int, ...]:
             if position.startswith("lost"):
@@ -1294,7 +1295,7 @@ async def test_subscriptions_of_a_channel_that_is_not_configured_rest_and_go_on_
         await dispatcher.subscribe(subscription())
     hub.channels = {}
     async with hub.running() as dispatcher:
-        assert [s.id for s in dispatcher.subscriptions()] == ["s"]
+        assert [s.id for s in await dispatcher.subscriptions()] == ["s"]
         await hub.submit("meanwhile")
         with pytest.raises(BadRequest):
             await dispatcher.subscribe(subscription("t"))
@@ -1412,11 +1413,11 @@ async def test_a_confirmation_while_the_result_is_being_written_is_kept(make_hub
     writing, go_on = asyncio.Event(), asyncio.Event()
 
     class Slow(Proxy):
-        async def record(self, rows: Any, cursors: Any) -> None:
+        async def record(self, rows: Any, cursors: Any, fences: Any = ()) -> None:
             if rows and not go_on.is_set():
                 writing.set()
                 await go_on.wait()
-            await self.store.record(rows, cursors)
+            await self.store.record(rows, cursors, fences)
 
     hub.around = Slow
     async with hub.running() as dispatcher:
@@ -1506,7 +1507,7 @@ async def test_nothing_is_sent_for_a_subscription_that_could_not_be_saved(make_h
             await dispatcher.subscribe(subscription())
         await hub.submit("after")
         await asyncio.sleep(0.02)
-        assert dispatcher.subscriptions() == []
+        assert await dispatcher.subscriptions() == []
     assert channel.calls == []
 
 
