@@ -175,14 +175,14 @@ async def test_a_frozen_server_is_said_so_in_time_and_serves_again(fragile: Valk
 
 
 async def test_a_full_line_refuses_at_once(server: ValkeyServer) -> None:
-    bounds = Bounds(waiting=10, waiting_bytes=1000)
+    bounds = Bounds(waiting=10, waiting_bytes=2000)
     async with link(server.port, bounds=bounds) as store:
         writes = [store.submit(COUNT, [KEY], []) for _ in range(10)]
         assert "cannot keep up" in await refused(store.write(COUNT, [KEY], []), Unavailable)
         assert len(await asyncio.gather(*writes)) == 10
-        heavy = store.submit(COUNT, [KEY], [], size=900)
-        await refused(store.write(COUNT, [KEY], [], size=200), Unavailable)
-        assert await heavy == 11
+        heavy = store.submit(PUSH, ["{lalert}:heavy"], [b"x" * 1800])
+        await refused(store.write(PUSH, ["{lalert}:heavy"], [b"x" * 200]), Unavailable)
+        assert await heavy == 1
 
 
 async def test_what_a_sender_waits_for_goes_before_the_hubs_own_notes(server: ValkeyServer) -> None:
@@ -194,8 +194,8 @@ async def test_what_a_sender_waits_for_goes_before_the_hubs_own_notes(server: Va
 
 
 async def test_a_write_larger_than_a_batch_goes_alone(server: ValkeyServer) -> None:
-    async with link(server.port, bounds=Bounds(batch_bytes=100)) as store:
-        writes = [store.submit(PUSH, [KEY], [n], size=size) for n, size in enumerate((10, 900, 10, 80))]
+    async with link(server.port, bounds=Bounds(batch_bytes=1000)) as store:
+        writes = [store.submit(PUSH, [KEY], [b"x" * size]) for size in (10, 9000, 10, 600)]
         assert await asyncio.gather(*writes) == [1, 2, 3, 4]
 
 
@@ -300,6 +300,19 @@ async def test_one_writes_fault_is_not_anothers(server: ValkeyServer) -> None:
         assert (answers[0], answers[2]) == (2, 3)
         assert isinstance(answers[1], StoreError)
         assert "WRONGTYPE" in str(answers[1])
+
+
+async def test_what_cannot_be_sent_is_its_callers_fault_alone(server: ValkeyServer) -> None:
+    async with link(server.port) as store:
+        for word in (None, True, ["x"], "\ud800"):
+            with pytest.raises((TypeError, UnicodeEncodeError)):
+                await store.write(PUSH, [KEY], [word])  # type: ignore[list-item]
+        assert await asyncio.gather(*(store.write(PUSH, [KEY], [word]) for word in (1, 0.5, "日"))) == [
+            1,
+            2,
+            3,
+        ]
+        assert await store.ask("LRANGE", KEY, 0, -1) == [b"1", b"0.5", "日".encode()]
 
 
 async def test_scripts_that_the_server_has_forgotten_are_sent_again(server: ValkeyServer) -> None:

@@ -199,7 +199,6 @@ class RedisStore(LogTables, AuditTable, DirectoryTables, OutboxTables, ScoreTabl
                 APPEND,
                 (LOG, IDS),
                 (new.id, new.digest.hex(), *fields),
-                size=len(new.raw) + len(new.about),
                 urgent=True,
             )
         except BaseException:

@@ -51,10 +51,8 @@ class Tables(Access):
     async def reach(self, position: str) -> None:
         """Wait a moment for the view where another node was before it (see `store.AlertLog`)."""
 
-    async def _change(
-        self, script: Script, keys: Sequence[str], args: Sequence[Word], *, size: int = 0
-    ) -> Reply:
-        return await self._link.write(script, keys, args, size=size)
+    async def _change(self, script: Script, keys: Sequence[str], args: Sequence[Word]) -> Reply:
+        return await self._link.write(script, keys, args)
 
     async def _look(self, *command: Word) -> Reply:
         return await self._link.ask(*command)

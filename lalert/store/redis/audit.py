@@ -110,8 +110,7 @@ class AuditTable(Tables):
         )
         for line in lines:
             words += [line.number, line.text, line.hash, _of(decode(line.text).org)]
-        size = sum(100 + len(line.text) for line in lines)
-        return bool(await self._change(_APPEND, [LINES, HEAD, AUDITED], words, size=size))
+        return bool(await self._change(_APPEND, [LINES, HEAD, AUDITED], words))
 
     async def _numbered(self, *question: Word) -> list[KeptLine]:
         ids = [number.decode() + "-0" for number in await self._look(*question)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -28,8 +27,8 @@ from redis.exceptions import ConnectionError as Lost
 
 from lalert.errors import LalertError, StoreError, Unavailable
 from lalert.store.redis.finding import TAG, Finder
-from lalert.store.redis.scripts import Script, operation_key
-from lalert.store.redis.wire import Reply, Wire, Word
+from lalert.store.redis.scripts import Script
+from lalert.store.redis.wire import Reply, Wire, Word, pack
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ _MOVED: Final = (
 )
 """What is answered by who is not the primary, or no longer the one that was asked before: it must be found again."""
 
-_MOVED_WORDS: Final = ("UNBLOCKED", "MASTERDOWN", "ERR WAITAOF cannot be used with replica")
+_MOVED_WORDS: Final = ("UNBLOCKED", "BUSY ", "WAITAOF cannot be used with replica")
 _FULL: Final = {
     "MISCONF": "Redis cannot save to its disk: make room on it, or see its log",
     "NOREPLICAS": "Redis has too few replicas that keep up (min-replicas-to-write)",
@@ -80,45 +79,18 @@ class Bounds:
 
 
 class Write:
-    """One script call on its way. Without an `answer` it is done once; `given_up` when its caller has been told to come back."""
+    """One script call on its way, as it goes over the wire; `given_up` when its caller has been told to come back."""
 
-    __slots__ = (
-        "args",
-        "done",
-        "given_up",
-        "keys",
-        "operation",
-        "reply",
-        "script",
-        "since",
-        "size",
-        "urgent",
-    )
+    __slots__ = ("done", "given_up", "packed", "reply", "script", "since", "size")
 
-    def __init__(
-        self,
-        script: Script,
-        keys: Sequence[str],
-        args: Sequence[Word],
-        done: asyncio.Future[Reply],
-        size: int,
-        urgent: bool,
-        since: float,
-    ) -> None:
+    def __init__(self, script: Script, packed: bytes, done: asyncio.Future[Reply], since: float) -> None:
         self.script = script
-        self.keys = keys
-        self.args = args
+        self.packed = packed
+        self.size = len(packed)
         self.done = done
-        self.size = size
-        self.urgent = urgent
         self.since = since
-        self.operation = secrets.token_hex(8) if script.once else ""
         self.reply: Reply = None
         self.given_up = False
-
-    def command(self) -> tuple[Word, ...]:
-        keys = (operation_key(self.operation), *self.keys) if self.operation else self.keys
-        return ("EVALSHA", self.script.sha, len(keys), *keys, *self.args)
 
 
 OnConnect = Callable[[Wire], Awaitable[None]]
@@ -169,7 +141,7 @@ class Link:
         self._open_bytes = 0
         self._arrived = asyncio.Event()
         self._under_way: list[Write] = []
-        self._notes: list[tuple[Word, ...]] = []
+        self._notes: list[bytes] = []
         self._loaded: set[str] = set()
         self._wire: Wire | None = None
         self._task: asyncio.Task[None] | None = None
@@ -215,44 +187,32 @@ class Link:
         return self._trouble
 
     async def write(
-        self,
-        script: Script,
-        keys: Sequence[str],
-        args: Sequence[Word],
-        *,
-        size: int = 0,
-        urgent: bool = False,
+        self, script: Script, keys: Sequence[str], args: Sequence[Word], *, urgent: bool = False
     ) -> Reply:
         """Return what the script replied once its effects are durable; cancelling the wait does not take the write back.
 
         Raises `Unavailable` when the line is full or the server has stopped answering or is full, `StoreError` when the store is closed.
         """
-        return await self.submit(script, keys, args, size=size, urgent=urgent)
+        return await self.submit(script, keys, args, urgent=urgent)
 
     def submit(
-        self,
-        script: Script,
-        keys: Sequence[str],
-        args: Sequence[Word],
-        *,
-        size: int = 0,
-        urgent: bool = False,
+        self, script: Script, keys: Sequence[str], args: Sequence[Word], *, urgent: bool = False
     ) -> asyncio.Future[Reply]:
-        """Put a write into its line, as `write` does, and return what will have its reply. `size` is what it weighs, in bytes."""
+        """Put a write into its line, as `write` does, and return what will have its reply."""
         if self._closing or self._task is None:
             raise StoreError("the store is closed")
         if self._stalled:
             raise self._gone()
-        bounds = self._bounds
-        if len(self._open) >= bounds.waiting or self._open_bytes + size > bounds.waiting_bytes:
+        bounds, packed = self._bounds, script.call(keys, args)
+        if len(self._open) >= bounds.waiting or self._open_bytes + len(packed) > bounds.waiting_bytes:
             raise Unavailable(
                 "Redis cannot keep up: too many alerts are waiting to be stored", retry_after=1.0
             )
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Reply] = loop.create_future()
-        write = Write(script, keys, args, done, size, urgent, loop.time())
+        write = Write(script, packed, done, loop.time())
         self._open[write] = None
-        self._open_bytes += size
+        self._open_bytes += write.size
         (self._urgent if urgent else self._other).append(write)
         self._arrived.set()
         if self._look is None:
@@ -265,7 +225,7 @@ class Link:
         Meant for `on_confirmed`. What is noted while there is no connection is dropped.
         """
         if self._wire is not None and self._wire.usable:
-            self._notes.append(command)
+            self._notes.append(pack(command))
             self._arrived.set()
 
     async def ask(self, *command: Word) -> Reply:
@@ -403,7 +363,7 @@ class Link:
 
     async def _commit(self, wire: Wire, batch: Sequence[Write]) -> None:
         """Make a batch durable and answer its callers; raises when the connection, or the server's standing, is lost."""
-        commands: list[Sequence[Word]] = [write.command() for write in batch]
+        commands = [write.packed for write in batch]
         if self._wait:
             commands.append(self._wait)
         answers = await self._exchange(wire, commands, [write.script for write in batch])
@@ -416,12 +376,12 @@ class Link:
         self._settle(batch)
 
     async def _exchange(
-        self, wire: Wire, commands: Sequence[Sequence[Word]], scripts: Sequence[Script] = ()
+        self, wire: Wire, commands: Sequence[bytes], scripts: Sequence[Script] = ()
     ) -> list[Reply]:
         """Send the notes, scripts that this connection has not sent before, and `commands`; returns the answers to the last."""
         notes, self._notes = self._notes, []
         new = {script.sha: script for script in scripts if script.sha not in self._loaded}
-        loads = [("SCRIPT LOAD", script.source) for script in new.values()]
+        loads = [pack(("SCRIPT", "LOAD", script.source)) for script in new.values()]
         before = len(notes) + len(loads)
         await wire.send([*notes, *loads, *commands], seconds=self._bounds.answer_seconds)
         answers = await wire.receive(
@@ -443,7 +403,8 @@ class Link:
                 return
             self._note_trouble(Unavailable(_short(reached, self._needs)))
             wait = self._bounds.answer_seconds + self._bounds.confirm_seconds
-            answer = await wire.call(*self._wait, seconds=wait)
+            await wire.send([self._wait], seconds=self._bounds.answer_seconds)
+            [answer] = await wire.receive(1, seconds=wait)
 
     def _settle(self, batch: Sequence[Write]) -> None:
         settled = [write for write in batch if not write.given_up]
@@ -561,7 +522,7 @@ class _Readers:
         generation = self._generation
         wire = self._idle.pop() if self._idle else await self._link.dial()
         try:
-            await wire.send(commands, seconds=self._seconds)
+            await wire.send(map(pack, commands), seconds=self._seconds)
             answers = await wire.receive(len(commands), seconds=self._seconds)
         finally:
             (self._idle if wire.usable and generation == self._generation else self._old).append(wire)
@@ -575,12 +536,12 @@ class _Readers:
             await self._old.pop().close()
 
 
-def _wait_command(durability: Durability, replicas: int, seconds: float) -> tuple[Word, ...]:
+def _wait_command(durability: Durability, replicas: int, seconds: float) -> bytes:
     """Return what is sent behind a batch; nothing where nobody is to be waited for."""
     milliseconds = int(seconds * 1000)
     if durability == "disk":
-        return ("WAITAOF", 1, replicas, milliseconds)
-    return ("WAIT", replicas, milliseconds) if replicas else ()
+        return pack(("WAITAOF", 1, replicas, milliseconds))
+    return pack(("WAIT", replicas, milliseconds)) if replicas else b""
 
 
 def _elsewhere(answer: object) -> bool:

@@ -153,7 +153,7 @@ class OutboxTables(Tables):
         id, row = subscription.id, encode(encode_subscription(subscription))
         require_plain(id)
         words: list[Word] = [id, row, padded(self._offset(cursor))]
-        await self._change(_SAVE, [_lanes(id), _cursors(id)], words, size=len(row))
+        await self._change(_SAVE, [_lanes(id), _cursors(id)], words)
 
     async def drop_subscription(self, subscription_id: str) -> bool:
         id, share = subscription_id, share_of(subscription_id)
@@ -196,8 +196,7 @@ class OutboxTables(Tables):
         for subscription, cursor in cursors.items():
             words += [subscription, share_of(subscription), padded(self._offset(cursor))]
         if rows or cursors:
-            size = sum(200 + len(row.detail) for row in rows) + 50 * len(cursors)
-            require_held(await self._change(_RECORD, [CHANGES, CHANGED], words, size=size))
+            require_held(await self._change(_RECORD, [CHANGES, CHANGED], words))
 
     async def unsettled(self, shares: Collection[int] | None = None) -> list[DeliveryRow]:
         found = []

@@ -75,7 +75,7 @@ class ScoreTables(Tables):
             newest[score.org] = max(score.day, newest.get(score.org, score.day))
         old = [[org, (day - timedelta(days=MAX_DAYS)).isoformat()] for org, day in newest.items()]
         words: list[Word] = [added, orjson.dumps(old), key(""), MAX_SENDERS, OTHERS]
-        await self._change(_ADD, [DAYS], words, size=len(added))
+        await self._change(_ADD, [DAYS], words)
 
     async def scores(self, org: str | None, sender: str | None, since: date) -> list[Score]:
         found = []

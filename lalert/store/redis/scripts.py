@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
+from collections.abc import Sequence
 from typing import Final
 
 from lalert.store.redis.finding import TAG
+from lalert.store.redis.wire import Word, pack
 
 REMEMBERED_SECONDS: Final = 600
 """How long the reply to an operation is kept for who asks again: many times as long as anybody does."""
@@ -43,10 +46,11 @@ class Script:
         self.source = body.encode() if idempotent else (_ONCE % (kept, body, kept)).encode()
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
+    def call(self, keys: Sequence[str], args: Sequence[Word]) -> bytes:
+        """Return a call as it goes over the wire, as often as it has to be sent."""
+        if self.once:
+            keys = (f"{TAG}:op:{secrets.token_hex(8)}", *keys)
+        return pack(("EVALSHA", self.sha, len(keys), *keys, *args))
+
     def __repr__(self) -> str:
         return f"<script {self.name}>"
-
-
-def operation_key(operation: str) -> str:
-    """Return the key under which the reply to an operation is kept."""
-    return f"{TAG}:op:{operation}"

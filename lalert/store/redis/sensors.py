@@ -86,7 +86,7 @@ class SensorTables(Tables):
             words: list[Word] = []
             for reading in readings[start : start + PAGE]:
                 words += _words(tenant, reading, received)
-            numbers += await self._change(_APPEND, [READINGS, COUNT], words, size=25 * len(words))
+            numbers += await self._change(_APPEND, [READINGS, COUNT], words)
         return [
             StoredReading(number, tenant, reading, received) if number else None
             for number, reading in zip(numbers, readings, strict=True)
@@ -127,8 +127,7 @@ class SensorTables(Tables):
         words: list[Word] = [judged, *fence_words([] if fence is None else [fence])]
         for station, state in states.items():
             words += [station, state]
-        size = sum(len(state) for state in states.values())
-        require_held(await self._change(_SAVE, [STATES, JUDGED], words, size=size))
+        require_held(await self._change(_SAVE, [STATES, JUDGED], words))
 
     async def judged(self) -> int:
         return int(await self._look("GET", JUDGED) or 0)

@@ -25,7 +25,7 @@ class StateTable(Tables):
             raise TooLarge(
                 f"state of {owner}: keys are up to {MAX_STATE_KEY} characters, values up to {MAX_STATE_BYTES} bytes"
             )
-        await self._change(_PUT, [_of(owner)], [key, value], size=len(value))
+        await self._change(_PUT, [_of(owner)], [key, value])
 
     async def delete(self, owner: str, key: str) -> None:
         await self._change(_DELETE, [_of(owner)], [key])

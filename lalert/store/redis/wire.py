@@ -6,7 +6,7 @@ The client's own time-outs and repeats are off: what is sent again, when and whe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from redis.asyncio.connection import Connection, SSLConnection
@@ -82,15 +82,12 @@ class Wire:
             self._spoiled = True
             raise
 
-    async def send(self, commands: Sequence[Sequence[Word]], *, seconds: float) -> None:
-        """Send commands in one go; each has one answer, to be taken by `receive`."""
+    async def send(self, packed: Iterable[bytes], *, seconds: float) -> None:
+        """Send commands in one go, each as `pack` made it; each has one answer, to be taken by `receive`."""
         if not self.usable:
             raise Lost(f"the connection to {self.place} is closed")
         await self._to_its_end(
-            self._connection.send_packed_command(
-                self._connection.pack_commands(commands), check_health=False
-            ),
-            seconds,
+            self._connection.send_packed_command([b"".join(packed)], check_health=False), seconds
         )
 
     async def receive(self, count: int, *, seconds: float) -> list[Reply]:
@@ -103,7 +100,7 @@ class Wire:
 
     async def call(self, *command: Word, seconds: float) -> Reply:
         """Send one command and return its answer; raises `ResponseError` where it is refused."""
-        await self.send([command], seconds=seconds)
+        await self.send([pack(command)], seconds=seconds)
         [answer] = await self.receive(1, seconds=seconds)
         if isinstance(answer, ResponseError):
             raise answer
@@ -131,3 +128,20 @@ class Wire:
         except BaseException:
             self._spoiled = True
             raise
+
+
+def pack(command: Sequence[Word]) -> bytes:
+    """Return a command as it goes over the wire; raises for what is no `Word`."""
+    parts = [b"*%d\r\n" % len(command)]
+    for word in command:
+        text = word if isinstance(word, bytes) else _text(word)
+        parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
+    return b"".join(parts)
+
+
+def _text(word: str | float) -> bytes:
+    if isinstance(word, str):
+        return word.encode()
+    if isinstance(word, bool) or not isinstance(word, int | float):
+        raise TypeError(f"{word!r} is no word of a command")
+    return repr(word).encode()
