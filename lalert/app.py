@@ -32,6 +32,7 @@ from lalert.live import Live, LiveSettings
 from lalert.matching import FilterIndex
 from lalert.model import Alert, Entry, Facts, Filter, OriginKind, Status
 from lalert.plugin import Adapter, Channel, Endpoint, Source
+from lalert.retention import Archive, Retention
 from lalert.scores import Scores
 from lalert.sensors import Engine, Stage, Station
 from lalert.signing import Signing
@@ -48,6 +49,7 @@ from lalert.web.server import Site, make_admin_app, make_app
 log = structlog.get_logger()
 
 STOP_SECONDS = 10.0
+ARCHIVE = "archive"
 BOUNDARIES = "boundaries"
 DATABASE = "lalert.db"
 SETUP_LINK = "setup-link"
@@ -137,7 +139,7 @@ class Node:
             gazetteer=gazetteer,
             policy=intake.Policy(
                 timedelta(seconds=limits.future_s),
-                timedelta(seconds=limits.past_s) if limits.past_s is not None else None,
+                _oldest(self.settings),
                 limits.border_buffer_m,
                 limits.approximate_buffer_m,
                 cap.PROFILES[limits.profile],
@@ -179,6 +181,17 @@ class Node:
         tasks.start("audit of what is accepted", self.audit.follow)
         tasks.start("keys", self.keyring.watch)
         tasks.start("sensors", engine.run)
+        keeping = self.settings.retention
+        if keeping.days or keeping.readings_days:
+            archive = Archive(Path(keeping.archive) if keeping.archive else self.data / ARCHIVE)
+            retention = Retention(
+                self.store,
+                archive,
+                self.clock,
+                days=keeping.days,
+                readings_days=keeping.readings_days,
+            )
+            tasks.start("retention", retention.run)
         for adapter in adapters:
             if isinstance(adapter, Source):
                 tasks.start(f"adapter {adapter.name}", adapter.run)
@@ -341,6 +354,13 @@ def _warm_gazetteer(data: Path) -> Gazetteer:
 def _revive(gazetteer: Gazetteer, raw: bytes, jurisdiction: frozenset[str]) -> tuple[Alert, Facts]:
     alert = cap.parse(raw, tolerant=True)  # it was accepted once, whatever the policy is by now
     return alert, matching.facts_of(alert, gazetteer, jurisdiction)
+
+
+def _oldest(settings: Settings) -> timedelta | None:
+    """Return how old an alert may be. What retention has deleted is not recognised any more, and must not come in again as new."""
+    bounds = [settings.intake.past_s, settings.retention.days * 86_400 or None]
+    known = [bound for bound in bounds if bound is not None]
+    return timedelta(seconds=min(known)) if known else None
 
 
 def _wants(gazetteer: Gazetteer, filter: Filter, entry: Entry, lineage: Sequence[Entry] = ()) -> bool:

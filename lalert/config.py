@@ -74,6 +74,15 @@ class Outbound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow: tuple[str, ...] = ()
 
 
+class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[retention]: after how many days what is over is archived and deleted; 0 keeps it for good (docs/operations.md)."""
+
+    days: int = 0
+    archive: str = ""
+    """The folder that alerts go to before they are deleted; else `archive` in the data directory."""
+    readings_days: int = 0
+
+
 class Map(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[map]: a tile server for the pages; none by default, the map then draws its own points and areas."""
 
@@ -124,6 +133,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     intake: Intake = Intake()
     live: Live = Live()
     outbound: Outbound = Outbound()
+    retention: Retention = Retention()
     map: Map = Map()
     stations: tuple[Station, ...] = ()
     adapters: dict[str, dict[str, Any]] = {}
@@ -220,6 +230,11 @@ def _contradictions(settings: Settings) -> list[str]:
     if bool(settings.hub.signing_key_file) != bool(settings.hub.signing_certificate_file):
         mistakes.append("hub.signing_key_file, hub.signing_certificate_file: give both, or neither")
     mistakes += _out_of_bounds(settings)
+    days, past = settings.retention.days, settings.intake.past_s
+    if days and past is not None and past > days * 86_400:
+        mistakes.append(
+            f"intake.past_s: {past:g} must not be more than retention.days ({days * 86_400}): what was deleted would be taken as new"
+        )
     for number, network in enumerate(settings.outbound.allow, 1):
         try:
             ip_network(network)
@@ -251,6 +266,8 @@ def _out_of_bounds(settings: Settings) -> list[str]:
         ("live.max_per_key", settings.live.max_per_key, 1, 10**6),
         ("live.buffer_bytes", settings.live.buffer_bytes, 4_096, 2**30),
         ("live.stall_s", settings.live.stall_s, 1, 300),
+        ("retention.days", settings.retention.days, 0, 36_500),
+        ("retention.readings_days", settings.retention.readings_days, 0, 36_500),
     ):
         if value is not None and not low <= value <= high:  # also what is no number: TOML has nan
             mistakes.append(f"{name}: {value} must be {low} to {high}")

@@ -392,7 +392,12 @@ class Hub:
         return Page(tuple(here), newest)
 
     async def page(self, filter: Filter, audience: str | None, after: str | None, limit: int) -> Page:
-        """Return up to `limit` wanted entries after a position, rising; raises `UnknownPosition`, `BadRequest`."""
+        """Return up to `limit` wanted entries after a position, rising; raises `UnknownPosition`, `BadRequest`.
+
+        From an alert that is kept one can always go on, so that pages of what is left lead to its end.
+        """
+        if after is not None and await self.store.entry(after) is None:
+            self.store.require_kept(after)
         found: list[Entry] = []
         if after is not None:
             await self.store.reach(after)

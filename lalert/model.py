@@ -509,7 +509,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a rule would have an officer order: never sent by itself (sensors propose; the mayor orders)."""
+    """What a rule would have an officer order: never sent by itself (sensors propose; the mayor orders).
+
+    `state` is `open` until somebody (`by`) decides: any other word is a decision.
+    """
 
     id: str
     station: str
@@ -519,3 +522,5 @@ class Proposal:
     areas: tuple[str, ...]
     headline: str
     state: str = "open"
+    decided: datetime | None = None
+    by: str | None = None

@@ -53,6 +53,8 @@ class Log(Protocol):
 
     async def reach(self, position: str) -> None: ...
 
+    def require_kept(self, after: str) -> None: ...
+
     async def read(self, after: str | None, limit: int) -> list[Entry]: ...
 
     async def lineage(self, entry: Entry) -> list[Entry]: ...
@@ -216,6 +218,7 @@ class FanOut:
         """Return the next entries of a lane that fell out of the window: nothing is lost, it only takes a look into the store."""
         try:
             page = await self._log.read(lane.at.position, self._page)
+            self._log.require_kept(lane.at.position)
         except UnknownPosition:
             page = []
         except LalertError:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Hashable
 from types import TracebackType
 from typing import Final, Self
 
-from lalert.errors import Unavailable
+from lalert.errors import Unavailable, UnknownPosition
 from lalert.live.audience import Audience
 from lalert.live.fanout import FanOut, Log
 from lalert.live.window import Heard, Mark
@@ -50,6 +50,7 @@ class Follower:
             self._at = self._fan_out.window.newest
         else:
             await self._log.reach(self._after)
+            self._log.require_kept(self._after)
             self._at = Mark(self._log.order(self._after), self._after)
         self._end = self._fan_out.on_entry(self._news.set)
         return self
@@ -98,6 +99,12 @@ class Follower:
                 "this follower fell too far behind; follow again from the last position", code="too-slow"
             )
         page = await self._log.read(self._at.position, self._page_entries)
+        try:
+            self._log.require_kept(self._at.position)
+        except UnknownPosition as error:
+            raise Unavailable(
+                "this follower fell too far behind; follow again from the last position", code="too-slow"
+            ) from error
         if not page:
             # Positions may be missing, entries are not: there are none up to where the window begins.
             self._at = floor

@@ -154,6 +154,8 @@ class Resume:
         When it was cut off nobody knows, but it was after its position came. So an end may be told twice, which harms nobody.
         """
         last = await self._log.entry(after)
+        if last is None and any(conn.at.order):
+            raise Gap("unknown", "the alert at that position is no longer kept")
         if last is not None and last.stored < begun:
             await self._tell_ended(conn, last.stored, begun, drain, known=conn.at)
 
@@ -181,6 +183,7 @@ class Resume:
     async def _place(self, after: str) -> Mark:
         try:
             await self._log.reach(after)
+            self._log.require_kept(after)
             return Mark(self._log.order(after), after)
         except UnknownPosition as error:
             raise Gap("unknown", error.detail) from error
@@ -238,6 +241,8 @@ class Resume:
     async def _from_store(self, at: Mark) -> list[Heard]:
         try:
             page = await self._log.read(at.position, self._settings.page_entries)
+            # After the reading: what was deleted before it is missing in the page.
+            self._log.require_kept(at.position)
         except UnknownPosition as error:
             raise Gap("unknown", error.detail) from error
         return [Heard(Mark(self._log.order(entry.position), entry.position), entry) for entry in page]

@@ -12,14 +12,26 @@ Only `app.py` names a concrete store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Final, Protocol
 from zlib import crc32
 
-from lalert.model import Alert, Changes, Entry, Facts, Key, Lease, Origin, Reading, Subscription, Tenant
+from lalert.model import (
+    Alert,
+    Changes,
+    Entry,
+    Facts,
+    Key,
+    Lease,
+    Origin,
+    Proposal,
+    Reading,
+    Subscription,
+    Tenant,
+)
 from lalert.store.audit import Head, KeptLine, Note
 
 Revive = Callable[[bytes, frozenset[str]], tuple[Alert, Facts]]
@@ -181,6 +193,13 @@ class AlertLog(Protocol):
 
     async def read(self, after: str | None, limit: int) -> list[Entry]:
         """Return up to `limit` entries that follow `after` (None: the oldest kept), rising; raises `UnknownPosition`."""
+        ...
+
+    def require_kept(self, after: str) -> None:
+        """Raise `UnknownPosition` if something that followed `after` is no longer kept: whoever goes on from there would miss it without knowing.
+
+        `read` itself does not: what is still in force stays in the log although much that came after it is gone.
+        """
         ...
 
     async def latest(self, limit: int) -> list[Entry]:
@@ -387,6 +406,51 @@ class StateStore(Protocol):
     async def put(self, owner: str, key: str, value: bytes) -> None: ...
 
     async def delete(self, owner: str, key: str) -> None: ...
+
+
+class Proposals(Protocol):
+    """What rules propose, and what was decided."""
+
+    async def save_proposal(self, proposal: Proposal) -> None:
+        """Add a proposal, or replace one that is open still; raises `Conflict` once it is decided."""
+        ...
+
+    async def proposals(self, tenant: str | None, state: str | None, limit: int) -> list[Proposal]:
+        """Return the newest `limit` proposals of an organisation (None: of all) in a state (None: in any), newest first."""
+        ...
+
+    async def proposal(self, proposal_id: str) -> Proposal | None: ...
+
+    async def decide_proposal(self, proposal_id: str, state: str, by: str, now: datetime) -> Proposal:
+        """Decide an open proposal and return it; raises `NotFound`, and `Conflict` where somebody has decided before."""
+        ...
+
+
+class Retained(Protocol):
+    """What can be deleted once it is over, in steps that let appends pass. Deciding when, and archiving first, is the caller's."""
+
+    async def settled(self) -> str:
+        """Return the position up to which nothing is owed: every lane's cursor is beyond it, no delivery waits for another try, and all is in the audit chain."""
+        ...
+
+    def over(self, upto: str, before: datetime, now: datetime) -> AsyncIterator[tuple[str, ...]]:
+        """Yield groups of positions, rising: all that is connected by references, each at `upto` at the latest, stored and sent at `before` at the latest, and not in force."""
+        ...
+
+    async def forget(self, positions: Sequence[str], newest: str) -> bool:
+        """Delete entries of one group whose newest member is at `newest`, all or nothing. A large group goes in parts, the oldest first.
+
+        Returns False, and deletes nothing, if something has referred to the group meanwhile. From then on `require_kept` raises for what lies before.
+        """
+        ...
+
+    async def forget_deliveries(self, before: datetime) -> int:
+        """Delete the settled delivery rows, last changed at `before` at the latest, of entries that are no longer kept; returns how many."""
+        ...
+
+    async def forget_readings(self, before: datetime) -> int:
+        """Delete readings that were received at `before` at the latest and have been judged; returns how many."""
+        ...
 
 
 class Portable(Protocol):

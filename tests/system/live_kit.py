@@ -129,12 +129,14 @@ class MemoryLog:
     async def reach(self, position: str) -> None:
         """There is only this node."""
 
+    def require_kept(self, after: str) -> None:
+        if self.order(after)[0] < self.oldest:
+            raise UnknownPosition("trimmed")
+
     async def read(self, after: str | None, limit: int) -> list[Entry]:
         self.reads += 1
         await self._pause()
-        start = self.oldest if after is None else self.order(after)[0]
-        if start < self.oldest:
-            raise UnknownPosition("trimmed")
+        start = self.oldest if after is None else max(self.oldest, self.order(after)[0])
         page = [entry for entry in self.entries[start:] if entry.position not in self.missing][:limit]
         await self._pause()
         return page

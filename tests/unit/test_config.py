@@ -109,10 +109,18 @@ def test_a_code_that_is_none_is_found_before_anything_starts() -> None:
         "intake.past_s = 0",
         "intake.profile = 'jpn'",
         "intake.border_buffer_m = -1",
+        "retention.days = -1",
+        "retention.readings_days = 36501",
     ],
 )
 def test_a_bound_that_stops_the_hub_from_working_is_a_mistake(line: str) -> None:
     assert [line.partition(" ")[0] in mistake for mistake in mistakes_of(line)] == [True]
+
+
+def test_an_alert_may_not_be_older_than_what_is_still_recognised() -> None:
+    [mistake] = mistakes_of("[intake]\npast_s = 172801\n[retention]\ndays = 2")
+    assert mistake.startswith("intake.past_s: 172801 must not be more than retention.days (172800)")
+    assert config.parse("[intake]\npast_s = 172800\n[retention]\ndays = 2").retention.days == 2
 
 
 def test_networks_are_checked() -> None:

@@ -15,14 +15,15 @@ import apsw
 from lalert.clock import Clock
 from lalert.errors import StoreError, Unavailable
 from lalert.model import Alert, Changes, Facts, Origin
-from lalert.store import Appended, OnAppend, Portable, Revive, Store
+from lalert.store import Appended, OnAppend, Portable, Proposals, Retained, Revive, Store
 from lalert.store.sqlite import log
 from lalert.store.sqlite.audit import AuditTable
 from lalert.store.sqlite.backup import back_up
 from lalert.store.sqlite.directory import DirectoryTables
 from lalert.store.sqlite.opened import Files, Memory, Open
 from lalert.store.sqlite.outbox import OutboxTables, TargetChanges
-from lalert.store.sqlite.reading import LogTables
+from lalert.store.sqlite.proposals import ProposalTable
+from lalert.store.sqlite.retention import RetentionTables
 from lalert.store.sqlite.scores import ScoreTables
 from lalert.store.sqlite.sensors import SensorTables, StateTable
 from lalert.store.sqlite.writer import Bounds
@@ -35,7 +36,14 @@ T = TypeVar("T")
 
 
 class SqliteStore(
-    LogTables, DirectoryTables, OutboxTables, ScoreTables, SensorTables, AuditTable, StateTable
+    RetentionTables,
+    DirectoryTables,
+    OutboxTables,
+    ScoreTables,
+    SensorTables,
+    AuditTable,
+    ProposalTable,
+    StateTable,
 ):
     """Keeps everything in the file at `path`, for one process alone.
 
@@ -163,5 +171,5 @@ async def _to_its_end(task: asyncio.Future[T]) -> T:
 
 if TYPE_CHECKING:
 
-    def _keeps_the_contract(store: SqliteStore) -> tuple[Store, Portable]:
-        return store, store
+    def _keeps_the_contract(store: SqliteStore) -> tuple[Store, Portable, Proposals, Retained]:
+        return store, store, store, store

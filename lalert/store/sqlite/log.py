@@ -638,6 +638,12 @@ def newest(db: apsw.Connection) -> int:
     return 0 if found is None else int(found[0])
 
 
+def trimmed(db: apsw.Connection) -> int:
+    """Return the highest offset of what was deleted because it was over, 0 if nothing was."""
+    found = row(db, "SELECT value FROM meta WHERE key = 'trimmed'")
+    return 0 if found is None else int(found[0])
+
+
 def digest_of(raw: bytes) -> bytes:
     """Return the SHA-256 of a document."""
     # Above 2047 bytes hashlib lets go of the interpreter, and winning it back can take longer than a thousand hashes.

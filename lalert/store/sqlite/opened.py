@@ -81,6 +81,7 @@ class Files:
                     self.db.pragma("synchronous", "off")
                 self.epoch = epoch_of(self.db)
                 self.newest = log.newest(self.db)
+                self.trimmed = log.trimmed(self.db)
                 self.appender = log.Appender(self.db, clock)
                 self.moving = open_for_checkpoints(path, vfs)
                 if epoch is not None:
@@ -109,6 +110,8 @@ class Open:
     ) -> None:
         self.epoch = files.epoch
         self.newest = files.newest
+        self.trimmed = files.trimmed
+        """The highest offset of what is no longer kept."""
         self.ring = Ring(memory.newest, memory.newest_bytes, files.newest)
         self.clock = clock
         self.appender = files.appender
@@ -119,6 +122,7 @@ class Open:
         self.memory = memory
         self._old = Old(memory.old, memory.old_bytes)
         self._filling: asyncio.Task[None] | None = None
+        self._forgotten = 0
         self._grown = asyncio.Event()
         self._checkpoints = Checkpoints(files.moving)
         self.writer = Writer(
@@ -153,11 +157,13 @@ class Open:
         found = {offset: self.ring.get(offset) or self._old.get(offset) for offset in offsets}
         missing = [offset for offset, entry in found.items() if entry is None]
         if missing:
+            forgotten = self._forgotten
             rows = await self.readers.ask(lambda db: self.decode(log.rows_at(db, missing)))
             for entry in rows:
                 offset = self._offset(entry)
-                self._old.add(offset, entry)
                 found[offset] = entry
+                if forgotten == self._forgotten:
+                    self._old.add(offset, entry)
         return [entry for entry in found.values() if entry is not None]
 
     async def fill(self) -> None:
@@ -183,10 +189,20 @@ class Open:
                     return
                 yield row
 
-        older = await self.readers.ask(lambda db: self.decode(newest(db)))
+        while True:
+            forgotten = self._forgotten
+            older = await self.readers.ask(lambda db: self.decode(newest(db)))
+            if forgotten == self._forgotten:
+                break
         # Appends may have pushed the floor up meanwhile; then there is no room left before it.
         if older and self.ring.floor == floor:
             self.ring.extend_back([(self._offset(entry), entry.alert.id, entry) for entry in reversed(older)])
+
+    def forget(self, offsets: Sequence[int]) -> None:
+        """Take note that entries are no longer kept."""
+        self._forgotten += 1
+        self.ring.forget(offsets)
+        self._old.forget(offsets)
 
     def decode(self, rows: Iterable[Row]) -> list[Entry]:
         """Make entries of rows, in a reader's thread."""

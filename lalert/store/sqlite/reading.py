@@ -31,6 +31,12 @@ class LogTables(Access):
     async def reach(self, position: str) -> None:  # noqa: ARG002  # nobody else has told any
         return
 
+    def require_kept(self, after: str) -> None:
+        if self._offset(after) < self._parts.trimmed:
+            raise UnknownPosition(
+                f"alerts that followed position {after[:80]} are no longer kept; start again from a snapshot"
+            )
+
     async def read(self, after: str | None, limit: int) -> list[Entry]:
         parts, offset = self._parts, 0 if after is None else self._offset(after)
         if limit <= 0:

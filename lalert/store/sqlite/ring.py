@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lalert.model import Entry
 
@@ -73,6 +73,15 @@ class Ring:
         """Return the lineage that was worked out when the entry was appended; None where that is not known (any more)."""
         return self._lineages.get(offset)
 
+    def forget(self, offsets: Iterable[int]) -> None:
+        """Drop entries that are no longer kept, wherever they are named."""
+        known = [offset for offset in offsets if offset in self._entries]
+        for offset in known:
+            self._drop(offset)
+        if known:
+            self._offsets = [offset for offset in self._offsets if offset in self._entries]
+            self._lineages.clear()
+
     def forget_lineages(self) -> None:
         """Drop all lineages, after a late alert has joined chains anew."""
         self._lineages.clear()
@@ -103,6 +112,13 @@ class Old:
         if entry is not None:
             self._entries.move_to_end(offset)
         return entry
+
+    def forget(self, offsets: Iterable[int]) -> None:
+        """Drop entries that are no longer kept."""
+        for offset in offsets:
+            entry = self._entries.pop(offset, None)
+            if entry is not None:
+                self._bytes -= len(entry.alert.raw)
 
     def add(self, offset: int, entry: Entry) -> None:
         if offset in self._entries:

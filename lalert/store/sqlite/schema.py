@@ -242,7 +242,40 @@ def _keep_audit(db: apsw.Connection) -> None:
     db.execute("INSERT INTO meta VALUES ('audit', ?), ('audited', 0)", (str(EMPTY),))
 
 
-STEPS: Final[tuple[Step, ...]] = (_create, _keep_sender_policy, _know_lives, _keep_scores, _keep_audit)
+def _keep_well(db: apsw.Connection) -> None:
+    # `trimmed` is the highest offset of an entry that was deleted when it was over. By these indexes an entry is found wherever it is named.
+    db.execute(
+        """
+        CREATE INDEX awaited_of_entry ON awaited (offset);
+        CREATE INDEX refers_of_entry ON refers (offset);
+        CREATE INDEX named_of_entry ON named (offset);
+        INSERT INTO meta VALUES ('trimmed', 0);
+
+        CREATE TABLE proposal (
+            id       TEXT PRIMARY KEY,
+            station  TEXT NOT NULL,
+            tenant   TEXT NOT NULL,
+            made     INTEGER NOT NULL,
+            level    INTEGER NOT NULL,
+            areas    BLOB NOT NULL,
+            headline TEXT NOT NULL,
+            state    TEXT NOT NULL,
+            decided  INTEGER,
+            by       TEXT
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX proposal_of_tenant ON proposal (tenant, made);
+        """
+    )
+
+
+STEPS: Final[tuple[Step, ...]] = (
+    _create,
+    _keep_sender_policy,
+    _know_lives,
+    _keep_scores,
+    _keep_audit,
+    _keep_well,
+)
 """Step n brings a file from version n to n + 1. A step that has been released is never edited: add another."""
 
 
