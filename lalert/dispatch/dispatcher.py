@@ -571,7 +571,8 @@ class Dispatcher:
             for row in rows:
                 lane = self._behind.get(row.subscription)
                 if planned is not None and lane is not None:
-                    wait = (row.due - now).total_seconds() if row.due else 0.0
+                    # Never longer than the pause that was meant: the clock that it was reckoned by may be another's.
+                    wait = (min(row.due - now, row.due - row.updated)).total_seconds() if row.due else 0.0
                     wait = min(max(wait, 0.0), self._settings.longest_retry_after_s)
                     until = row.updated + self._settings.by_hand if row.detail == BY_HAND else None
                     lane.add(planned, Tries(row.attempts, instant + wait, recorded=True, until=until))
@@ -597,15 +598,13 @@ class Dispatcher:
         """Wait until this node has seen as much of the log as whoever wrote these; not for ever, as they may be of another log."""
         give_up = self._clock.monotonic() + self._settings.reach_s
         for position in positions:
-            while not self._tenure.sole and self._clock.monotonic() < give_up:
-                try:
-                    self._store.order(position)
-                except UnknownPosition:
-                    await self._clock.sleep(0.05)
-                    continue
-                except BadRequest:
-                    pass
-                break
+            try:
+                self._store.order(position)
+            except UnknownPosition:
+                if self._clock.monotonic() < give_up:
+                    await self._store.reach(position)
+            except BadRequest:
+                pass
 
     async def _catch_up(self) -> None:
         """Plan the lanes that are behind up to where the others are, and let them join these."""
