@@ -57,6 +57,20 @@ class Intake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     references: References = References()
 
 
+class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[store]: where everything durable is. Without a URL in the data directory; with one in Redis or Valkey, for any number of nodes (docs/nodes.md)."""
+
+    url: str = ""
+    """`redis://`, `rediss://`, `redis+sentinel://host:port,host:port/SERVICE` or `redis+cluster://host:port`."""
+    durability: Literal["disk", "memory"] = "disk"
+    """`memory` accepts a server that may lose in a power cut what was acknowledged; `/readyz` says so."""
+    replicas: int = 0
+    """How many replicas must have an alert on their disk, beside the primary, before its sender is told."""
+    password_file: str = ""
+    ca_file: str = ""
+    """PEM file of the authorities to trust in place of the system's, for `rediss`."""
+
+
 class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[live]: bounds of the streams. Seconds and bytes."""
 
@@ -130,6 +144,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file. Adapters: one block `[adapters.NAME]` is one instance; `type` names the adapter, the name itself where it is left out."""
 
     hub: Hub = Hub()
+    store: Store = Store()
     intake: Intake = Intake()
     live: Live = Live()
     outbound: Outbound = Outbound()
@@ -229,6 +244,11 @@ def _contradictions(settings: Settings) -> list[str]:
         )
     if bool(settings.hub.signing_key_file) != bool(settings.hub.signing_certificate_file):
         mistakes.append("hub.signing_key_file, hub.signing_certificate_file: give both, or neither")
+    store = settings.store
+    if not store.url and store != Store():
+        mistakes.append(
+            "store: the embedded store takes no settings; give store.url, or leave the others out"
+        )
     mistakes += _out_of_bounds(settings)
     days, past = settings.retention.days, settings.intake.past_s
     if days and past is not None and past > days * 86_400:
@@ -260,6 +280,7 @@ def _out_of_bounds(settings: Settings) -> list[str]:
         ("intake.past_s", settings.intake.past_s, 60, 10**9),
         ("intake.border_buffer_m", settings.intake.border_buffer_m, 0, 100_000),
         ("intake.approximate_buffer_m", settings.intake.approximate_buffer_m, 0, 100_000),
+        ("store.replicas", settings.store.replicas, 0, 10),
         ("live.heartbeat_s", settings.live.heartbeat_s, 1, 60),
         ("live.max_connections", settings.live.max_connections, 1, 10**6),
         ("live.max_per_address", settings.live.max_per_address, 1, 10**6),

@@ -17,6 +17,7 @@ from rich.table import Table
 from lalert.app import offline_administration
 from lalert.audit import line_of, published
 from lalert.cli.settings import node_options, settings
+from lalert.config import Settings
 from lalert.errors import Refused
 from lalert.model import Role, SignaturePolicy
 from lalert.scores import cards_json
@@ -171,11 +172,11 @@ class StoreOffice:
 
 def run(config_file: Path | None, data: Path | None, work: Callable[[Office], Awaitable[T]]) -> T:
     """Do `work` with whichever office is open: the node's, if one answers on the socket, else the store's."""
-    folder = Path(settings(config_file, data).hub.data)
+    chosen = settings(config_file, data)
     try:
-        return ask_node(folder, work)
+        return ask_node(Path(chosen.hub.data), work)
     except NoNodeError:
-        return asyncio.run(_on_store(folder, work))
+        return asyncio.run(_on_store(chosen, work))
 
 
 class NoNodeError(Exception):
@@ -199,8 +200,8 @@ async def _by_socket(path: Path, work: Callable[[SocketOffice], Awaitable[T]]) -
         return await work(SocketOffice(session))
 
 
-async def _on_store(folder: Path, work: Callable[[Office], Awaitable[T]]) -> T:
-    async with offline_administration(folder) as (administration, scores, store):
+async def _on_store(chosen: Settings, work: Callable[[Office], Awaitable[T]]) -> T:
+    async with offline_administration(chosen) as (administration, scores, store):
         return await work(StoreOffice(administration, scores, store))
 
 

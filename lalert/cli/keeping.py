@@ -23,11 +23,11 @@ def backup(file: Path, force: bool, config_file: Path | None, data: Path | None)
     FILE is whole, checked and on disk when the command ends, or it is not there. It holds no key, only their digests; but it holds where subscriptions go and
     what signs them: keep it as safe as the data directory.
     """
-    folder, target = Path(settings(config_file, data).hub.data), file.absolute()
+    chosen, target = settings(config_file, data), file.absolute()
     try:
-        size = ask_node(folder, lambda office: office.backup(target, force=force))
+        size = ask_node(Path(chosen.hub.data), lambda office: office.backup(target, force=force))
     except NoNodeError:
-        size = asyncio.run(offline_backup(folder, target, force=force))
+        size = asyncio.run(offline_backup(chosen, target, force=force))
     click.echo(f"{file}: {size / 1e6:,.1f} MB")
 
 
@@ -43,7 +43,7 @@ def restore(file: Path, force: bool, config_file: Path | None, data: Path | None
     What was delivered is not delivered again, and what has expired meanwhile is not sent. Streams resume with a gap and a snapshot, because what was
     accepted after the backup is missing.
     """
-    restored = restore_backup(Path(settings(config_file, data).hub.data), file, force=force)
+    restored = restore_backup(settings(config_file, data), file, force=force)
     newest = restored.newest
     until = f", the newest accepted at {newest.astimezone(JST):%Y-%m-%d %H:%M:%S} JST" if newest else ""
     click.echo(f"restored {restored.entries:,} alerts{until}")

@@ -14,6 +14,7 @@ import structlog
 
 from lalert import config, registry, signing
 from lalert.app import Node
+from lalert.app.stores import find_server
 from lalert.cli.settings import node_options, settings
 from lalert.config import Settings
 
@@ -51,20 +52,38 @@ async def _serve(chosen: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with Node(chosen) as node:
-        settle()
-        print(f"lalert ready on {node.url}", flush=True)
-        if node.setup_link is not None:
-            print(
-                f"lalert: no key exists yet. A one-time link for the first administrator is in {node.setup_link}",
-                file=sys.stderr,
-            )
-            print(
-                "lalert: or on this machine: lalert org create ..., lalert key create ...",
-                file=sys.stderr,
-                flush=True,
-            )
-        await stop.wait()
+    served: Settings | None = None
+    while not stop.is_set():
+        async with Node(chosen) as node:
+            settle()
+            if chosen is not served:
+                print(f"lalert ready on {node.url}", flush=True)
+            # Whatever port was free at first: it is where people look for the node.
+            chosen = served = node.settled
+            if node.setup_link is not None:
+                _tell_of_setup(node.setup_link)
+            await _first_of(stop, node.lost)
+        if not stop.is_set():
+            # Whoever listened was sent away with a position of the old epoch, and comes back to a gap and a snapshot.
+            structlog.get_logger().error("this node begins again: the log of all nodes has begun a new epoch")
+
+
+def _tell_of_setup(link: Path) -> None:
+    print(
+        f"lalert: no key exists yet. A one-time link for the first administrator is in {link}\n"
+        "lalert: or on this machine: lalert org create ..., lalert key create ...",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 @click.command()
@@ -93,6 +112,7 @@ def check_config(file: Path) -> None:
     """Check a configuration file; every mistake is named, and exit 2 says there was one."""
     chosen = config.load(file)
     names = registry.plan(chosen.adapters).names()
+    find_server(chosen.store)
     if chosen.hub.signing_key_file:
         signing.read_signer(chosen.hub.signing_key_file, chosen.hub.signing_certificate_file)
     click.echo(f"{file}: good ({len(chosen.stations)} stations, adapters: {', '.join(names) or 'none'})")

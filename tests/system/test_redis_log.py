@@ -357,6 +357,29 @@ async def test_a_server_that_lost_everything_is_not_taken_for_an_empty_store(tmp
             assert await ask(two.port, "DBSIZE") == 0
 
 
+async def test_what_is_no_alert_is_passed_over_and_a_newer_alert_is_waited_at(
+    server: ValkeyServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_node(server.port, tmp_path) as a:
+        await ask(server.port, "XADD", LOG, "*", "greeting", "hello")
+        damaged = log.prepare(
+            alert := make_alert(), ORIGIN, datetime.now(UTC), declared_facts(alert), frozenset()
+        )
+        damaged.stored, damaged.raw = datetime.now(UTC), damaged.raw.replace(b"alert", b"trela")
+        await ask(server.port, "XADD", LOG, "*", *encode(damaged))
+        sound = (await a.append(make_alert())).entry
+        assert a.told == [sound]
+        assert caplog.text.count("passed over") == 2
+        async with a_node(server.port, tmp_path) as b:
+            assert await b.store.read(None, 10) == [sound]
+        newer = encode(damaged)
+        newer[1] = "2"
+        await ask(server.port, "XADD", LOG, "*", *newer)
+        with pytest.raises(Unavailable):
+            await a.store.check()
+        assert "newer lalert" in caplog.text
+
+
 async def test_a_store_of_a_newer_format_is_refused(server: ValkeyServer, tmp_path: Path) -> None:
     await ask(server.port, "HSET", META, "format", "2", "epoch", "0badcafe")
     with pytest.raises(StoreError, match="newer lalert"):

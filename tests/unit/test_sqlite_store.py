@@ -138,7 +138,8 @@ async def test_an_alert_does_not_wait_behind_the_hubs_own_notes(path: Path, disk
             notes = [asyncio.ensure_future(note(number)) for number in range(10)]
             await asyncio.sleep(0)
             alert = asyncio.ensure_future(append(store, make_alert()))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # it is sent
+            await asyncio.sleep(0)  # and handed over with whatever else came in that turn
         await asyncio.gather(*notes, alert)
     assert order[:2] == ["alert", "alert"]  # the one that was held, and the one that came after ten notes
     assert order.count("notes") == 10

@@ -23,7 +23,7 @@ from lalert.store.redis.audit import AuditTable
 from lalert.store.redis.directory import DirectoryTables
 from lalert.store.redis.entries import encode, id_of
 from lalert.store.redis.entries import offset_of as offset_of_id
-from lalert.store.redis.finding import Finder
+from lalert.store.redis.finding import Finder, parse_url
 from lalert.store.redis.keys import FORMAT, IDS, LAST, LOG, MARKS, MARKS_KEPT, META
 from lalert.store.redis.ledger import RedisLedger
 from lalert.store.redis.link import Bounds, Durability, Link
@@ -41,7 +41,7 @@ from lalert.store.sqlite.opened import Memory, Open
 from lalert.store.sqlite.reading import LogTables
 from lalert.store.sqlite.view import LogView
 
-__all__ = ["Bounds", "Finder", "RedisStore"]
+__all__ = ["Bounds", "Finder", "RedisStore", "parse_url"]
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,15 @@ import orjson
 
 from lalert.errors import StoreError
 from lalert.store.sqlite.codec import decode_codes, encode_codes, micros, moment
-from lalert.store.sqlite.log import Columns
+from lalert.store.sqlite.log import Columns, digest_of
 
 SEQUENCE_BITS: Final = 21
 FORMAT: Final = 1
 """Of the fields of an entry. A node refuses to read on at what is newer than what it knows."""
+
+
+class Unreadable(StoreError):
+    """An entry that no lalert has written, or that is damaged: it is passed over, on every node alike, for no other alert may wait behind it."""
 
 
 def offset_of(stream_id: bytes | str) -> int:
@@ -51,12 +55,17 @@ def encode(new: Columns) -> list[str | bytes]:
 
 
 def decode(stream_id: bytes, fields: Mapping[bytes, bytes]) -> Columns:
-    """Return the entry that was encoded; fields and columns that are not known are left aside. Raises `StoreError` for a newer format."""
+    """Return the entry that was encoded; fields and columns that are not known are left aside.
+
+    Raises `Unreadable`, and `StoreError` for a newer format: behind such a one a node waits until it is upgraded.
+    """
     try:
         version = int(fields[b"v"])
         columns: dict[str, Any] = orjson.loads(fields[b"columns"])
         about: dict[str, Any] = orjson.loads(fields[b"about"])
         if version <= FORMAT:
+            if digest_of(fields[b"raw"]).hex() != columns["digest"]:
+                raise Unreadable(f"the document of the entry {stream_id.decode()} is damaged")
             return Columns(
                 id=columns["id"],
                 sender=about["sender"],
@@ -75,7 +84,7 @@ def decode(stream_id: bytes, fields: Mapping[bytes, bytes]) -> Columns:
                 stored=moment(columns["stored"]),
             )
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise StoreError(
+        raise Unreadable(
             f"the entry {stream_id.decode()} of the log is not one of lalert's ({error!r}): has another program written to it?"
         ) from error
     raise StoreError(

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from lalert.clock import Clock
 from lalert.errors import LalertError
-from lalert.store.redis.entries import decode, id_of, offset_of
+from lalert.store.redis.entries import Unreadable, decode, id_of, offset_of
 from lalert.store.redis.keys import LOG, MARKS
 from lalert.store.redis.scripts import Script
 from lalert.store.redis.wire import Wire
@@ -149,7 +149,8 @@ class Follower:
             page = await wire.call(
                 "XRANGE", LOG, f"({id_of(self.read)}", id_of(upto), "COUNT", PAGE, seconds=ANSWER_SECONDS
             )
-            entries = [decode(stream_id, mapping(fields)) for stream_id, fields in page]
+            read = [_readable(stream_id, mapping(fields)) for stream_id, fields in page]
+            entries = [columns for columns in read if columns is not None]
             for stream_id, fields in page:
                 self.tail.add(offset_of(stream_id), mapping(fields))
             self.read = offset_of(page[-1][0]) if len(page) == PAGE else upto
@@ -225,7 +226,10 @@ class Follower:
                         self._mark(mapping(fields))
 
     def _take(self, stream_id: bytes, fields: Fields) -> None:
-        columns, offset = decode(stream_id, fields), offset_of(stream_id)
+        columns, offset = _readable(stream_id, fields), offset_of(stream_id)
+        if columns is None:
+            self.read = offset
+            return
         own = self._own.pop(columns.id, None)
         if own is not None and (own.digest, own.about) == (columns.digest, columns.about):
             own.offset, own.stored = offset, columns.stored
@@ -250,7 +254,7 @@ class Follower:
                 await self._moved.wait()
                 continue
             news = [new if isinstance(new, NewEntry) else await self._revived(new) for new in batch]
-            await self._view.apply(news)
+            await self._view.apply([new for new in news if new is not None])
             # Only now: what fails is begun again with the same entries.
             for _ in batch:
                 self._waiting.popleft()
@@ -267,8 +271,12 @@ class Follower:
             batch.append(columns)
         return batch
 
-    async def _revived(self, columns: Columns) -> NewEntry:
-        return await asyncio.to_thread(self._view.revived, columns)
+    async def _revived(self, columns: Columns) -> NewEntry | None:
+        try:
+            return await asyncio.to_thread(self._view.revived, columns)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with one document
+            logger.error("an entry of the log is passed over: %s", error)
+            return None
 
     async def _look_after_orphans(self) -> None:
         while True:
@@ -280,6 +288,14 @@ class Follower:
                 and self._clock.monotonic() - self._oldest_wait >= ORPHAN_SECONDS
             ):
                 self.commit(await self._settle())
+
+
+def _readable(stream_id: bytes, fields: Fields) -> Columns | None:
+    try:
+        return decode(stream_id, fields)
+    except Unreadable as error:
+        logger.error("an entry of the log is passed over: %s", error)
+        return None
 
 
 def mapping(fields: Sequence[bytes]) -> Fields:

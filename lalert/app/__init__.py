@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import msgspec
 import shapely
@@ -18,8 +18,8 @@ import structlog
 from aiohttp import web
 
 from lalert import cap, intake, matching, registry, resources, texts
+from lalert.app.stores import DATABASE, OFFLINE_VIEW, open_ground
 from lalert.audit import HEADS_FILE, Auditor, read_heads
-from lalert.bus.local import LocalBus, LocalLeases
 from lalert.clock import Clock, SystemClock
 from lalert.config import Settings
 from lalert.config import Station as StationConfig
@@ -36,22 +36,21 @@ from lalert.retention import Archive, Retention
 from lalert.scores import Scores
 from lalert.sensors import Engine, Stage, Station
 from lalert.signing import Signing
+from lalert.store import Portable, Store
 from lalert.store.audit import LOCAL, Action, Detail, Head, KeptLine, Note
-from lalert.store.sqlite import SqliteStore
 from lalert.store.sqlite.audit import chain_in
 from lalert.store.sqlite.backup import Restored, restore
 from lalert.tenancy import Administration, Caller, KeyRing, may_see
 from lalert.web import admin, pages
 from lalert.web.context import FirstKeys
 from lalert.web.health import Metrics
-from lalert.web.server import Site, make_admin_app, make_app
+from lalert.web.server import Kept, Site, make_admin_app, make_app
 
 log = structlog.get_logger()
 
 STOP_SECONDS = 10.0
 ARCHIVE = "archive"
 BOUNDARIES = "boundaries"
-DATABASE = "lalert.db"
 SETUP_LINK = "setup-link"
 
 
@@ -79,6 +78,13 @@ class Node:
         return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     @property
+    def settled(self) -> Settings:
+        """Return the settings with the port that was taken."""
+        return msgspec.structs.replace(
+            self.settings, hub=msgspec.structs.replace(self.settings.hub, port=self._port)
+        )
+
+    @property
     def base_url(self) -> str:
         """Return the public address: the configured one, else where the node listens."""
         return self.settings.hub.base_url.rstrip("/") or self.url
@@ -101,15 +107,10 @@ class Node:
         enter = self._stack.enter_async_context
         make_private(self.data)
         gazetteer = await asyncio.to_thread(_warm_gazetteer, self.data)
-        bus, leases = LocalBus(), LocalLeases()
-        self.store = await enter(
-            SqliteStore(
-                self.data / DATABASE,
-                revive=partial(_revive, gazetteer),
-                on_append=bus.publish,
-                clock=self.clock,
-            )
+        ground = await enter(
+            open_ground(self.settings.store, self.data, partial(_revive, gazetteer), self.clock)
         )
+        self.store, self.lost, bus, leases = ground.store, ground.lost, ground.bus, ground.leases
         self.audit = await enter(Auditor(self.store, self.clock, self.data))
         self.signing = await self._prepared_signing()
         self.keyring = KeyRing(self.store, self.clock)
@@ -215,7 +216,9 @@ class Node:
         self.application = make_app(site)
         await self._serve(
             self.application,
-            make_admin_app(self.administration, self.keyring.refresh, self.scores, self.store, self.audit),
+            make_admin_app(
+                self.administration, self.keyring.refresh, self.scores, cast("Kept", self.store), self.audit
+            ),
         )
         self._write_setup_link(token)
 
@@ -404,51 +407,52 @@ def _station(config: StationConfig) -> Station:
 
 
 @asynccontextmanager
-async def _offline_store(data: Path) -> AsyncIterator[SqliteStore]:
+async def _offline_store(settings: Settings) -> AsyncIterator[Store]:
+    data = Path(settings.hub.data)
     make_private(data)
     revive = partial(_revive, load_gazetteer(data))
-    async with SqliteStore(
-        data / DATABASE, revive=revive, on_append=lambda _entries: None, clock=SystemClock()
-    ) as store:
-        yield store
+    async with open_ground(settings.store, data, revive, SystemClock(), view=OFFLINE_VIEW) as ground:
+        yield ground.store
 
 
 @asynccontextmanager
-async def offline_administration(data: Path) -> AsyncIterator[tuple[Administration, Scores, SqliteStore]]:
-    """Open the store of a data directory for administration, scorecards and the audit chain alone; raises `StoreError` while a node holds it."""
+async def offline_administration(settings: Settings) -> AsyncIterator[tuple[Administration, Scores, Store]]:
+    """Open the store for administration, scorecards and the audit chain alone; raises `StoreError` while a node holds the data directory's."""
     clock = SystemClock()
-    async with _offline_store(data) as store:
+    async with _offline_store(settings) as store:
         yield Administration(store, normalise_code, clock), Scores(store, clock), store
 
 
-async def offline_backup(data: Path, target: Path, *, force: bool) -> int:
-    """Back up the store of a data directory, as `Portable.backup` does; raises `NotFound` where there is none, `StoreError` while a node holds it."""
-    if not (data / DATABASE).is_file():
+async def offline_backup(settings: Settings, target: Path, *, force: bool) -> int:
+    """Back up the store, as `Portable.backup` does; raises `NotFound` where there is none, `StoreError` while a node holds the data directory's."""
+    data = Path(settings.hub.data)
+    if not settings.store.url and not (data / DATABASE).is_file():
         raise NotFound(f"there is no hub in {data}; name its data directory with --data")
-    async with _offline_store(data) as store:
-        size = await store.backup(str(target), force=force)
+    async with _offline_store(settings) as store:
+        size = await cast("Portable", store).backup(str(target), force=force)
         await _noted(store, Action.BACKED_UP, target.name, {"bytes": size})
         return size
 
 
-def restore_backup(data: Path, file: Path, *, force: bool) -> Restored:
+def restore_backup(settings: Settings, file: Path, *, force: bool) -> Restored:
     """Make the store of a data directory out of a backup; raises `StoreError` while a node holds it, and for what is no sound backup."""
+    data = Path(settings.hub.data)
     make_private(data)
     restored = restore(file, data / DATABASE, force=force, now=SystemClock().now())
     heads = data / HEADS_FILE
     if restored.moved is not None and heads.exists():
         # They are those of the chain that was moved aside.
         heads.rename(restored.moved / HEADS_FILE)
-    asyncio.run(_note_restored(data, file.name, restored))
+    asyncio.run(_note_restored(settings, file.name, restored))
     return restored
 
 
-async def _note_restored(data: Path, name: str, restored: Restored) -> None:
-    async with _offline_store(data) as store:
+async def _note_restored(settings: Settings, name: str, restored: Restored) -> None:
+    async with _offline_store(settings) as store:
         await _noted(store, Action.RESTORED, name, {"entries": restored.entries})
 
 
-async def _noted(store: SqliteStore, action: Action, subject: str, details: Mapping[str, Detail]) -> None:
+async def _noted(store: Store, action: Action, subject: str, details: Mapping[str, Detail]) -> None:
     await store.append_audit([Note(SystemClock().now(), LOCAL, action, subject, "", details)])
 
 
