@@ -33,6 +33,7 @@ from lalert.matching import FilterIndex
 from lalert.model import Alert, Entry, Facts, Filter, OriginKind, Status
 from lalert.plugin import Adapter, Channel, Endpoint, Source
 from lalert.retention import Archive, Retention
+from lalert.retention import Log as Retained
 from lalert.scores import Scores
 from lalert.sensors import Engine, Stage, Station
 from lalert.signing import Signing
@@ -186,7 +187,7 @@ class Node:
         if keeping.days or keeping.readings_days:
             archive = Archive(Path(keeping.archive) if keeping.archive else self.data / ARCHIVE)
             retention = Retention(
-                self.store,
+                cast("Retained", self.store),
                 archive,
                 self.clock,
                 days=keeping.days,

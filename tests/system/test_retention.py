@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lalert.app import DATABASE
+from lalert.app.stores import DATABASE
 from lalert.config import Retention, Settings
 from lalert.errors import UnknownPosition
 from lalert.model import Entry, Filter
