@@ -129,6 +129,7 @@ class Node:
                 body=texts.body,
                 may_see=_may_see,
                 key_valid=self.keyring.still_valid,
+                streamed=self.audit.streamed,
                 clock=self.clock,
                 settings=LiveSettings(**msgspec.structs.asdict(self.settings.live)),
             )
@@ -166,6 +167,7 @@ class Node:
                 bus,
                 self.hub.channels,
                 leases=leases,
+                tally=self.audit,
                 wants=partial(_wants, gazetteer),
                 may_see=lambda subscription, entry: may_see(subscription.tenant, entry),
                 clock=self.clock,

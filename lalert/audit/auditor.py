@@ -17,7 +17,7 @@ from lalert.audit.refusals import Refusals
 from lalert.audit.sent import Sent
 from lalert.clock import Clock
 from lalert.errors import LalertError
-from lalert.model import Entry
+from lalert.model import Entry, Subscription
 from lalert.store import AuditLog, DeliveryState, StateStore
 from lalert.store.audit import HUB, Action, Actor, Detail, Note, network_of
 
@@ -30,6 +30,19 @@ PAUSE_SECONDS: Final = 0.05
 """Between two such writes while many alerts come in: they then have their lines some seconds later, and no sender waits for it."""
 LAST_WRITES: Final = 50
 """How many writes a node that stops still makes for alerts that have no line; the next start makes the rest."""
+
+
+class Planned(Protocol):
+    """What is asked of a durable delivery (`dispatch.lanes.Planned`)."""
+
+    @property
+    def org(self) -> str: ...
+
+    @property
+    def alert_id(self) -> str: ...
+
+    @property
+    def position(self) -> str: ...
 
 
 class Records(AuditLog, StateStore, Protocol):
@@ -97,25 +110,27 @@ class Auditor:
 
     def streamed(self, entry: Entry, subscribers: int) -> None:
         """Count the live subscribers that an alert was written to."""
-        now, org = self._clock.now(), entry.origin.tenant or ""
-        self._sent.streamed(now, entry.position, org, entry.alert.id, subscribers)
+        org = entry.origin.tenant or ""
+        self._sent.streamed(self._clock.now(), org, entry.alert.id, entry.position, subscribers)
 
-    def began(self, entry: Entry, channel: str) -> None:
-        """Count a durable delivery that waits to be sent."""
-        now, org = self._clock.now(), entry.origin.tenant or ""
-        self._sent.began(now, entry.position, channel, org, entry.alert.id)
+    def planned(self, delivery: Planned, channel: str, number: int) -> None:
+        """Count durable deliveries that are to be made."""
+        now, what = self._clock.now(), delivery
+        self._sent.planned(now, what.org, what.alert_id, what.position, channel, number)
 
-    def settled(self, position: str, channel: str, state: DeliveryState) -> None:
+    def settled(self, delivery: Planned, channel: str, state: DeliveryState) -> None:
         """Count what became of a delivery."""
-        self._sent.settled(self._clock.now(), position, channel, state)
-
-    def withdrawn(self, position: str, channel: str) -> None:
-        """Count a delivery no longer: it is not this node's any more, or is planned anew."""
-        self._sent.withdrawn(position, channel)
+        now, what = self._clock.now(), delivery
+        self._sent.settled(now, what.org, what.alert_id, what.position, channel, state)
 
     def confirmed(self, position: str, channel: str) -> None:
         """Count a delivery that the far end has confirmed."""
         self._sent.confirmed(self._clock.now(), position, channel)
+
+    def gone(self, subscription: Subscription) -> None:
+        """Note that the hub drops a subscription because its target is gone."""
+        org, details = subscription.tenant or "", {"channel": subscription.channel}
+        self._pending.append(self._note(Action.UNSUBSCRIBED, subscription.id, HUB, org, details))
 
     # Background work
 

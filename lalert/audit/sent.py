@@ -1,4 +1,4 @@
-"""How many deliveries of each alert were settled, by channel and outcome: counts alone, whoever the recipients are."""
+"""How many deliveries of each alert were planned and settled, by channel and outcome: counts alone, whoever the recipients are."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import Final
 from lalert.store import DeliveryState
 from lalert.store.audit import HUB, Action, Note
 
+QUIET: Final = timedelta(seconds=2)
+"""Everything is settled when nothing more is known to wait, and nothing has happened for so long."""
+
 PAUSES: Final = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1))
 """When what is settled so far is written although not everything is: after each of these, and then every hour."""
 
 KEPT: Final = 1_000
-"""So many channels' counts are remembered when everything is settled: a confirmation that comes later still finds its alert."""
+"""So many channels' tallies are remembered when all of them is written: a confirmation that comes later still finds its alert."""
 
+PLANNED: Final = "planned"
 CONFIRMED: Final = "confirmed"
 SUBSCRIBERS: Final = "subscribers"
 LIVE: Final = "live"
@@ -24,9 +28,12 @@ LIVE: Final = "live"
 
 @dataclass(slots=True)
 class _Tally:
+    """`counts` are those since the last line, `since` when the first of them was counted, `last` the last; `told` when a line has said that all was settled."""
+
     org: str
     alert: str
     since: datetime
+    last: datetime
     waiting: int = 0
     pauses: int = 0
     told: bool = False
@@ -38,69 +45,64 @@ class Sent:
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, str], _Tally] = {}
-        self._closed: dict[tuple[str, str], _Tally] = {}
+        self._written: dict[tuple[str, str], _Tally] = {}
 
-    def began(self, now: datetime, position: str, channel: str, org: str, alert: str) -> None:
-        """Note that a delivery waits to be sent."""
-        tally = self._tally(now, position, channel, org, alert)
-        tally.waiting += 1
-        tally.told = False
+    def planned(self, now: datetime, org: str, alert: str, position: str, channel: str, number: int) -> None:
+        """Count deliveries that are to be made."""
+        tally = self._tally(now, org, alert, position, channel)
+        tally.counts[PLANNED] += number
+        tally.waiting += number
 
-    def settled(self, now: datetime, position: str, channel: str, state: DeliveryState) -> None:
-        """Note what became of one; of one that was never said to wait, nothing is known and nothing noted."""
-        tally = self._known(now, position, channel)
-        if tally is not None:
-            tally.waiting = max(0, tally.waiting - 1)
-            tally.counts[str(state)] += 1
-
-    def withdrawn(self, position: str, channel: str) -> None:
-        """Note that one waits no longer here: another node sends it, or it will be planned anew."""
-        tally = self._open.get((position, channel))
-        if tally is not None:
-            tally.waiting = max(0, tally.waiting - 1)
+    def settled(
+        self, now: datetime, org: str, alert: str, position: str, channel: str, state: DeliveryState
+    ) -> None:
+        """Count one of which it is known what became of it."""
+        tally = self._tally(now, org, alert, position, channel)
+        tally.counts[str(state)] += 1
+        tally.waiting -= 1
 
     def confirmed(self, now: datetime, position: str, channel: str) -> None:
-        """Note that the far end confirmed one."""
+        """Count one that the far end confirmed; of an alert of long ago nothing is known any more, and nothing counted."""
         tally = self._known(now, position, channel)
         if tally is not None:
             tally.counts[CONFIRMED] += 1
 
-    def streamed(self, now: datetime, position: str, org: str, alert: str, subscribers: int) -> None:
-        """Note to how many live subscribers an alert was written; that there were none leaves no line."""
+    def streamed(self, now: datetime, org: str, alert: str, position: str, subscribers: int) -> None:
+        """Count the live subscribers that an alert was written to; that there were none leaves no line."""
         if subscribers:
-            self._tally(now, position, LIVE, org, alert).counts[SUBSCRIBERS] += subscribers
+            self._tally(now, org, alert, position, LIVE).counts[SUBSCRIBERS] += subscribers
 
     def due(self, now: datetime, *, ending: bool = False) -> list[Note]:
         """Return what is to be written now, and count it no longer; all of it when the node is `ending`."""
         notes: list[Note] = []
         for key, tally in list(self._open.items()):
-            # When all is settled, at once; what trickles in after that has its pauses too, or each confirmation would be a line.
-            done = not tally.waiting and not tally.told
+            done = tally.waiting <= 0 and not tally.told and not tally.last <= now < tally.last + QUIET
             pause = PAUSES[min(tally.pauses, len(PAUSES) - 1)]
-            if tally.counts and (ending or done or not tally.since <= now < tally.since + pause):
+            # What trickles in when all was settled has its pauses too, or each confirmation would be a line.
+            if ending or done or not tally.since <= now < tally.since + pause:
                 notes.append(_note(now, key, tally))
                 tally.counts = Counter()
-                tally.since = now
                 tally.pauses = 0 if done else tally.pauses + 1
-                tally.told = done or tally.told
-            if not tally.waiting and not tally.counts:
-                self._closed[key] = self._open.pop(key)
-        while len(self._closed) > KEPT:
-            del self._closed[next(iter(self._closed))]
+                tally.told = tally.told or done
+                self._written[key] = self._open.pop(key)
+        while len(self._written) > KEPT:
+            del self._written[next(iter(self._written))]
         return notes
 
-    def _tally(self, now: datetime, position: str, channel: str, org: str, alert: str) -> _Tally:
+    def _tally(self, now: datetime, org: str, alert: str, position: str, channel: str) -> _Tally:
         known = self._known(now, position, channel)
         if known is None:
-            known = self._open[position, channel] = _Tally(org, alert, now)
+            known = self._open[position, channel] = _Tally(org, alert, now, now)
         return known
 
     def _known(self, now: datetime, position: str, channel: str) -> _Tally | None:
         key = (position, channel)
         tally = self._open.get(key)
-        if tally is None and (tally := self._closed.pop(key, None)) is not None:
+        if tally is None and (tally := self._written.pop(key, None)) is not None:
             tally.since = now
             self._open[key] = tally
+        if tally is not None:
+            tally.last = now
         return tally
 
 
@@ -108,5 +110,5 @@ def _note(now: datetime, key: tuple[str, str], tally: _Tally) -> Note:
     position, channel = key
     details: dict[str, str | int] = {"position": position, "channel": channel, **tally.counts}
     if channel != LIVE:
-        details["waiting"] = tally.waiting
+        details["waiting"] = max(0, tally.waiting)
     return Note(now, HUB, Action.SENT, tally.alert, tally.org, details)

@@ -10,7 +10,7 @@ import asyncio
 import re
 import secrets
 import traceback
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -80,6 +80,31 @@ class Wants(Protocol):
 
 Groups = dict[Filter, dict[str, Lane]]
 """Lanes by what they want, so that each filter is asked once."""
+
+
+class Tally(Protocol):
+    """Hears how many deliveries of each alert there are, and what becomes of them. Never waits."""
+
+    def planned(self, planned: Planned, channel: str, number: int, /) -> None: ...
+
+    def settled(self, planned: Planned, channel: str, state: DeliveryState, /) -> None: ...
+
+    def confirmed(self, position: str, channel: str, /) -> None: ...
+
+    def gone(self, subscription: Subscription, /) -> None:
+        """Hear that a subscription is dropped because its target is gone."""
+        ...
+
+
+class _Unheard:
+    """A tally that keeps nothing."""
+
+    def planned(self, *_: object) -> None:
+        pass
+
+    settled = confirmed = gone = planned
+
+
 MaySee = Callable[[Subscription, Entry], bool]
 """Says whether the owner of a subscription may have an entry that is not Public."""
 
@@ -160,12 +185,14 @@ class Dispatcher:
         clock: Clock,
         settings: DispatchSettings | None = None,
         may_see: MaySee | None = None,
+        tally: Tally | None = None,
         random: Callable[[], float] = dice,
     ) -> None:
         self._store = store
         self._bus = bus
         self._wants = wants
         self._may_see = may_see
+        self._tally = tally or _Unheard()
         self._clock = clock
         self._random = random
         self._settings = settings or DispatchSettings()
@@ -382,6 +409,7 @@ class Dispatcher:
         """Let a lane try again at once, because a person has asked for it."""
         if lane.find(planned.order) is None:
             lane.add(planned, Tries(row.attempts, recorded=True, until=row.updated + self._settings.by_hand))
+            self._tally.planned(planned, lane.subscription.channel, 1)
         elif (tries := lane.tries.get(planned.position)) is not None:
             tries.due = 0.0
         lane.gate = lane.not_before = 0.0
@@ -427,7 +455,9 @@ class Dispatcher:
         """Confirm what is under way or waits to be written; False if it is neither."""
         for outlet in self._outlets.values():
             if (flight := outlet.flights.get(key)) is not None:
-                flight.confirmed = flight.confirmed or now
+                if flight.confirmed is None:
+                    flight.confirmed = now
+                    self._tally.confirmed(flight.planned.position, outlet.name)
                 return True
         result = self._journal.pending(key)
         if result is None:
@@ -437,13 +467,16 @@ class Dispatcher:
         return True
 
     def _confirmed(self, row: DeliveryRow, now: datetime) -> DeliveryRow:
+        lane = self._lanes.get(row.subscription)
+        if lane is not None:
+            self._tally.confirmed(row.position, lane.subscription.channel)
         if row.state is not DeliveryState.RETRY:
             return replace(row, confirmed=now)
-        lane = self._lanes.get(row.subscription)
         planned = lane.find(self._store.order(row.position)) if lane else None
         if lane is not None and planned is not None:
             lane.remove(planned)
             self._place(lane)
+            self._tally.settled(planned, lane.subscription.channel, DeliveryState.DELIVERED)
         detail = "confirmed by the far end"
         return replace(
             row,
@@ -793,6 +826,8 @@ class Dispatcher:
         for planned in list(lane.waiting):
             if lane.attempts(planned):
                 self._settle(lane, planned, DeliveryState.DROPPED, "the subscription was dropped")
+            else:
+                self._tally.settled(planned, lane.subscription.channel, DeliveryState.DROPPED)
 
     def _guard(self, name: str) -> asyncio.Lock:
         """Return what keeps two requests about the same thing apart, without making everybody wait for everybody's commit."""
@@ -858,17 +893,20 @@ class Dispatcher:
         planned = self._planned(entry, before, lineage)
         self._remember(entry)
         turns = 0
+        offered: Counter[str] = Counter()
         for filter in list(groups):
             wanted = self._wanted(filter, entry, lineage)
             for lane in list(groups.get(filter, {}).values()) if wanted else ():
-                if await self._is_open(lane, planned):
-                    self._offer(lane, planned, entry)
+                if await self._is_open(lane, planned) and self._offer(lane, planned, entry):
+                    offered[lane.subscription.channel] += 1
                 turns += 1
                 if turns % TURN == 0:
                     await asyncio.sleep(0)
             turns += 1
             if turns % TURN == 0:
                 await asyncio.sleep(0)
+        for channel, number in offered.items():
+            self._tally.planned(planned, channel, number)
 
     async def _lineage(self, entry: Entry) -> Sequence[Entry]:
         try:
@@ -903,9 +941,10 @@ class Dispatcher:
                 lane.settled.add(planned.position)
         return True
 
-    def _offer(self, lane: Lane, planned: Planned, entry: Entry) -> None:
+    def _offer(self, lane: Lane, planned: Planned, entry: Entry) -> bool:
+        """Let an entry wait for a lane, or settle it at once; returns whether it was new to the lane and meant for it."""
         if not self._permitted(lane, entry):
-            return
+            return False
         for older in lane.replaced_by(planned):
             self._settle(
                 lane,
@@ -913,7 +952,8 @@ class Dispatcher:
                 DeliveryState.SUPERSEDED,
                 f"replaced by {planned.alert_id} before it was delivered",
             )
-        if planned.position in lane.settled or lane.find(planned.order) is not None:
+        known = planned.position in lane.settled or lane.find(planned.order) is not None
+        if known:
             lane.settled.discard(planned.position)
         elif not planned.actual and not self._outlet(lane).channel.drill_safe:
             self._settle(
@@ -933,6 +973,7 @@ class Dispatcher:
         # Last: what failed before here is offered again, and nobody who was told is told twice.
         lane.offered[planned.actual] = planned.order
         self._place(lane)
+        return not known
 
     def _permitted(self, lane: Lane, entry: Entry) -> bool:
         if entry.alert.scope is Scope.PUBLIC:
@@ -1132,6 +1173,7 @@ class Dispatcher:
         )
         self._note(outlet, Result(row, lane, planned, holds=1, optional=optional, gone=verdict.gone))
         if verdict.gone:
+            self._tally.gone(lane.subscription)
             self._strike(lane)
 
     def _updated(self, older: DeliveryRow | None = None) -> datetime:
@@ -1156,12 +1198,14 @@ class Dispatcher:
             self._note(outlet, Result(row, lane, planned))
         else:
             outlet.counts[state] += 1
+            self._tally.settled(planned, outlet.name, state)
 
     def _note(self, outlet: Outlet, result: Result) -> None:
         if result.lane.lost:
             return
         if result.row.state is not DeliveryState.RETRY:
             outlet.counts[result.row.state] += 1
+            self._tally.settled(result.planned, outlet.name, result.row.state)
         self._journal.note(result)
 
     def _journals(self, outlet: Outlet) -> bool:

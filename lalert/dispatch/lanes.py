@@ -64,6 +64,7 @@ class Planned:
     stored: datetime
     expires: datetime | None
     deadline: datetime
+    org: str = ""
 
     def expired(self, now: datetime) -> bool:
         """Say whether the alert itself is over, and not only given up."""
@@ -104,6 +105,7 @@ def plan(
         stored=entry.stored,
         expires=alert.expires,
         deadline=deadline(entry.stored, alert.expires, max_age, longest),
+        org=entry.origin.tenant or "",
     )
 
 

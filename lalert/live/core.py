@@ -18,7 +18,7 @@ from lalert.live import ends, frames, resume
 from lalert.live.audience import Audience, Bodies, Body, Lineage, MaySee, Wants, nobody
 from lalert.live.connection import Connection, Lines, Subscriber
 from lalert.live.ends import Ends
-from lalert.live.fanout import FanOut
+from lalert.live.fanout import FanOut, Streamed, uncounted
 from lalert.live.follow import EndFollower, Follower
 from lalert.live.frames import Close, Wire
 from lalert.live.lanes import NewIndex
@@ -53,7 +53,8 @@ class Live:
 
     Handed in: `index` makes an empty filter index, `wants` decides for one filter, `body` writes an entry as one JSON object on one line,
     `key_valid` says whether a key still holds (asked twice a second), `may_see` whether an audience may see an entry that is not Public,
-    `lineage` finds the earlier entries of an entry's incidents (the log's own by default), `on_ack` hears of acknowledgements.
+    `lineage` finds the earlier entries of an entry's incidents (the log's own by default), `on_ack` hears of acknowledgements, `streamed` to how many
+    each entry was written.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Live:
         may_see: MaySee = nobody,
         lineage: Lineage | None = None,
         on_ack: OnAck = _unheard,
+        streamed: Streamed = uncounted,
         clock: Clock | None = None,
         settings: LiveSettings | None = None,
     ) -> None:
@@ -76,6 +78,7 @@ class Live:
         self._index = index
         self._key_valid = key_valid
         self._on_ack = on_ack
+        self._streamed = streamed
         self._clock = clock or SystemClock()
         self._settings = settings or LiveSettings()
         self._audience = Audience(wants, may_see, lineage or log.lineage, self._clock)
@@ -87,7 +90,7 @@ class Live:
     async def __aenter__(self) -> Self:
         """Begin to hear of entries; the log must be open."""
         parts = (self._bodies, self._lines, self._settings, self._clock)
-        self._fan_out = FanOut(self._log, self._index, self._audience, *parts)
+        self._fan_out = FanOut(self._log, self._index, self._audience, *parts, self._streamed)
         self._resume = Resume(self._log, self._fan_out, self._audience, *parts)
         self._listener = Listener(
             self._log, self._lines, self._clock, self._settings.messages_per_s, self._heard

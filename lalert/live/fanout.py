@@ -62,6 +62,14 @@ class Log(Protocol):
     async def entry(self, position: str) -> Entry | None: ...
 
 
+Streamed = Callable[[Entry, int], None]
+"""Hears to how many subscribers an entry was written; must not block, wait or raise."""
+
+
+def uncounted(_entry: Entry, _subscribers: int) -> None:
+    """Hear it and keep nothing."""
+
+
 class Job(NamedTuple):
     """One frame and who gets it. The list is taken at one moment, so that nobody who joins later is in it."""
 
@@ -81,12 +89,14 @@ class FanOut:
         lines: Lines,
         settings: LiveSettings,
         clock: Clock,
+        streamed: Streamed = uncounted,
     ) -> None:
         self._log = log
         self._audience = audience
         self._bodies = bodies
         self._lines = lines
         self._clock = clock
+        self._streamed = streamed
         self._page = settings.page_entries
         start = Mark(log.order(log.newest), log.newest)
         self.window = Window(start, settings.window_entries, settings.window_bytes)
@@ -245,6 +255,7 @@ class FanOut:
         jobs = self._plan(lane, heard.entry, lineage)
         await self._write(lane, jobs)
         lane.settled = heard.mark
+        self._streamed(heard.entry, sum(len(job.conns) for job in jobs))
         if lane is self.real:
             self.entries += 1
             self.seconds = asyncio.get_running_loop().time() - started

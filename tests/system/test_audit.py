@@ -125,6 +125,36 @@ async def test_subscriptions_and_what_is_sent_again_leave_their_lines(tmp_path: 
         assert b"a-secret-path" not in text
 
 
+async def test_what_was_sent_is_counted_by_channel_and_for_the_streams(tmp_path: Path) -> None:
+    async with running_node(tmp_path / "data") as node:
+        body = {"channel": "webhook", "target": "http://127.0.0.1:9/", "filter": {"area": "432032"}}
+        headers = node.headers(Role.RECEIVER)
+        async with node.http.post(f"{node.url}/v1/subscriptions", json=body, headers=headers) as response:
+            assert response.status == 201
+        async with (
+            node.http.get(f"{node.url}/v1/stream") as one,
+            node.http.get(f"{node.url}/v1/stream?status=all") as other,
+        ):
+            for stream in (one, other):
+                while b"heartbeat" not in await stream.content.readline():
+                    pass
+            await node.post(make_cap(sender=SENDER, identifier="one"))
+            live = await line(node, "alert.sent")
+            assert (live["details"]["channel"], live["details"]["subscribers"]) == ("live", 2)
+            assert (live["org"], live["actor"]) == ("hitoyoshi", "hub")
+    async with running_node(tmp_path / "data") as node:
+        admin = await node.key(Role.ADMIN)
+        sent = [one for one in await lines_of(node, admin) if one["action"] == "alert.sent"]
+        hook = {
+            key: value
+            for one in sent
+            for key, value in one["details"].items()
+            if one["details"]["channel"] == "webhook"
+        }
+        assert (hook["planned"], hook["waiting"]) == (1, 1)
+        assert live["subject"] in {one["subject"] for one in sent}
+
+
 async def test_the_heads_are_public_and_kept_in_a_file(tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with running_node(data) as node:

@@ -151,77 +151,96 @@ def test_no_refusal_is_lost_or_counted_twice(events: list[tuple[int, str]]) -> N
     assert sum(times for _, times in told(notes)) == len(events)
 
 
+ALERT = ("o", "alert", "e-1")
+SOON = NOW + 2 * SECOND
+
+
+def number(note: Note, name: str) -> int:
+    return int(str(note.details.get(name, 0)))
+
+
 def test_one_line_for_each_channel_when_all_its_deliveries_are_settled() -> None:
     sent = Sent()
-    for _ in range(3):
-        sent.began(NOW, "e-1", "mail", "o", "alert")
-    sent.began(NOW, "e-1", "hook", "o", "alert")
-    sent.settled(NOW, "e-1", "mail", DeliveryState.DELIVERED)
-    sent.settled(NOW, "e-1", "mail", DeliveryState.DEAD)
-    assert sent.due(NOW) == []
-    sent.settled(NOW, "e-1", "mail", DeliveryState.DELIVERED)
-    sent.settled(NOW, "e-1", "hook", DeliveryState.EXPIRED)
-    mail, hook = sent.due(NOW)
+    sent.planned(NOW, *ALERT, "mail", 3)
+    sent.planned(NOW, *ALERT, "hook", 1)
+    sent.settled(NOW, *ALERT, "mail", DeliveryState.DELIVERED)
+    sent.settled(NOW, *ALERT, "mail", DeliveryState.DEAD)
+    assert sent.due(SOON) == []
+    sent.settled(NOW, *ALERT, "mail", DeliveryState.DELIVERED)
+    sent.settled(NOW, *ALERT, "hook", DeliveryState.EXPIRED)
+    assert sent.due(NOW + SECOND) == []
+    mail, hook = sent.due(SOON)
     assert (mail.org, mail.subject, mail.actor, mail.action) == ("o", "alert", HUB, Action.SENT)
-    assert mail.details == {"position": "e-1", "channel": "mail", "delivered": 2, "dead": 1, "waiting": 0}
-    assert hook.details == {"position": "e-1", "channel": "hook", "expired": 1, "waiting": 0}
-    assert sent.due(NOW + timedelta(days=1)) == []
+    what = {"position": "e-1", "channel": "mail", "planned": 3, "delivered": 2, "dead": 1, "waiting": 0}
+    assert mail.details == what
+    assert hook.details == {"position": "e-1", "channel": "hook", "planned": 1, "expired": 1, "waiting": 0}
+    assert sent.due(NOW + timedelta(days=1), ending=True) == []
 
 
 def test_what_is_settled_while_others_wait_is_written_after_a_minute_and_then_every_hour() -> None:
     sent = Sent()
-    sent.began(NOW, "e-1", "mail", "o", "alert")
-    lines: list[tuple[int, int]] = []
+    sent.planned(NOW, *ALERT, "mail", 1000)
+    lines: list[tuple[int, Note]] = []
     for minute in range(200):
         now = NOW + timedelta(minutes=minute)
-        sent.began(now, "e-1", "mail", "o", "alert")
-        sent.settled(now, "e-1", "mail", DeliveryState.DELIVERED)
-        lines += [(minute, int(str(note.details["delivered"]))) for note in sent.due(now)]
-    assert [minute for minute, _ in lines] == [1, 11, 71, 131, 191]
-    lines += [(0, int(str(note.details["delivered"]))) for note in sent.due(NOW, ending=True)]
-    assert sum(number for _, number in lines) == 200
+        sent.settled(now, *ALERT, "mail", DeliveryState.DELIVERED)
+        lines += [(minute, note) for note in sent.due(now)]
+    # Each pause begins with the first that is counted after the line before.
+    assert [minute for minute, _ in lines] == [1, 12, 73, 134, 195]
+    lines += [(0, note) for note in sent.due(NOW, ending=True)]
+    assert sum(number(note, "delivered") for _, note in lines) == 200
+    assert sum(number(note, "planned") for _, note in lines) == 1000
+    assert number(lines[-1][1], "waiting") == 800
 
 
-def test_a_target_that_does_not_answer_makes_no_lines() -> None:
+def test_a_target_that_does_not_answer_makes_one_line_and_another_when_it_is_given_up() -> None:
     sent = Sent()
-    sent.began(NOW, "e-1", "mail", "o", "alert")
-    assert not any(sent.due(NOW + timedelta(hours=hour)) for hour in range(100))
-    sent.withdrawn("e-1", "mail")
-    assert sent.due(NOW) == []
-    sent.settled(NOW, "e-1", "mail", DeliveryState.DROPPED)
-    assert [note.details["dropped"] for note in sent.due(NOW + timedelta(minutes=1))] == [1]
+    sent.planned(NOW, *ALERT, "mail", 1)
+    lines = [note for minute in range(1000) for note in sent.due(NOW + timedelta(minutes=minute))]
+    assert [(number(note, "planned"), number(note, "waiting")) for note in lines] == [(1, 1)]
+    late = NOW + timedelta(days=1)
+    sent.settled(late, *ALERT, "mail", DeliveryState.DEAD)
+    [note] = sent.due(late + 2 * SECOND)
+    assert (number(note, "dead"), number(note, "waiting")) == (1, 0)
 
 
 def test_confirmations_that_trickle_in_make_few_lines() -> None:
     sent = Sent()
-    sent.began(NOW, "e-1", "mail", "o", "alert")
-    sent.settled(NOW, "e-1", "mail", DeliveryState.DELIVERED)
-    assert len(sent.due(NOW)) == 1
+    sent.planned(NOW, *ALERT, "mail", 1)
+    sent.settled(NOW, *ALERT, "mail", DeliveryState.DELIVERED)
+    assert len(sent.due(SOON)) == 1
     lines = []
     for second in range(600):
         sent.confirmed(NOW + second * SECOND, "e-1", "mail")
         lines += sent.due(NOW + second * SECOND)
     lines += sent.due(NOW + 600 * SECOND, ending=True)
     assert len(lines) == 2
-    assert sum(int(str(note.details["confirmed"])) for note in lines) == 600
+    assert sum(number(note, "confirmed") for note in lines) == 600
     sent.confirmed(NOW, "e-9", "mail")
     assert sent.due(NOW, ending=True) == []
 
 
 def test_live_subscribers_are_counted_and_none_are_no_line() -> None:
     sent = Sent()
-    sent.streamed(NOW, "e-1", "o", "alert", 0)
-    sent.streamed(NOW, "e-2", "o", "other", 12_345)
-    [note] = sent.due(NOW)
-    assert note.details == {"position": "e-2", "channel": "live", "subscribers": 12_345}
+    sent.streamed(NOW, "o", "alert", "e-1", 0)
+    sent.streamed(NOW, "o", "other", "e-2", 12_345)
+    sent.streamed(NOW, "o", "other", "e-2", 5)
+    [note] = sent.due(SOON)
+    assert note.details == {"position": "e-2", "channel": "live", "subscribers": 12_350}
 
 
-def test_settled_tallies_are_forgotten() -> None:
+def test_a_clock_that_is_set_back_holds_no_count_back() -> None:
     sent = Sent()
-    for number in range(3 * KEPT):
-        sent.streamed(NOW, f"e-{number}", "o", "alert", 1)
-        sent.due(NOW)
-    assert len(sent._open) + len(sent._closed) == KEPT
+    sent.streamed(NOW, *ALERT, 1)
+    assert len(sent.due(NOW - timedelta(days=1))) == 1
+
+
+def test_what_is_written_is_forgotten() -> None:
+    sent = Sent()
+    for one in range(3 * KEPT):
+        sent.streamed(NOW, "o", "alert", f"e-{one}", 1)
+        sent.due(SOON)
+    assert (len(sent._open), len(sent._written)) == (0, KEPT)
 
 
 async def test_lines_that_the_store_cannot_take_are_written_when_it_can(tmp_path: Path) -> None:

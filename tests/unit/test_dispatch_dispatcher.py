@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ import structlog
 from lalert.bus.local import LocalBus, LocalLeases
 from lalert.clock import Clock, SystemClock
 from lalert.dispatch import Dispatcher, DispatchSettings, delivery_key
+from lalert.dispatch.lanes import Planned
 from lalert.errors import (
     BadRequest,
     Conflict,
@@ -95,6 +97,27 @@ def wants(filter: Filter, entry: Entry, lineage: Sequence[Entry]) -> bool:
     return not filter.areas or any(filter.areas & told.facts.codes for told in (entry, *lineage))
 
 
+class CountingTally:
+    """Adds up what the dispatcher tells of deliveries, by the alert's id."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self.confirmations: list[str] = []
+        self.dropped: list[str] = []
+
+    def planned(self, planned: Planned, channel: str, number: int) -> None:
+        self.counts[planned.alert_id][f"{channel} planned"] += number
+
+    def settled(self, planned: Planned, channel: str, state: DeliveryState) -> None:
+        self.counts[planned.alert_id][f"{channel} {state}"] += 1
+
+    def confirmed(self, position: str, channel: str) -> None:
+        self.confirmations.append(f"{channel} {position}")
+
+    def gone(self, subscription: Subscription) -> None:
+        self.dropped.append(subscription.id)
+
+
 class Hub:
     """Store, bus and dispatcher, which can be started again on the same file."""
 
@@ -106,6 +129,7 @@ class Hub:
         self.around: Callable[[SqliteStore], Any] = lambda store: store
         self.wants: Callable[[Filter, Entry, Sequence[Entry]], bool] = wants
         self.channels: dict[str, Channel] = {"fake": channel}
+        self.tally = CountingTally()
         self.store: SqliteStore
         self.dispatcher: Dispatcher
 
@@ -126,6 +150,7 @@ class Hub:
                 self.channels,
                 leases=LocalLeases(),
                 wants=self.wants,
+                tally=self.tally,
                 may_see=lambda subscription, entry: subscription.tenant == entry.origin.tenant,
                 clock=self.clock,
                 settings=self.settings,
@@ -245,6 +270,47 @@ async def test_an_alert_reaches_its_target_once_and_is_journalled(make_hub: Make
         assert (row.state, row.attempts, row.detail, row.due) == (DeliveryState.DELIVERED, 1, "taken", None)
         [lane] = await hub.store.lanes()
         assert lane.cursor == entry.position
+
+
+async def test_every_delivery_is_counted_once_when_it_is_planned_and_once_when_it_is_settled(
+    make_hub: MakeHub,
+) -> None:
+    async def reply(delivery: Delivery) -> Outcome:
+        match delivery.subscription.id:
+            case "dead":
+                raise PermanentFailure("no such address")
+            case "gone":
+                raise Gone("left")
+            case "later" if delivery.attempt == 1:
+                raise TemporaryFailure("busy")
+        return Outcome()
+
+    hub = make_hub(RealOnly(reply))
+    async with hub.running() as dispatcher:
+        for id in ("good", "later", "dead", "gone"):
+            await dispatcher.subscribe(subscription(id, filter=ALL))
+        alert = await hub.submit("a")
+        drill = await hub.submit("d", status=Status.EXERCISE)
+        over = await hub.submit("o", expires=datetime.now(UTC) - timedelta(minutes=1))
+        counts, total = hub.tally.counts, 4
+        await until(lambda: sum(counts[alert.alert.id].values()) == 2 * total)
+        assert counts[alert.alert.id] == {
+            "fake planned": 4, "fake delivered": 2, "fake dead": 1, "fake dropped": 1,
+        }  # fmt: skip
+        await until(
+            lambda: sum(counts[over.alert.id].values()) == 2 * counts[over.alert.id]["fake planned"] > 0
+        )
+        assert set(counts[over.alert.id]) == {"fake planned", "fake expired"}
+        assert set(counts[drill.alert.id]) == {"fake planned", "fake dropped"}
+        assert hub.tally.dropped == ["gone"]
+
+        key = delivery_key("good", alert.alert.id)
+        for _ in range(2):
+            await dispatcher.confirm(key)
+        await dispatcher.redeliver(key)
+        await until(lambda: counts[alert.alert.id]["fake delivered"] == 3)
+        assert counts[alert.alert.id]["fake planned"] == 5
+        assert hub.tally.confirmations == [f"fake {alert.position}"]
 
 
 async def test_a_subscription_hears_of_nothing_before_it_and_misses_nothing_after(make_hub: MakeHub) -> None:
