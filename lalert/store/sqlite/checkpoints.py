@@ -21,6 +21,8 @@ FULL_PAGES: Final = 2048
 
 IDLE_SECONDS: Final = 1.0
 
+_SYNC_FAILED: Final = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
+
 
 class Checkpoints:
     """Owns a connection and a thread. Passes are PASSIVE: they hold up neither readers nor the writer.
@@ -28,6 +30,10 @@ class Checkpoints:
     Once all is moved, the next commit begins the log anew at its start. Under load without a pause that never happens by itself, as commits
     arrive during every pass; then the writer moves the small rest between two commits. The log file keeps its size: writing over it is
     quicker than growing it, and `journal_size_limit` bounds it.
+
+    After a sync of the database that failed nothing is moved any more (`over`). What earlier passes had written may be lost with it, although it
+    can still be read, and SQLite would not write it again: it counts each pass as done, and syncs after the last one only. The log then keeps all
+    that was committed, and whoever opens the file next moves all of it from its start.
     """
 
     def __init__(self, db: apsw.Connection) -> None:
@@ -40,6 +46,7 @@ class Checkpoints:
         self._closing = False
         self._not_before = 0.0
         self._trouble = ""
+        self.over = False
         self._thread = threading.Thread(target=self._run, name="lalert-store-checkpoints", daemon=True)
 
     def start(self) -> None:
@@ -68,7 +75,7 @@ class Checkpoints:
 
     def finish(self, db: apsw.Connection) -> None:
         """Move the rest between two commits, in the writer's thread, when the log is full and the rest is small (or the log far too long)."""
-        if self._pages < FULL_PAGES:
+        if self._pages < FULL_PAGES or self.over:
             return
         overdue = self._pages >= 4 * FULL_PAGES
         if not overdue and self._pages - self._moved > SOON_PAGES:
@@ -90,7 +97,7 @@ class Checkpoints:
     def _wait(self) -> bool:
         """Wait until a pass is due (much to move, or some and a quiet second); False when it is time to end."""
         with self._changed:
-            while not self._closing:
+            while not (self._closing or self.over):
                 now = time.monotonic()
                 unmoved = self._pages - self._moved
                 due = self._last_commit + (0.0 if unmoved >= SOON_PAGES else IDLE_SECONDS)
@@ -101,9 +108,18 @@ class Checkpoints:
             return False
 
     def _move(self, db: apsw.Connection) -> int:
+        if self.over:
+            return 0
         try:
             _, moved = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
+            if getattr(error, "extendedresult", None) in _SYNC_FAILED:
+                self.over = True
+                log.error(
+                    "the disk has failed to sync the database (%s); its log keeps everything: check the disk and restart this node",
+                    error,
+                )
+                return 0
             # The log still holds everything, so nothing is lost; said once for each cause.
             if str(error) != self._trouble:
                 self._trouble = str(error)

@@ -98,7 +98,10 @@ class Files:
             # The connection that writes is closed last: it then moves what the log still holds, and removes it.
             self._undo = undo.pop_all()
 
-    def close(self) -> None:
+    def close(self, *, keep_log: bool = False) -> None:
+        """Close the connections and give the lock back; with `keep_log` nothing is moved out of the log, and it stays for whoever opens the file next."""
+        if keep_log:
+            self.db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._undo.close()
 
 
@@ -295,4 +298,4 @@ class Open:
         self.writer.join()
         self._checkpoints.close()
         self.readers.close()
-        self._files.close()
+        self._files.close(keep_log=self._checkpoints.over)
