@@ -1,4 +1,4 @@
-"""What a fail-over has lost is put back by the nodes: each remembers the newest entries as they came.
+"""What a fail-over has lost is put back by the nodes: each has in its view what it has seen committed.
 
 Where nothing was appended since, they go where they were, and no position changes. Where something was, they go to the end, and the log begins a new
 epoch, because positions that were told now mean something else.
@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lalert.store.redis.entries import decode, id_of, offset_of
+from lalert.store.redis.entries import encode, id_of, offset_of
 from lalert.store.redis.keys import FORMAT, IDS, LAST, LOG, MARKS, MARKS_KEPT, META
 from lalert.store.redis.scripts import Script
-from lalert.store.redis.stream import APPEND, CONFLICT, Fields, Follower
+from lalert.store.redis.stream import APPEND, CONFLICT, Follower
 from lalert.store.redis.wire import Wire, Word
+from lalert.store.sqlite.log import Columns
+from lalert.store.sqlite.view import LogView
 
 SECONDS: Final = 2.0
 AT_ONCE: Final = 100
@@ -78,64 +80,70 @@ async def standing(wire: Wire, ours: int) -> Standing:
 
 
 async def put_back(wire: Wire, follower: Follower, there: Standing) -> str:
-    """Give the server what it has lost, as far as this node knows it was committed; returns the epoch that then holds."""
-    ours = [(at, fields) for at, fields in follower.tail.entries if at <= follower.committed]
+    """Give the server what it has lost of what this node knows to be committed; returns the epoch that then holds."""
+    view = follower.view
     if there.last < follower.read:
-        lost = [(at, fields) for at, fields in ours if at > there.last]
-        whole = follower.tail.reaches(there.last)
-        if not lost and whole:
-            follower.rewind(there.last)
-            return there.epoch
-        if whole and await _in_place(wire, there.last, lost):
-            logger.warning(
-                "the store had lost %d entries in a fail-over; they are put back where they were", len(lost)
-            )
-            follower.rewind(lost[-1][0])
+        if view.offset <= there.last or await _in_place(wire, view, there.last):
+            follower.rewind(view.offset)
             return there.epoch
         there = await standing(wire, follower.read)
         if there.has_ours:
             return there.epoch  # another node was quicker
-    if moved := await _at_the_end(wire, ours):
+    if moved := await _at_the_end(wire, view):
         logger.error(
             "the store had lost %d entries in a fail-over; they are put back with new positions", moved
         )
         epoch: bytes = await _call(wire, _NEW_EPOCH, (META, MARKS), (there.epoch, secrets.token_hex(4)))
         return epoch.decode()
-    follower.rewind(0)
+    follower.rewind(view.offset)
     return there.epoch
 
 
-async def _in_place(wire: Wire, last: int, lost: Sequence[tuple[int, Fields]]) -> bool:
-    for start in range(0, len(lost), AT_ONCE):
+async def _in_place(wire: Wire, view: LogView, last: int) -> bool:
+    """Append what follows `last` with the ids that it had; False where something else has come since."""
+    number = 0
+    while lost := await view.again(last, AT_ONCE):
         args: list[Word] = [id_of(last)]
-        for at, fields in lost[start : start + AT_ONCE]:
-            new = decode(id_of(at).encode(), fields)
-            args += [id_of(at), new.id, new.digest.hex(), *_flat(fields)]
-            last = at
+        for new in lost:
+            assert new.offset is not None
+            args += [id_of(new.offset), new.id, new.digest.hex(), *encode(new)]
+            last = new.offset
         if not await _call(wire, _PUT_BACK, (LOG, IDS), args):
             return False
+        number += len(lost)
+    logger.warning("the store had lost %d entries in a fail-over; they are put back where they were", number)
     return True
 
 
-async def _at_the_end(wire: Wire, ours: Sequence[tuple[int, Fields]]) -> int:
+async def _at_the_end(wire: Wire, view: LogView) -> int:
     """Append what the log does not know; returns how many entries are not where this node has seen them."""
+    # Back to where both agree, then forward again, so that what refers to another comes after it.
+    agreed, page = 0, await view.last(view.offset, AT_ONCE)
+    while page:
+        first = page[0].offset or 0
+        if await _place_of(wire, page[0]) == first:
+            agreed = first
+            break
+        page = await view.last(first - 1, AT_ONCE)
     moved = 0
-    for at, fields in ours:
-        new = decode(id_of(at).encode(), fields)
-        known: bytes | None = await wire.call("HGET", IDS, new.id, seconds=SECONDS)
-        if known is None:
-            kind, _ = await _call(wire, APPEND, (LOG, IDS), (new.id, new.digest.hex(), *_flat(fields)))
-            if kind == CONFLICT:
-                logger.error(
-                    "an alert that was accepted has been replaced by another of its identity: %s", new.id
-                )
-        moved += known is None or offset_of(known.split()[1]) != at
+    while batch := await view.again(agreed, AT_ONCE):
+        for new in batch:
+            place = await _place_of(wire, new)
+            if place is None:
+                kind, _ = await _call(wire, APPEND, (LOG, IDS), (new.id, new.digest.hex(), *encode(new)))
+                if kind == CONFLICT:
+                    logger.error(
+                        "an alert that was accepted has been replaced by another of its identity: %s", new.id
+                    )
+            moved += place != new.offset
+            agreed = new.offset or 0
     return moved
+
+
+async def _place_of(wire: Wire, new: Columns) -> int | None:
+    known: bytes | None = await wire.call("HGET", IDS, new.id, seconds=SECONDS)
+    return None if known is None else offset_of(known.split()[1])
 
 
 async def _call(wire: Wire, script: Script, keys: Sequence[str], args: Sequence[Word]) -> Any:  # noqa: ANN401  # what a script replies
     return await wire.call("EVAL", script.source, len(keys), *keys, *args, seconds=SECONDS)
-
-
-def _flat(fields: Fields) -> list[bytes]:
-    return [part for name in (b"v", b"columns", b"about", b"raw") for part in (name, fields[name])]

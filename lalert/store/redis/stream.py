@@ -52,32 +52,10 @@ ANSWER_SECONDS: Final = 3.0
 RETRY_SECONDS: Final = 0.2
 ORPHAN_SECONDS: Final = 0.25
 """How long entries wait for their writer to move the mark, before another does."""
-TAIL: Final = 2000
-TAIL_BYTES: Final = 32 * 1024 * 1024
-"""As much of what was seen last is remembered as it came, to be put back after a fail-over that lost it."""
 
 logger = logging.getLogger(__name__)
 
 Fields = Mapping[bytes, bytes]
-
-
-class Tail:
-    """The newest entries as they came from the stream."""
-
-    def __init__(self) -> None:
-        self.entries: deque[tuple[int, Fields]] = deque()
-        self._bytes = 0
-
-    def add(self, offset: int, fields: Fields) -> None:
-        self.entries.append((offset, fields))
-        self._bytes += sum(map(len, fields.values()))
-        while len(self.entries) > TAIL or (self._bytes > TAIL_BYTES and len(self.entries) > 1):
-            _, gone = self.entries.popleft()
-            self._bytes -= sum(map(len, gone.values()))
-
-    def reaches(self, offset: int) -> bool:
-        """Say whether everything after `offset` is here."""
-        return bool(self.entries) and self.entries[0][0] <= offset
 
 
 class Follower:
@@ -97,7 +75,7 @@ class Follower:
         marked: Callable[[Fields], None],
     ) -> None:
         self._dial = dial
-        self._view = view
+        self.view = view
         self._clock = clock
         self._greet = greet
         self._settle = settle
@@ -112,7 +90,6 @@ class Follower:
         self._oldest_wait = 0.0
         self._moved = asyncio.Event()
         self._advanced = asyncio.Event()
-        self.tail = Tail()
         self.alive = 0.0
         """When the stream last answered, by the monotonic clock."""
 
@@ -133,12 +110,12 @@ class Follower:
         """Forget what was read after `offset` and is not committed: the log no longer has it."""
         while self._waiting and (self._waiting[-1].offset or 0) > offset:
             self._waiting.pop()
-        self.read = max(self._view.offset, min(self.read, offset))
+        self.read = max(self.view.offset, min(self.read, offset))
         self.committed = min(self.committed, self.read)
 
     async def wait_for(self, offset: int) -> None:
         """Wait until the view has come to `offset`."""
-        while self._view.offset < offset:
+        while self.view.offset < offset:
             advanced = self._advanced
             await advanced.wait()
 
@@ -151,10 +128,8 @@ class Follower:
             )
             read = [_readable(stream_id, mapping(fields)) for stream_id, fields in page]
             entries = [columns for columns in read if columns is not None]
-            for stream_id, fields in page:
-                self.tail.add(offset_of(stream_id), mapping(fields))
             self.read = offset_of(page[-1][0]) if len(page) == PAGE else upto
-            await self._view.load(entries, self.read)
+            await self.view.load(entries, self.read)
         self.committed = max(self.committed, upto)
 
     async def run(self) -> None:
@@ -238,7 +213,6 @@ class Follower:
             self._oldest_wait = self._clock.monotonic()
         self._waiting.append(columns)
         self.read = offset
-        self.tail.add(offset, fields)
         self._moved.set()
 
     def _mark(self, fields: Fields) -> None:
@@ -254,9 +228,10 @@ class Follower:
                 await self._moved.wait()
                 continue
             news = [new if isinstance(new, NewEntry) else await self._revived(new) for new in batch]
-            await self._view.apply([new for new in news if new is not None])
-            # Only now: what fails is begun again with the same entries.
-            for _ in batch:
+            await self.view.apply([new for new in news if new is not None])
+            # Only now: what fails is begun again with the same entries. Meanwhile the line may have been cut short (`rewind`).
+            applied = batch[-1].offset or 0
+            while self._waiting and (self._waiting[0].offset or 0) <= applied:
                 self._waiting.popleft()
             self._oldest_wait = self._clock.monotonic()
             self._advanced.set()
@@ -273,7 +248,7 @@ class Follower:
 
     async def _revived(self, columns: Columns) -> NewEntry | None:
         try:
-            return await asyncio.to_thread(self._view.revived, columns)
+            return await asyncio.to_thread(self.view.revived, columns)
         except Exception as error:  # noqa: BLE001  # whatever is wrong with one document
             logger.error("an entry of the log is passed over: %s", error)
             return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -19,11 +20,11 @@ from lalert.errors import Conflict, StoreError
 from lalert.model import Entry
 from lalert.store import OnAppend, Revive
 from lalert.store.sqlite import log
-from lalert.store.sqlite.codec import decode_about
+from lalert.store.sqlite.codec import decode_about, decode_codes, moment
 from lalert.store.sqlite.log import Columns, NewEntry
 from lalert.store.sqlite.opened import Files, Memory, Open
 from lalert.store.sqlite.reading import LogTables
-from lalert.store.sqlite.statements import all_or_nothing
+from lalert.store.sqlite.statements import Row, all_or_nothing
 from lalert.store.sqlite.writer import Bounds
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,20 @@ class LogView(LogTables):
             correction=about.correction,
         )
 
+    async def again(self, after: int, limit: int) -> list[Columns]:
+        """Return the first `limit` entries after an offset as they were given to the view, rising."""
+        upto = self._parts.newest
+        return await self._ask(
+            lambda db: [self._columns(row) for row in log.rows_after(db, after, upto, limit)]
+        )
+
+    async def last(self, upto: int, limit: int) -> list[Columns]:
+        """Return the last `limit` entries up to an offset as they were given to the view, rising."""
+        found = await self._ask(
+            lambda db: [self._columns(row) for row in islice(log.rows_before(db, upto), limit)]
+        )
+        return found[::-1]
+
     async def require_bounded(self, new: Columns) -> None:
         """Raise `InvalidAlert` for an entry that would continue more incidents than one may."""
         if new.references:
@@ -125,6 +140,17 @@ class LogView(LogTables):
         if self._open is None:
             raise StoreError("the store is not open")
         return self._open
+
+    def _columns(self, row: Row) -> Columns:
+        offset, _, stored, codes, _, _, about, _, raw = row
+        jurisdiction = decode_codes(codes)
+        alert, facts = self._revive(raw, jurisdiction)
+        kept = decode_about(about, alert)
+        new = log.prepare(
+            kept.alert, kept.origin, kept.received, facts, jurisdiction, kept.changes, kept.correction
+        )
+        new.about, new.offset, new.stored = about, offset, moment(stored)
+        return new
 
     def _append(self, db: apsw.Connection, new: Columns) -> log.Placed | None:
         try:
