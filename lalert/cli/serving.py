@@ -32,22 +32,25 @@ def serve(config_file: Path | None, data: Path | None, host: str | None, port: i
     """
     chosen = settings(config_file, data, host=host, port=port)
     configure_logging()
-    asyncio.run(_serve(chosen))
+    asyncio.run(run(chosen))
 
 
 def settle() -> None:
     """Have the process serve, now that its node has started: long pauses are nobody's alert.
 
     What stands now stands for good: without `freeze` each full collection would look at all of it again, in the middle of a fan-out; and an
-    alert of 50,000 points needs none. Whoever else computes gives way to the event loop after a millisecond: large alerts are read and drawn in threads.
+    alert of 50,000 points needs none. Whoever computes gives way after a tenth of a millisecond, which has to be less than a turn of a busy loop: a thread that waits
+    for the interpreter asks for it only when nobody has let go of it for so long, and each turn lets go of it for a moment. With a millisecond a
+    commit waited for most of a second while many deliveries went out.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)
-    sys.setswitchinterval(0.001)
+    sys.setswitchinterval(0.0001)
 
 
-async def _serve(chosen: Settings) -> None:
+async def run(chosen: Settings) -> None:
+    """Run a node until SIGTERM or SIGINT; standard output has one line, when it accepts."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

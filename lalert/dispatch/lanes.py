@@ -136,8 +136,8 @@ class Lane:
     """
 
     __slots__ = (
-        "closed", "cursor", "down", "flying", "gate", "held", "lease", "lost", "lost_until", "not_before", "offered", "per_target", "rounds", "settled",
-        "stamp", "subscription", "suspect", "tries", "waiting",
+        "_choice", "closed", "cursor", "down", "flying", "gate", "held", "lease", "lost", "lost_until", "not_before", "offered", "per_target",
+        "rounds", "settled", "stamp", "stands", "subscription", "suspect", "tries", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -170,6 +170,10 @@ class Lane:
         """Until when the peer asked for peace (Retry-After)."""
         self.closed = False
         self.stamp = 0
+        self.stands: tuple[object, tuple[bool, int, Order]] | None = None
+        """In which queue of its outlet, and how urgent what it sends next is there."""
+        self._choice: Planned | None = None
+        """The best of what waits, as long as nothing failed or is under way and that is known: a lane is asked far more often than it changes."""
 
     @property
     def id(self) -> str:
@@ -182,6 +186,8 @@ class Lane:
 
     def find(self, order: Order) -> Planned | None:
         """Return what waits with this order."""
+        if not self.waiting or self.waiting[-1].order < order:
+            return None
         index = bisect_left(self.waiting, order, key=_order)
         return (
             self.waiting[index] if index < len(self.waiting) and self.waiting[index].order == order else None
@@ -202,6 +208,8 @@ class Lane:
 
         A drill never replaces a real alert: to a subscriber who asked for both, the real one is still owed.
         """
+        if not newer.supersedes:
+            return []
         return [
             w for w in self.waiting
             if w.alert_id in newer.supersedes and w.actual == newer.actual and w.order < newer.order and w not in self.flying
@@ -209,11 +217,23 @@ class Lane:
 
     def superseded(self, planned: Planned) -> bool:
         """Say whether something that waits replaces this one: it is then not tried again."""
-        return any(planned.alert_id in w.supersedes and w.actual == planned.actual for w in self.waiting)
+        return any(
+            w.supersedes and planned.alert_id in w.supersedes and w.actual == planned.actual
+            for w in self.waiting
+        )
 
     def add(self, planned: Planned, tries: Tries | None = None) -> None:
         """Let something wait."""
-        self.waiting.insert(bisect_left(self.waiting, planned.order, key=_order), planned)
+        if self.waiting and self.waiting[-1].order > planned.order:
+            self._choice = None
+            self.waiting.insert(bisect_left(self.waiting, planned.order, key=_order), planned)
+        else:
+            # What begins an incident of its own is the first of its chain: nothing that came before it can be in that chain.
+            if planned.incident != planned.alert_id:
+                self._choice = None
+            elif self._choice is not None:
+                self._choice = min(self._choice, planned, key=_urgency)
+            self.waiting.append(planned)
         if tries is not None:
             self.tries[planned.position] = tries
         if self.down:
@@ -223,13 +243,16 @@ class Lane:
         """Forget something that waited; harmless if it does not."""
         if self.find(planned.order) is not None:
             del self.waiting[bisect_left(self.waiting, planned.order, key=_order)]
+            self._choice = None
         self.tries.pop(planned.position, None)
         if self.suspect == planned.position:
             self.suspect = None
 
     def overdue(self, now: datetime) -> list[Planned]:
         """Return what may not be sent any more at `now`, what is under way excepted."""
-        return [w for w in self.waiting if self._until(w) <= now and w not in self.flying]
+        return [
+            w for w in self.waiting if w.deadline <= now and self._until(w) <= now and w not in self.flying
+        ]
 
     def _until(self, planned: Planned) -> datetime:
         tries = self.tries.get(planned.position) if self.tries else None
@@ -244,7 +267,7 @@ class Lane:
 
     def must_yield(self, now: float) -> Planned | None:
         """Return the drill under way that takes a real alert's place, or None: real traffic never waits behind drills."""
-        drill = next((f for f in self.flying if not f.actual), None)
+        drill = next((f for f in self.flying if not f.actual), None) if self.flying else None
         if drill is None or not self._full:
             return None
         best = self._best(now)
@@ -252,7 +275,9 @@ class Lane:
 
     def wakes_at(self) -> float | None:
         """Return from when on `choose` may have an answer; None while only a result can change that."""
-        heads = [] if self._full else list(self._heads())
+        if self._full:
+            return None
+        heads = list(self._heads())
         if not heads:
             return None
         second_opinion = self.suspect is not None and any(w.position != self.suspect for w in heads)
@@ -262,6 +287,12 @@ class Lane:
     def _best(self, now: float) -> Planned | None:
         if now < max(self.gate, self.not_before):
             return None
+        plain = not (self.tries or self.flying or self.doubtful)
+        if plain and self._choice is not None:
+            return self._choice
+        if plain:
+            self._choice = min(self._heads(), key=_urgency, default=None)
+            return self._choice
         heads = list(self._heads())
         others = [w for w in heads if w.position != self.suspect] if self.suspect is not None else []
         if others:

@@ -45,7 +45,6 @@ class Action(StrEnum):
     STOPPED = "node.stopped"
     BACKED_UP = "store.backed-up"
     RESTORED = "store.restored"
-    TRIMMED = "store.trimmed"
 
 
 class ActorKind(StrEnum):

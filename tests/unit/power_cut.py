@@ -174,10 +174,11 @@ class PowerCut(apsw.VFS):
                 (folder / Path(path).name).write_bytes(content)
 
 
-class FailedSync(apsw.IOError):
-    """What SQLite says of an fsync that failed."""
-
-    extendedresult = apsw.SQLITE_IOERR_FSYNC
+def failed_sync() -> apsw.IOError:
+    """Return what SQLite says of an fsync that failed."""
+    error = apsw.IOError("the disk of this test")
+    error.extendedresult = apsw.SQLITE_IOERR_FSYNC
+    return error
 
 
 def _apply(content: bytearray, changes: list[Change]) -> None:
@@ -210,4 +211,4 @@ class _File(apsw.VFSFile):
         failures = self._disk.sync(self._path)
         if failures > self._known_failures:
             self._known_failures = failures
-            raise FailedSync("the disk of this test")
+            raise failed_sync()

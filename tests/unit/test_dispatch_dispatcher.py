@@ -17,6 +17,7 @@ import structlog
 from lalert.bus.local import LocalBus, LocalLeases
 from lalert.clock import Clock, SystemClock
 from lalert.dispatch import Dispatcher, DispatchSettings, delivery_key
+from lalert.dispatch.dispatcher import LAUNCHES, TURN
 from lalert.dispatch.lanes import Planned
 from lalert.errors import (
     BadRequest,
@@ -1659,3 +1660,51 @@ async def test_trouble_is_logged_once_per_cause_and_never_with_a_secret(make_hub
 def assert_clean(text: str) -> None:
     for secret in ("very-secret-token", "other-secret-token", "c2VjcmV0", "token=abc", "\n"):
         assert secret not in text, text
+
+
+# Many targets
+
+
+class Turns:
+    """Counts how often something happens in each turn of the event loop."""
+
+    def __init__(self) -> None:
+        self.counts = [0]
+
+    def note(self) -> None:
+        self.counts[-1] += 1
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(0)
+            if self.counts[-1]:
+                self.counts.append(0)
+
+
+async def test_a_flood_of_deliveries_takes_the_loop_a_little_at_a_time(make_hub: MakeHub) -> None:
+    began, looked = Turns(), Turns()
+
+    async def reply(delivery: Delivery) -> Outcome:
+        began.note()
+        return Outcome()
+
+    class Roomy(FakeChannel):
+        limits: ClassVar[Limits] = Limits(in_flight=500)
+
+    hub = make_hub(Roomy(reply), settings=replace(QUICK, journal_lanes=10))
+    async with hub.open_store():
+        for n in range(350):
+            await hub.store.save_subscription(subscription(f"s{n}", tenant="hitoyoshi"), hub.store.newest)
+    async with hub.running() as dispatcher:
+        look = dispatcher._may_see
+        assert look is not None
+        dispatcher._may_see = lambda *about: (looked.note(), look(*about))[1]
+        counting = [asyncio.ensure_future(each.run()) for each in (began, looked)]
+        for n in range(3):
+            await hub.submit(f"a{n}", scope="Restricted", restriction="staff")
+        await until(lambda: sum(began.counts) == 3 * 350)
+        for each in counting:
+            each.cancel()
+    assert sum(looked.counts) == 3 * 350
+    assert max(looked.counts) <= TURN
+    assert max(began.counts) <= LAUNCHES

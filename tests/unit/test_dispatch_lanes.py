@@ -373,3 +373,30 @@ def _check_choice(target: Lane, chosen: Planned, delivered: list[Planned]) -> No
         assert chosen.alert_id not in earlier.supersedes or earlier.actual != chosen.actual, (
             "sent after what replaces it"
         )
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40)), max_size=60), st.integers(1, 3))
+def test_what_a_lane_remembers_to_be_next_is_what_it_would_find_anew(
+    steps: list[tuple[int, int]], per_target: int
+) -> None:
+    target = lane(per_target=per_target)
+    now = 0.0
+    for what, number in steps:
+        waiting = [w for w in target.waiting if w not in target.flying]
+        if what <= 1 and target.find((number,)) is None:
+            own = f"a{number}" if number % 3 else f"a{number // 2}"
+            target.add(
+                planned(number, severity=list(Severity)[number % 5], incident=own, actual=number % 5 > 0)
+            )
+        elif what == 2 and waiting:
+            target.remove(waiting[number % len(waiting)])
+        elif what == 3 and (chosen := target.choose(now)) is not None:
+            target.take_off(chosen)
+        elif what == 4 and target.flying:
+            target.answered(target.flying[number % len(target.flying)])
+        elif what == 5 and target.flying:
+            target.failed(target.flying[number % len(target.flying)], now, lambda: 0.0)
+        now += number
+        known = target.choose(now)
+        target._choice = None
+        assert target.choose(now) == known

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Final
 
 import apsw
@@ -32,7 +31,7 @@ from lalert.store.sqlite.codec import (
     scope_of,
     until_of,
 )
-from lalert.store.sqlite.statements import Row, Value, all_or_nothing, row, rows
+from lalert.store.sqlite.statements import MOST_AT_ONCE, Row, Value, all_or_nothing, execute_rows, row, rows
 
 MAX_REFERENCES: Final = 2000
 """How many alerts one may refer to, and how many incidents it may continue: more than Japan has municipalities."""
@@ -42,9 +41,6 @@ MAX_AWAITED: Final = 100_000
 
 MAX_RAISED: Final = 10_000
 """How many successors are ranked anew when an alert comes after them; more than any chain has."""
-
-MOST_AT_ONCE: Final = 256
-"""As many alerts are kept in one step."""
 
 NAMES_AT_ONCE: Final = 2_000
 """How many entries one write gives an index of names: about 10 ms, so that no append waits long behind it."""
@@ -57,10 +53,7 @@ INSERT INTO entry (offset, id, sent, until, head, scope, incident, stored, place
 VALUES (?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO NOTHING
 """
-_PLACES_IN_A_ROW: Final = 11
-_ROW: Final = "(?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?)"
-# Many rows in one step, during which the event loop has the interpreter to itself. Rows of NULL fill it up to one of a few sizes, so that it is
-# compiled once for each. An id that is known leaves a hole.
+# An id that is known leaves a hole.
 _INSERT_MANY: Final = """
 INSERT INTO entry (offset, id, sent, until, head, scope, incident, stored, places, about, digest, raw)
 SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL
@@ -291,28 +284,27 @@ class Appender:
         stored = micros(now)
         plain = [new for new in news if self._is_plain(new)][:MOST_AT_ONCE]
         before = self._last
-        values: list[Value] = []
-        for offset, new in enumerate(plain, before + 1):
-            values += (
+        values: list[Sequence[Value]] = [
+            (
                 offset,
                 new.id,
                 new.sent,
                 new.until,
                 new.state,
                 new.scope,
+                None,
                 stored,
                 self._place(db, new.jurisdiction),
                 new.about,
                 new.digest,
                 new.raw,
             )
-        size = 1 << (len(plain) - 1).bit_length() if plain else 0
-        if size:
-            values += [None] * (_PLACES_IN_A_ROW * (size - len(plain)))
-            db.execute(_insert_many(size), values)
+            for offset, new in enumerate(plain, before + 1)
+        ]
+        execute_rows(db, _INSERT_MANY, values)
         self._last += len(plain)
         kept: Container[int] = range(before + 1, self._last + 1)
-        if size and db.changes() != len(plain):
+        if values and db.changes() != len(values):
             kept = {offset for (offset,) in rows(db, "SELECT offset FROM entry WHERE offset > ?", (before,))}
         offsets = {id(new): at for at, new in enumerate(plain, before + 1) if at in kept}
         return [
@@ -342,11 +334,6 @@ class Appender:
             place = int(db.execute("SELECT id FROM places WHERE codes = ?", (text,)).get)
             self._places[codes] = place
         return place
-
-
-@lru_cache
-def _insert_many(size: int) -> str:
-    return _INSERT_MANY.format(rows=", ".join([_ROW] * size))
 
 
 class _Linking:

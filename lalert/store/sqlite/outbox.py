@@ -18,19 +18,23 @@ from lalert.store.sqlite.codec import (
     micros,
     position,
 )
-from lalert.store.sqlite.statements import all_or_nothing
+from lalert.store.sqlite.statements import all_or_nothing, execute_rows
 
 _SAVE_SUBSCRIPTION: Final = """
 INSERT INTO subscription VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET channel = excluded.channel, target = excluded.target, filter = excluded.filter,
     created = excluded.created, tenant = excluded.tenant, format = excluded.format, lang = excluded.lang, options = excluded.options
 """
-_SAVE_DELIVERY: Final = """
-INSERT INTO delivery VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+_SAVE_DELIVERIES: Final = """
+INSERT INTO delivery SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL
 ON CONFLICT (key) DO UPDATE SET subscription = excluded.subscription, offset = excluded.offset, state = excluded.state,
     attempts = excluded.attempts, due = excluded.due, detail = excluded.detail, updated = excluded.updated,
     confirmed = coalesce(excluded.confirmed, delivery.confirmed)
 WHERE excluded.updated >= delivery.updated
+"""
+MOVE_CURSORS: Final = """
+UPDATE subscription SET cursor = moved.column2 FROM (VALUES {rows}) AS moved
+WHERE subscription.id = moved.column1 AND moved.column2 > subscription.cursor
 """
 # CROSS JOIN keeps the order: each lane looks beyond its own cursor, instead of all history being read.
 UNSETTLED: Final = """
@@ -121,14 +125,14 @@ class OutboxTables(Access):
     ) -> None:
         deliveries = [encode_delivery(row, self._offset(row.position)) for row in rows]
         # A cursor never goes back: what it has passed is settled.
-        moves = [(self._offset(cursor), subscription) for subscription, cursor in cursors.items()]
+        moves = [(subscription, self._offset(cursor)) for subscription, cursor in cursors.items()]
         if not deliveries and not moves:
             return
 
         def record(db: apsw.Connection) -> None:
             with all_or_nothing(db):
-                db.executemany(_SAVE_DELIVERY, deliveries)
-                db.executemany("UPDATE subscription SET cursor = max(cursor, ?) WHERE id = ?", moves)
+                execute_rows(db, _SAVE_DELIVERIES, deliveries)
+                execute_rows(db, MOVE_CURSORS, moves)
 
         size = sum(len(row.key) + len(row.subscription) + len(row.detail) for row in rows)
         await self._write(record, rows=len(deliveries) + len(moves), size=size)
