@@ -1,6 +1,7 @@
 #!/bin/sh
-# Install what the tests need beyond Python packages: Chromium and a Japanese font for the pages, xmlsec1 as a second opinion on signatures. Where that cannot be done, fail and say
-# what to type: a suite that silently leaves the pages out would look green.
+# Install what the tests need beyond Python packages: Chromium and a Japanese font for the pages, xmlsec1 as a second opinion on signatures, redis-tools for
+# a Redis that is too old (its server is in there, and nothing is started by it). Where that cannot be done, fail and say what to type: a suite that silently
+# leaves the pages out would look green.
 set -eu
 missing=""
 if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null; then
@@ -11,6 +12,9 @@ if ! command -v fc-list >/dev/null || [ -z "$(fc-list :lang=ja family)" ]; then
 fi
 if ! command -v xmlsec1 >/dev/null; then
     missing="$missing xmlsec1"
+fi
+if ! command -v redis-check-rdb >/dev/null; then
+    missing="$missing redis-tools"
 fi
 [ -n "$missing" ] || exit 0
 
@@ -26,6 +30,6 @@ if command -v apt-get >/dev/null && { [ -z "$sudo" ] || $sudo true 2>/dev/null; 
 fi
 echo "The tests need what is not installed here:$missing" >&2
 echo "  Debian and Ubuntu: apt-get install --no-install-recommends$missing" >&2
-echo "  elsewhere: install Chromium, on the PATH as chromium, a Japanese font, and xmlsec1" >&2
+echo "  elsewhere: install Chromium, on the PATH as chromium, a Japanese font, xmlsec1, and Redis" >&2
 echo "  without those tests: .venv/bin/python -m pytest -m 'not browser and not slow'" >&2
 exit 1

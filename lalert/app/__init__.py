@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -112,7 +113,7 @@ class Node:
             open_ground(self.settings.store, self.data, partial(_revive, gazetteer), self.clock)
         )
         self.store, self.lost, bus, leases = ground.store, ground.lost, ground.bus, ground.leases
-        self.audit = await enter(Auditor(self.store, self.clock, self.data))
+        self.audit = await enter(Auditor(self.store, self.clock, self.data, platform.node()))
         self.signing = await self._prepared_signing()
         self.keyring = KeyRing(self.store, self.clock)
         await self.keyring.refresh()

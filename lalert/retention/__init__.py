@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -14,6 +14,7 @@ from lalert.errors import StoreError
 from lalert.model import Entry
 from lalert.retention.archive import Archive
 from lalert.store import Retained
+from lalert.store.audit import HUB, Action, Detail, Note
 
 __all__ = ["Archive", "Retention", "Swept"]
 
@@ -36,6 +37,8 @@ class Log(Retained, Protocol):
     async def entry(self, position: str) -> Entry | None: ...
 
     async def audit_accepted(self, limit: int) -> int: ...
+
+    async def append_audit(self, notes: Sequence[Note]) -> object: ...
 
 
 @dataclass(slots=True)
@@ -79,6 +82,13 @@ class Retention:
                     swept.deliveries,
                     swept.readings,
                 )
+                details: dict[str, Detail] = {
+                    **asdict(swept),
+                    "days": self._days,
+                    "readings_days": self._readings_days,
+                }
+                note = Note(self._clock.now(), HUB, Action.TRIMMED, "retention", details=details)
+                await self._store.append_audit([note])
             await self._clock.sleep(EVERY_SECONDS)
 
     async def sweep(self) -> Swept:

@@ -45,6 +45,7 @@ class Action(StrEnum):
     STOPPED = "node.stopped"
     BACKED_UP = "store.backed-up"
     RESTORED = "store.restored"
+    TRIMMED = "store.trimmed"
 
 
 class ActorKind(StrEnum):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ Note = Callable[..., None]
 
 async def write(store: SqliteStore, promised: Note) -> None:
     """Write as fast as can be and note each promise as soon as the store has made it, until cancelled."""
-    await insist(lambda: store.save_subscription(subscription("s"), store.newest))
+    await insist(partial(store.save_subscription, subscription("s"), store.newest))
     promised("ready")
     async with asyncio.TaskGroup() as group:
         for _ in range(SENDERS):
@@ -41,28 +42,28 @@ async def send(store: SqliteStore, promised: Note) -> None:
     """Send an alert, update it, and deliver the update, again and again."""
     while True:
         first = make_alert()
-        entry = (await insist(lambda first=first: append(store, first))).entry
+        entry = (await insist(partial(append, store, first))).entry
         promised("alert", first.id, entry.position)
         update = make_alert(msg_type="Update", references=[first])
-        entry = (await insist(lambda update=update: append(store, update))).entry
+        entry = (await insist(partial(append, store, update))).entry
         promised("alert", update.id, entry.position)
         row = delivery(f"s-{update.id}", "s", entry.position)
-        await insist(lambda row=row: store.record([row], {"s": row.position}))
+        await insist(partial(store.record, [row], {"s": row.position}))
         promised("cursor", entry.position)
 
 
 async def measure(store: SqliteStore, promised: Note) -> None:
     """Send readings, and keep how many."""
-    known = await insist(lambda: store.get("measure", "number"))
+    known = await insist(partial(store.get, "measure", "number"))
     number = int(known) if known else 0
     start = datetime(2000, 1, 1, tzinfo=UTC)
     while True:
         number += 1
         reading = Reading("gauge", start + timedelta(hours=2 * number), level_m=1.0, seq=number)
-        await insist(lambda reading=reading: store.append_readings("org", [reading], datetime.now(UTC)))
+        await insist(partial(store.append_readings, "org", [reading], datetime.now(UTC)))
         promised("reading", str(number))
         note = str(number)
-        await insist(lambda note=note: store.put("measure", "number", note.encode()))
+        await insist(partial(store.put, "measure", "number", note.encode()))
         promised("note", note)
 
 

@@ -174,11 +174,10 @@ class PowerCut(apsw.VFS):
                 (folder / Path(path).name).write_bytes(content)
 
 
-def failed_sync() -> apsw.IOError:
-    """Return what SQLite says of an fsync that failed."""
-    error = apsw.IOError("the disk of this test")
-    error.extendedresult = apsw.SQLITE_IOERR_FSYNC
-    return error
+class FailedSync(apsw.IOError):
+    """What SQLite says of an fsync that failed."""
+
+    extendedresult = apsw.SQLITE_IOERR_FSYNC
 
 
 def _apply(content: bytearray, changes: list[Change]) -> None:
@@ -211,4 +210,4 @@ class _File(apsw.VFSFile):
         failures = self._disk.sync(self._path)
         if failures > self._known_failures:
             self._known_failures = failures
-            raise failed_sync()
+            raise FailedSync("the disk of this test")

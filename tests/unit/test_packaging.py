@@ -316,7 +316,10 @@ def test_a_missing_browser_that_cannot_be_installed_is_an_error_that_says_what_t
 ) -> None:
     done = setup_tests(tmp_path, id="echo 1000", apt_get="exit 0", sudo="exit 1")
     assert done.returncode == 1
-    assert "apt-get install --no-install-recommends chromium fontconfig fonts-noto-cjk xmlsec1" in done.stderr
+    assert (
+        "apt-get install --no-install-recommends chromium fontconfig fonts-noto-cjk xmlsec1 redis-tools"
+        in done.stderr
+    )
     assert "python -m pytest -m 'not browser and not slow'" in done.stderr
 
 
@@ -325,7 +328,7 @@ def test_a_missing_browser_is_installed_where_that_is_allowed(tmp_path: Path) ->
     assert done.returncode == 0
     assert (tmp_path / "log").read_text(encoding="utf-8").splitlines() == [
         "update -qq",
-        "install -y -qq --no-install-recommends chromium fontconfig fonts-noto-cjk xmlsec1",
+        "install -y -qq --no-install-recommends chromium fontconfig fonts-noto-cjk xmlsec1 redis-tools",
     ]
 
 
@@ -334,7 +337,7 @@ def test_a_failed_installation_is_an_error(tmp_path: Path) -> None:
 
 
 def test_nothing_is_installed_where_browser_and_font_are_there(tmp_path: Path) -> None:
-    there = {"chromium": "exit 0", "fc_list": "echo Noto", "xmlsec1": "exit 0"}
+    there = {"chromium": "exit 0", "fc_list": "echo Noto", "xmlsec1": "exit 0", "redis_check_rdb": "exit 0"}
     done = setup_tests(tmp_path, **there, id="echo 0", apt_get=f"touch {tmp_path}/log")
     assert (done.returncode, done.stdout, (tmp_path / "log").exists()) == (0, "", False)
 

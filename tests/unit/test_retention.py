@@ -21,6 +21,7 @@ from lalert.errors import Unavailable
 from lalert.model import JST, Alert, Entry
 from lalert.retention import Archive, Retention, Swept
 from lalert.store import DeliveryState
+from lalert.store.audit import decode
 from lalert.store.sqlite import SqliteStore
 from lalert.store.sqlite.files import open_for_reading
 from lalert.testing import FakeClock, declared_facts, make_alert, revive
@@ -229,6 +230,9 @@ async def test_it_sweeps_at_the_start_and_once_a_day(
     assert await store.read(None, 10) == []
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+    told = [decode(line.text) for line in await store.audit_lines(0, 10)]
+    assert [line.action for line in told] == ["alert.accepted", "store.trimmed"] * 2
+    assert told[1].details["alerts"] == 1
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from blockbuster import blockbuster_ctx
 from lalert.clock import SystemClock
 from lalert.model import Alert, Entry, Facts
 from lalert.store.sqlite import Bounds, Memory, SqliteStore, checkpoints, log
+from lalert.store.sqlite.audit import AFTER_OF, BEFORE_OF
 from lalert.store.sqlite.checkpoints import Checkpoints
 from lalert.store.sqlite.files import open_for_checkpoints, open_for_reading, open_for_writing, prepare
 from lalert.store.sqlite.outbox import MOVE_CURSORS, UNSETTLED
@@ -458,7 +459,15 @@ async def test_names_are_indexed_when_somebody_asks_however_many_there_are(
 
 @pytest.mark.parametrize(
     "sql",
-    [log.IN_FORCE, log.NEXT_END, log.ENDED, UNSETTLED, MOVE_CURSORS.replace("{rows}", "(?, ?), (?, ?)")],
+    [
+        log.IN_FORCE,
+        log.NEXT_END,
+        log.ENDED,
+        UNSETTLED,
+        MOVE_CURSORS.replace("{rows}", "(?, ?), (?, ?)"),
+        AFTER_OF,
+        BEFORE_OF,
+    ],
 )
 async def test_what_is_asked_often_is_found_by_indices_even_without_statistics(path: Path, sql: str) -> None:
     async with SqliteStore(path, revive=revive, on_append=ignore, clock=SystemClock()) as store:

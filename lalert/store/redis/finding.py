@@ -68,7 +68,7 @@ def parse_url(url: str, setting: str = "store.url") -> Address:
         mistakes.append(
             f"{setting}: names several servers; use redis+sentinel:// for sentinels or redis+cluster:// for a cluster"
         )
-    if kind == "one" and path and not path.isascii() | path.isdigit():
+    if kind == "one" and path and not (path.isascii() and path.isdigit()):
         mistakes.append(f"{setting}: after the host comes the number of a database, or nothing, not {path!r}")
     if kind == "sentinel" and (not path or "/" in path):
         mistakes.append(

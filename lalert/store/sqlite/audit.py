@@ -26,10 +26,10 @@ _AFTER: Final = "SELECT number, CAST(text AS BLOB), hash FROM audit WHERE number
 _BEFORE: Final = (
     "SELECT number, CAST(text AS BLOB), hash FROM audit WHERE number < ? ORDER BY number DESC LIMIT ?"
 )
-_AFTER_OF: Final = """
+AFTER_OF: Final = """
 SELECT number, CAST(text AS BLOB), hash FROM audit WHERE text ->> 'org' = ? AND number > ? ORDER BY number LIMIT ?
 """
-_BEFORE_OF: Final = """
+BEFORE_OF: Final = """
 SELECT number, CAST(text AS BLOB), hash FROM audit WHERE text ->> 'org' = ? AND number < ? ORDER BY number DESC LIMIT ?
 """
 _ACCEPTED: Final = """
@@ -67,7 +67,7 @@ class AuditTable(Access):
         if org is None:
             found = await self._rows(_AFTER, after, max(0, limit))
         else:
-            found = await self._rows(_AFTER_OF, org, after, max(0, limit))
+            found = await self._rows(AFTER_OF, org, after, max(0, limit))
         return [KeptLine(*line) for line in found]
 
     async def latest_audit_lines(
@@ -77,7 +77,7 @@ class AuditTable(Access):
         if org is None:
             found = await self._rows(_BEFORE, end, max(0, limit))
         else:
-            found = await self._rows(_BEFORE_OF, org, end, max(0, limit))
+            found = await self._rows(BEFORE_OF, org, end, max(0, limit))
         return [KeptLine(*line) for line in reversed(found)]
 
     async def audit_head(self) -> Head:
