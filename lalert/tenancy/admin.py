@@ -1,6 +1,6 @@
 """Making and listing organisations and keys: the same functions for the command line, the local socket and the setup page.
 
-Each change leaves its line in the audit chain before it returns.
+Each change leaves its line in the audit chain before it is made: nobody can break it off so that the change is there and its line is not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 from lalert.cap import read_certificate, read_certificates
 from lalert.clock import Clock
-from lalert.errors import BadRequest, NotFound
+from lalert.errors import BadRequest, Conflict, NotFound
 from lalert.model import Key, Role, SignaturePolicy, Tenant
 from lalert.store.audit import LOCAL, Action, Actor, Detail, Note
 from lalert.tenancy.keys import new_key_id, new_secret, secret_digest
@@ -96,8 +96,10 @@ class Administration:
             everywhere=everywhere,
         )
         tenant = self._with_policy(plain, tolerant, signatures, certificates)
-        await self._directory.save_tenant(tenant)
+        if await self._known(org) is not None:
+            raise Conflict(f"the organisation {org} exists already; choose another id")
         await self._note(Action.ORG_CREATED, org, org, by, _described(tenant))
+        await self._directory.save_tenant(tenant)
         return tenant
 
     async def update_org(
@@ -113,14 +115,14 @@ class Administration:
 
         A running hub judges by it within half a second. Raises `NotFound` and `BadRequest`.
         """
-        known = next((tenant for tenant in await self._directory.tenants() if tenant.id == org), None)
+        known = await self._known(org)
         if known is None:
             raise NotFound(f"there is no organisation {org[:64]}; `lalert org list` shows them")
         tenant = self._with_policy(known, tolerant, signatures, certificates)
-        await self._directory.update_tenant(tenant)
         before, after = _described(known), _described(tenant)
         changed = {name: value for name, value in after.items() if value != before[name]}
         await self._note(Action.ORG_CHANGED, org, org, by, changed)
+        await self._directory.update_tenant(tenant)
         return tenant
 
     def _with_policy(
@@ -187,10 +189,12 @@ class Administration:
             exercise_only=exercise_only,
             expires=expires,
         )
-        await self._directory.save_key(key)
+        if await self._known(org) is None:
+            raise NotFound(f"there is no organisation {org[:64]}; create it first")
         ends = expires.isoformat(timespec="seconds") if expires is not None else None
         described: dict[str, Detail] = {"role": str(role), "exercise_only": exercise_only, "expires": ends}
         await self._note(Action.KEY_CREATED, key.id, org, by, described)
+        await self._directory.save_key(key)
         return NewKey(key, secret)
 
     async def keys(self, org: str | None = None) -> list[Key]:
@@ -203,9 +207,11 @@ class Administration:
         found = known.get(key_id) or next((key for key in known.values() if key.digest == digest), None)
         if found is None:
             raise NotFound("no such key; `lalert key list` shows the ids")
-        await self._directory.revoke_key(found.id, self._clock.now())
-        # Also the second time: the first may have been broken off before its line was there.
         await self._note(Action.KEY_REVOKED, found.id, found.tenant, by, {"role": str(found.role)})
+        await self._directory.revoke_key(found.id, self._clock.now())
+
+    async def _known(self, org: str) -> Tenant | None:
+        return next((tenant for tenant in await self._directory.tenants() if tenant.id == org), None)
 
     async def _note(
         self, action: Action, subject: str, org: str, by: Actor, details: Mapping[str, Detail]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lalert.cap import read_certificate
-from lalert.errors import BadRequest, Conflict, Forbidden, InvalidCode, NotFound, Unauthenticated
+from lalert.errors import BadRequest, Conflict, Forbidden, InvalidCode, NotFound, Unauthenticated, Unavailable
 from lalert.geo import normalise_code
 from lalert.model import Key, Role, SignaturePolicy, Tenant
 from lalert.store.audit import SET_UP, Note
@@ -116,6 +116,25 @@ async def test_every_change_leaves_its_line_and_no_secret(
     assert changed == {"tolerant": ["*@hitoyoshi.example"]}
     assert made == {"role": "sender", "exercise_only": True, "expires": None}
     assert new.secret not in repr(directory.notes)
+
+
+async def test_no_change_is_made_without_its_line(office: Administration, directory: MemoryDirectory) -> None:
+    kept = await office.create_key("hitoyoshi", Role.SENDER)
+
+    async def full(notes: Sequence[Note]) -> None:
+        raise Unavailable("the disk is full")
+
+    directory.append_audit = full  # type: ignore[method-assign]
+    for changing in (
+        office.create_org("minamata", ["43205"], ["*"]),
+        office.update_org("hitoyoshi", tolerant=["*"]),
+        office.create_key("hitoyoshi", Role.ADMIN),
+        office.revoke_key(kept.key.id),
+    ):
+        with pytest.raises(Unavailable):
+            await changing
+    assert [(tenant.id, tenant.tolerant) for tenant in await office.orgs()] == [("hitoyoshi", ())]
+    assert await office.keys() == [kept.key]
 
 
 async def test_codes_are_kept_in_their_one_form(office: Administration) -> None:
