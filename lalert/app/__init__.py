@@ -39,7 +39,7 @@ from lalert.scores import Scores
 from lalert.sensors import Engine, Stage, Station
 from lalert.signing import Signing
 from lalert.store import Portable, Store
-from lalert.store.audit import LOCAL, Action, Detail, Head, KeptLine, Note
+from lalert.store.audit import LOCAL, Action, Detail, Document, Head, KeptLine, Note
 from lalert.store.sqlite.audit import chain_in
 from lalert.store.sqlite.backup import Restored, restore
 from lalert.tenancy import Administration, Caller, KeyRing, may_see
@@ -461,7 +461,7 @@ async def _noted(store: Store, action: Action, subject: str, details: Mapping[st
 
 
 @contextmanager
-def audit_of_file(file: Path) -> Iterator[tuple[Iterator[KeptLine], list[Head]]]:
-    """Open the audit chain of a backup: its lines, and the heads that it says it had. Raises `StoreError` for what is no backup."""
-    with chain_in(file) as (lines, head, days):
-        yield lines, [head, *(one.head for one in read_heads(days))]
+def audit_of_file(file: Path) -> Iterator[tuple[Iterator[KeptLine], list[Head], Iterator[Document]]]:
+    """Open the audit chain of a backup: its lines, the heads that it says it had, and the documents. Raises `StoreError` for what is no backup."""
+    with chain_in(file) as chain:
+        yield chain.lines, [chain.head, *(one.head for one in read_heads(chain.days))], chain.documents

@@ -21,7 +21,7 @@ from lalert.config import Settings
 from lalert.errors import Refused
 from lalert.model import Role, SignaturePolicy
 from lalert.scores import cards_json
-from lalert.store.audit import Head, KeptLine
+from lalert.store.audit import Document, Head, KeptLine
 from lalert.web.admin import key_json, org_json, org_names, socket_path
 from lalert.web.audit import LOCAL_PAGE
 
@@ -63,6 +63,8 @@ class Office(Protocol):
     async def audit_lines(self, after: int) -> list[KeptLine]: ...
 
     async def audit_heads(self) -> list[Head]: ...
+
+    async def documents(self, after: str | None) -> list[Document]: ...
 
 
 class SocketOffice:
@@ -124,6 +126,10 @@ class SocketOffice:
     async def audit_heads(self) -> list[Head]:
         return [Head.parse(head) for head in (await self._call("GET", "/audit/heads"))["heads"]]
 
+    async def documents(self, after: str | None) -> list[Document]:
+        page = await self._call("GET", "/audit/documents", query={"after": after} if after else None)
+        return [Document(at, alert, bytes.fromhex(sha256)) for at, alert, sha256 in page["documents"]]
+
     async def backup(self, file: Path, *, force: bool) -> int:
         """Have the node back its store up, which takes as long as it takes."""
         body = {"file": str(file), "force": force}
@@ -168,6 +174,9 @@ class StoreOffice:
 
     async def audit_heads(self) -> list[Head]:
         return [await self._store.audit_head(), *(one.head for one in await published(self._store))]
+
+    async def documents(self, after: str | None) -> list[Document]:
+        return list(await self._store.documents(after, LOCAL_PAGE))
 
 
 def run(config_file: Path | None, data: Path | None, work: Callable[[Office], Awaitable[T]]) -> T:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ from lalert.cli.admin import Office, run
 from lalert.cli.settings import node_options, settings
 from lalert.errors import NotFound, Refused
 from lalert.model import JST
-from lalert.store.audit import Check, Fault, Flaw, Head, KeptLine
+from lalert.store.audit import Accepted, Check, Document, Fault, Flaw, Head, KeptLine
 
 _FLAWS: Final[Mapping[Flaw, tuple[str, str]]] = {
     Flaw.CHANGED: (
@@ -41,10 +42,22 @@ _FLAWS: Final[Mapping[Flaw, tuple[str, str]]] = {
         "{number}行目から先がありません。控えにある記録が失われたか、作り直されています。",
         "From line {number} on there is nothing, but a hash that was kept is of a line that is not here: it was cut off, or made anew.",
     ),
+    Flaw.DOCUMENT: (
+        "警報{alert}の文書が、受け付けたときのもの({number}行目)と違います。",
+        "The document of alert {alert} is not the one that was accepted (line {number}).",
+    ),
+    Flaw.UNKNOWN: (
+        "警報{alert}が保存されていますが、受け付けた記録がありません。",
+        "Alert {alert} is in the log, but no line says that it was accepted.",
+    ),
 }
 _SOUND: Final = (
     "監査記録は{lines}行すべて正しくつながっています。最新の控え：{head}",
     "The audit chain is sound: {lines} lines. Its head: {head}",
+)
+_DOCUMENTS: Final = (
+    "保存されている警報{documents}件は、すべて受け付けたときのままです。",
+    "The {documents} alerts in the log are what was accepted.",
 )
 _LANG = click.option("--lang", type=click.Choice(["ja", "en"]), default="ja", show_default=True)
 
@@ -72,22 +85,26 @@ def audit() -> None:
 def verify(
     known: tuple[str, ...], file: Path | None, lang: str, config_file: Path | None, data: Path | None
 ) -> None:
-    """Check every line of the chain, and that it holds every head that is known. Exits 1 and names the first line that is wrong.
+    """Check every line of the chain, that it holds every head that is known, and that the alerts in the log are those that were accepted.
+
+    Exits 1 and names the first line that is wrong.
 
     Known are the heads that the hub has published, those in DATA/audit-heads.txt, and those given with --head (NUMBER:HASH, or the hash alone).
     """
     given = [_head(text) for text in known]
     if file is not None:
-        with _of_file(file) as (lines, heads):
-            check = Check([*heads, *given])
+        with _of_file(file) as (lines, heads, documents):
+            found = Found(Check([*heads, *given]))
             for line in lines:
-                check.take(line)
+                found.take(line)
+            if documents is not None:
+                found.documents = 0
+                found.blame(found.compare(documents))
     else:
         noted = heads_in(Path(settings(config_file, data).hub.data) / HEADS_FILE)
-        check = run(config_file, data, lambda office: _checked(office, [one.head for one in noted] + given))
-    fault = check.end()
-    click.echo(sentence(fault, check.head, lang))
-    sys.exit(1 if fault else 0)
+        found = run(config_file, data, lambda office: _checked(office, [one.head for one in noted] + given))
+    click.echo(sentence(found, lang))
+    sys.exit(1 if found.fault else 0)
 
 
 @audit.command()
@@ -114,23 +131,67 @@ def show(
     run(config_file, data, print_all)
 
 
-def sentence(fault: Fault | None, head: Head, lang: str) -> str:
+@dataclass(slots=True)
+class Found:
+    """What a chain turns out to be while its lines and then the documents are read; `documents` is None where there are none to compare."""
+
+    check: Check
+    accepted: Accepted = field(default_factory=Accepted)
+    documents: int | None = None
+    wrong: Fault | None = None
+    last: int = 0
+
+    @property
+    def fault(self) -> Fault | None:
+        return self.check.end() or self.wrong
+
+    def take(self, line: KeptLine) -> None:
+        self.check.take(line)
+        self.accepted.take(line)
+        self.last = line.number
+
+    def compare(self, documents: Iterable[Document]) -> list[Document]:
+        """Compare documents with their lines; returns those with which something is wrong."""
+        bad: list[Document] = []
+        for document in documents:
+            self.documents = (self.documents or 0) + 1
+            if self.accepted.fault(document) is not None:
+                bad.append(document)
+        return bad
+
+    def blame(self, bad: Iterable[Document]) -> None:
+        """Keep the first of what is wrong with some documents, unless their lines have come by now."""
+        self.wrong = next((fault for one in bad if (fault := self.accepted.fault(one))), None)
+
+
+def sentence(found: Found, lang: str) -> str:
     """Return what was found, for people."""
-    english = int(lang == "en")
-    if fault is None:
-        return _SOUND[english].format(lines=head.number, head=head)
-    return _FLAWS[fault.flaw][english].format(number=fault.number)
+    english, fault, head = int(lang == "en"), found.fault, found.check.head
+    if fault is not None:
+        return _FLAWS[fault.flaw][english].format(number=fault.number, alert=fault.alert)
+    words = [_SOUND[english].format(lines=head.number, head=head)]
+    if found.documents is not None:
+        words.append(_DOCUMENTS[english].format(documents=found.documents))
+    return "\n".join(words)
 
 
-async def _checked(office: Office, known: list[Head]) -> Check:
-    check = Check([*await office.audit_heads(), *known])
+async def _checked(office: Office, known: list[Head]) -> Found:
+    found = Found(Check([*await office.audit_heads(), *known]), documents=0)
     async for line in _lines(office):
-        check.take(line)
-    return check
+        found.take(line)
+    bad: list[Document] = []
+    after: str | None = None
+    while page := await office.documents(after):
+        bad += found.compare(page)
+        after = page[-1].position
+    # What came in meanwhile has its line by now.
+    async for line in _lines(office, found.last):
+        found.take(line)
+    found.blame(bad)
+    return found
 
 
-async def _lines(office: Office) -> AsyncIterator[KeptLine]:
-    after = 0
+async def _lines(office: Office, after: int = 0) -> AsyncIterator[KeptLine]:
     while page := await office.audit_lines(after):
         for line in page:
             yield line
@@ -138,13 +199,15 @@ async def _lines(office: Office) -> AsyncIterator[KeptLine]:
         after = page[-1].number
 
 
-def _of_file(file: Path) -> AbstractContextManager[tuple[Iterator[KeptLine], list[Head]]]:
+def _of_file(
+    file: Path,
+) -> AbstractContextManager[tuple[Iterator[KeptLine], list[Head], Iterator[Document] | None]]:
     try:
         with file.open("rb") as opened:
             database = opened.read(16).startswith(b"SQLite format 3")
     except OSError as error:
         raise NotFound(f"{file}: cannot be read ({error.strerror})") from error
-    return audit_of_file(file) if database else nullcontext((_exported(file), []))
+    return audit_of_file(file) if database else nullcontext((_exported(file), [], None))
 
 
 def _exported(file: Path) -> Iterator[KeptLine]:

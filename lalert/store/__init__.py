@@ -32,7 +32,7 @@ from lalert.model import (
     Subscription,
     Tenant,
 )
-from lalert.store.audit import Head, KeptLine, Note
+from lalert.store.audit import Document, Head, KeptLine, Note
 
 Revive = Callable[[bytes, frozenset[str]], tuple[Alert, Facts]]
 """Rebuild what the log keeps as bytes: (raw document, jurisdiction codes) -> alert and facts. Handed in by the app."""
@@ -381,6 +381,10 @@ class AuditLog(Protocol):
 
         Wherever it is broken off, and however many call it at once: each entry gets one line and no more.
         """
+        ...
+
+    async def documents(self, after: str | None, limit: int) -> list[Document]:
+        """Return what the log holds now of up to `limit` accepted entries that have their lines, after a position (None: from the oldest kept), rising."""
         ...
 
     async def audit_lines(self, after: int, limit: int, org: str | None = None) -> list[KeptLine]:

@@ -220,14 +220,28 @@ class Flaw(StrEnum):
     """The chain fits by itself, and is not the one of which a head is known."""
     CUT_OFF = "cut-off"
     """A head is known that the chain does not reach, or does not hold."""
+    DOCUMENT = "document"
+    """The chain is sound, and the log holds another document than was accepted."""
+    UNKNOWN = "unknown"
+    """The chain is sound, and the log holds an alert that was never accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The first bad line of a chain, by the number that it has or should have there."""
+    """The first bad line of a chain, by the number that it has or should have there (0: there is none); `alert` is the id of the one whose document it is about."""
 
     number: int
     flaw: Flaw
+    alert: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What the log holds now at a position, of an alert that has its line: the alert's permanent id and the SHA-256 of the bytes."""
+
+    position: str
+    alert: str
+    sha256: bytes
 
 
 class Check:
@@ -278,6 +292,30 @@ class Check:
         if self._hashes.get(number, {line.hash}) != {line.hash}:
             return Flaw.REWRITTEN
         return None
+
+
+class Accepted:
+    """What a sound chain says of every document that was accepted: the last time, where one came again after it had been deleted."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, tuple[int, bytes]] = {}
+
+    def take(self, line: KeptLine) -> None:
+        """Look at the next line."""
+        try:
+            read = decode(line.text)
+            if read.action == Action.ACCEPTED:
+                self._lines[read.subject] = (read.number, bytes.fromhex(str(read.details.get("sha256", ""))))
+        except ValueError:
+            # A line with the right hash that none of us has written: its document then has none, and that is found.
+            return
+
+    def fault(self, document: Document) -> Fault | None:
+        """Say what is wrong with a document of the log."""
+        number, sha256 = self._lines.get(document.alert, (0, b""))
+        if sha256 == document.sha256:
+            return None
+        return Fault(number, Flaw.DOCUMENT if number else Flaw.UNKNOWN, document.alert)
 
 
 def verify(lines: Iterable[KeptLine], heads: Iterable[Head] = ()) -> Fault | None:

@@ -5,12 +5,26 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Final
 
 from lalert.clock import Clock
 from lalert.model import JST, Origin, OriginKind
 from lalert.store import Appended, OnAppend, Store
-from lalert.store.audit import EMPTY, HUB, LOCAL, Action, Actor, ActorKind, KeptLine, Note, decode, verify
+from lalert.store.audit import (
+    EMPTY,
+    HUB,
+    LOCAL,
+    Accepted,
+    Action,
+    Actor,
+    ActorKind,
+    Document,
+    KeptLine,
+    Note,
+    decode,
+    verify,
+)
 from lalert.testing.alerts import declared_facts, make_alert
 from lalert.testing.clock import FakeClock
 from lalert.testing.store import ignore
@@ -123,6 +137,23 @@ class AuditContract:
             }
             assert len(str(first.details["sha256"])) == 64
             assert (last.org, last.actor, last.details["network"]) == ("minamata", "station:gauge-3", None)
+
+    async def test_what_the_log_holds_can_be_compared_with_the_lines(self) -> None:
+        async with self.open_store() as store:
+            kept = [(await accept(store, f"{n}")).entry for n in range(5)]
+            assert await store.documents(None, 10) == []
+            await store.audit_accepted(4)
+            expected = [
+                Document(entry.position, entry.alert.id, sha256(entry.alert.raw).digest())
+                for entry in kept[:4]
+            ]
+            assert await store.documents(None, 10) == expected
+            assert await store.documents(None, 3) == expected[:3]
+            assert await store.documents(expected[1].position, 10) == expected[2:]
+            accepted = Accepted()
+            for line in await whole(store):
+                accepted.take(line)
+            assert not any(map(accepted.fault, expected))
 
     async def test_no_alert_gets_a_second_audit_line_when_many_write_them_at_once(self) -> None:
         async with self.open_store() as store:

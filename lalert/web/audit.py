@@ -12,7 +12,7 @@ from lalert.audit import days_json, line_json, published, raw_json
 from lalert.errors import BadRequest
 from lalert.hub import Hub
 from lalert.model import Role
-from lalert.store.audit import Head, KeptLine
+from lalert.store.audit import Document, Head, KeptLine
 from lalert.tenancy import require
 from lalert.web.api import CORS, MAX_PAGE, nothing_else, take, whole
 from lalert.web.request import identify
@@ -25,6 +25,8 @@ class Chain(Protocol):
     """What holds the chain (`store.AuditLog`, `store.StateStore`)."""
 
     async def audit_lines(self, after: int, limit: int, org: str | None = None) -> list[KeptLine]: ...
+
+    async def documents(self, after: str | None, limit: int) -> list[Document]: ...
 
     async def audit_head(self) -> Head: ...
 
@@ -72,7 +74,15 @@ def local_routes(chain: Chain) -> list[web.RouteDef]:
         known = [await chain.audit_head(), *(one.head for one in await published(chain))]
         return _json({"heads": [str(head) for head in known]})
 
-    return [web.get("/audit", lines), web.get("/audit/heads", heads)]
+    async def documents(request: web.Request) -> web.Response:
+        found = await chain.documents(request.query.get("after"), LOCAL_PAGE)
+        return _json({"documents": [(one.position, one.alert, one.sha256.hex()) for one in found]})
+
+    return [
+        web.get("/audit", lines),
+        web.get("/audit/heads", heads),
+        web.get("/audit/documents", documents),
+    ]
 
 
 def _number(text: str, name: str) -> int:

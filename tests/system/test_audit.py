@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,38 @@ async def test_whatever_is_done_to_the_table_is_named_by_its_line(tmp_path: Path
         for lang, sentence in zip(("ja", "en"), told, strict=True):
             said = await asyncio.to_thread(lalert, data, "audit", "verify", "--lang", lang, code=1)
             assert said.startswith(sentence)
+
+
+async def test_a_document_that_is_not_the_one_accepted_is_named(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with running_node(data) as node:
+        await node.post(make_cap(sender=SENDER, identifier="one"))
+        _, accepted = await node.post(make_cap(sender=SENDER, identifier="two"))
+        kept = await line(node, "alert.accepted", 2)
+
+        async def verified(*words: str, code: int = 0) -> str:
+            return await asyncio.to_thread(lalert, data, "audit", "verify", "--lang", "en", *words, code=code)
+
+        assert "The 2 alerts in the log are what was accepted." in await verified()
+        # While it runs, and with all that the log itself says of the document set right.
+        forged = make_cap(sender=SENDER, identifier="two", headline="all is well")
+        with closing(apsw.Connection(str(data / "lalert.db"))) as db:
+            db.set_busy_timeout(5_000)
+            db.execute(
+                "UPDATE entry SET raw = ?, digest = ? WHERE offset = 2", (forged, sha256(forged).digest())
+            )
+        alert = accepted["url"].removeprefix("/alerts/")
+        expected = (
+            f"The document of alert {alert} is not the one that was accepted (line {kept['number']}).\n"
+        )
+        assert await verified(code=1) == expected
+    assert await verified(code=1) == expected
+    assert await verified("--file", str(data / "lalert.db"), code=1) == expected
+    with closing(apsw.Connection(str(data / "lalert.db"))) as db:
+        db.execute("UPDATE entry SET id = 'never-seen' WHERE offset = 2")
+    assert (
+        await verified(code=1) == "Alert never-seen is in the log, but no line says that it was accepted.\n"
+    )
 
 
 async def test_a_chain_made_anew_is_found_by_a_head_that_was_kept(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from lalert.store.audit import (
     Action,
     Actor,
     ActorKind,
+    Document,
     Head,
     KeptLine,
     Note,
@@ -62,6 +63,9 @@ class Records:
         self.waiting -= taken
         await self.append_audit([Note(NOW, KEY, Action.ACCEPTED, "alert")] * taken)
         return taken
+
+    async def documents(self, after: str | None, limit: int) -> list[Document]:
+        return []
 
     async def audit_lines(self, after: int, limit: int, org: str | None = None) -> list[KeptLine]:
         return self.lines[after : after + limit]

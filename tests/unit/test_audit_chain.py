@@ -15,7 +15,9 @@ from lalert.store.audit import (
     HUB,
     LOCAL,
     NOBODY,
+    Accepted,
     Action,
+    Document,
     Fault,
     Flaw,
     Head,
@@ -125,6 +127,19 @@ def test_a_chain_that_was_made_anew_is_found_by_a_head_that_was_kept_outside() -
     assert verify(other, [Head(None, CHAIN[3].hash)]) == Fault(LENGTH + 1, Flaw.CUT_OFF)
     assert verify(CHAIN, [Head(0, CHAIN[0].hash)]) == Fault(1, Flaw.REWRITTEN)
     assert verify(CHAIN, [CHAIN[3].head, replace(CHAIN[3].head, hash=bytes(32))]) == Fault(4, Flaw.REWRITTEN)
+
+
+def test_of_a_document_that_came_again_the_newest_line_counts() -> None:
+    def accepted(alert: str, sha256: bytes) -> Note:
+        return Note(NOW, HUB, Action.ACCEPTED, alert, "o", {"sha256": sha256.hex()})
+
+    lines = chained(EMPTY, [accepted("a", b"1"), accepted("b", b"2"), accepted("a", b"3")])
+    known = Accepted()
+    for line in [*lines, *CHAIN, KeptLine(9, b"\xff", b""), *chained(EMPTY, [accepted("c", b"")])]:
+        known.take(line)
+    assert known.fault(Document("e-1", "a", b"3")) is known.fault(Document("e-2", "b", b"2")) is None
+    assert known.fault(Document("e-1", "a", b"1")) == Fault(3, Flaw.DOCUMENT, "a")
+    assert known.fault(Document("e-3", "d", b"1")) == Fault(0, Flaw.UNKNOWN, "d")
 
 
 def test_a_text_is_canonical_and_read_back() -> None:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from lalert.store.audit import EMPTY, Head, KeptLine, Note, chained, decode
+from lalert.store.audit import EMPTY, Document, Head, KeptLine, Note, chained, decode
 from lalert.store.redis.access import PAGE, Tables, key
 from lalert.store.redis.scripts import Script
 from lalert.store.redis.wire import Word
-from lalert.store.sqlite.audit import accepted_after
+from lalert.store.sqlite.audit import accepted_after, documents_after
 
 LINES: Final = key("audit")
 """A stream; a line's number is its id. `audit-of:ORG` has the numbers of an organisation's own."""
@@ -62,6 +62,11 @@ class AuditTable(Tables):
                 before, chained(before, [note for _, note in found]), (offset, found[-1][0])
             ):
                 return len(found)
+
+    async def documents(self, after: str | None, limit: int) -> list[Document]:
+        epoch, offset = self._parts.epoch, 0 if after is None else self._offset(after)
+        upto = int(await self._look("GET", AUDITED) or 0)
+        return await self._ask(partial(documents_after, epoch=epoch, offset=offset, upto=upto, limit=limit))
 
     async def audit_lines(self, after: int, limit: int, org: str | None = None) -> list[KeptLine]:
         found: list[KeptLine] = []

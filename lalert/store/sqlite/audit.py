@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +15,7 @@ import orjson
 
 from lalert.errors import StoreError
 from lalert.model import Origin, OriginKind
-from lalert.store.audit import Action, Head, KeptLine, Note, actor_of, chained, network_of
+from lalert.store.audit import Action, Document, Head, KeptLine, Note, actor_of, chained, network_of
 from lalert.store.sqlite.access import Access
 from lalert.store.sqlite.codec import moment, position
 from lalert.store.sqlite.files import open_for_reading
@@ -35,6 +38,9 @@ SELECT number, CAST(text AS BLOB), hash FROM audit WHERE text ->> 'org' = ? AND 
 _ACCEPTED: Final = """
 SELECT offset, id, scope, stored, digest, about FROM entry WHERE offset > ? ORDER BY offset LIMIT ?
 """
+_DOCUMENTS: Final = (
+    "SELECT offset, id, raw FROM entry WHERE offset > ? AND offset <= ? ORDER BY offset LIMIT ?"
+)
 _NO_END: Final = 2**63 - 1
 
 
@@ -63,6 +69,13 @@ class AuditTable(Access):
 
         return await self._write(append, rows=limit)
 
+    async def documents(self, after: str | None, limit: int) -> list[Document]:
+        offset = 0 if after is None else self._offset(after)
+        upto = await self._ask(_audited)
+        return await self._ask(
+            partial(documents_after, epoch=self._parts.epoch, offset=offset, upto=upto, limit=limit)
+        )
+
     async def audit_lines(self, after: int, limit: int, org: str | None = None) -> list[KeptLine]:
         if org is None:
             found = await self._rows(_AFTER, after, max(0, limit))
@@ -84,9 +97,19 @@ class AuditTable(Access):
         return await self._ask(head_of)
 
 
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The chain in a file: its lines, its head, what `StateStore` holds of the heads that were published, and what the log holds."""
+
+    lines: Iterator[KeptLine]
+    head: Head
+    days: bytes | None
+    documents: Iterator[Document]
+
+
 @contextmanager
-def chain_in(path: Path) -> Iterator[tuple[Iterator[KeptLine], Head, bytes | None]]:
-    """Open the chain of a store's file that nobody writes to, such as a backup: its lines, its head, and what `StateStore` holds of the heads that were published.
+def chain_in(path: Path) -> Iterator[Chain]:
+    """Open the chain of a store's file that nobody writes to, such as a backup.
 
     Raises `StoreError` for what is no such file, or one of a lalert that had no audit chain.
     """
@@ -98,11 +121,17 @@ def chain_in(path: Path) -> Iterator[tuple[Iterator[KeptLine], Head, bytes | Non
                 raise StoreError(f"{path} is of a lalert that kept no audit chain yet")
             days = row(db, "SELECT value FROM adapter_state WHERE owner = 'audit' AND key = 'heads'")
             lines = (KeptLine(*line) for line in db.execute(_AFTER, (0, _NO_END)))
-            yield lines, head_of(db), None if days is None else bytes(days[0])
+            documents = _documents_in(db, _audited(db))
+            yield Chain(lines, head_of(db), None if days is None else bytes(days[0]), documents)
     except apsw.NotADBError as error:
         raise StoreError(f"{path} is no backup of lalert") from error
     except apsw.Error as error:
         raise StoreError(f"{path} cannot be read ({error}); it is damaged, or not a whole file") from error
+
+
+def _documents_in(db: apsw.Connection, upto: int) -> Iterator[Document]:
+    for offset, id, raw in db.execute(_DOCUMENTS, (0, upto, _NO_END)):
+        yield Document(str(offset), id, hashlib.sha256(raw).digest())
 
 
 def head_of(db: apsw.Connection) -> Head:
@@ -134,6 +163,12 @@ def accepted_after(db: apsw.Connection, epoch: str, offset: int, limit: int) -> 
         )
         notes.append((at, note))
     return notes
+
+
+def documents_after(db: apsw.Connection, epoch: str, offset: int, upto: int, limit: int) -> list[Document]:
+    """Return up to `limit` entries beyond an offset, up to another, by what their documents are now, whatever else the file says of them."""
+    found = db.execute(_DOCUMENTS, (offset, upto, limit))
+    return [Document(position(epoch, at), id, hashlib.sha256(raw).digest()) for at, id, raw in found]
 
 
 def _append(db: apsw.Connection, notes: Sequence[Note]) -> Head:
