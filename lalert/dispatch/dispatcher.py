@@ -216,6 +216,7 @@ class Dispatcher:
         self._guards = tuple(asyncio.Lock() for _ in range(GUARDS))
         self._causes: dict[str, str] = {}
         self._last_update = clock.now()
+        self._looked = 0
         self._journal = Journal(store, clock, self._examined, self._place, self._settings.batch, self._taken)
         self._real = self._follower(self._plan_real, self._start_over)
         self._drills = self._follower(self._plan_drill, self._start_over)
@@ -895,21 +896,22 @@ class Dispatcher:
         lineage = await self._lineage(entry)
         planned = self._planned(entry, before, lineage)
         self._remember(entry)
-        turns = 0
         offered: Counter[str] = Counter()
         for filter in list(groups):
             wanted = self._wanted(filter, entry, lineage)
             for lane in list(groups.get(filter, {}).values()) if wanted else ():
                 if await self._is_open(lane, planned) and self._offer(lane, planned, entry):
                     offered[lane.subscription.channel] += 1
-                turns += 1
-                if turns % TURN == 0:
-                    await asyncio.sleep(0)
-            turns += 1
-            if turns % TURN == 0:
-                await asyncio.sleep(0)
+                await self._give_way()
+            await self._give_way()
         for channel, number in offered.items():
             self._tally.planned(planned, channel, number)
+
+    async def _give_way(self) -> None:
+        """Let everybody else have a turn, after so many lanes of however many entries."""
+        self._looked += 1
+        if self._looked % TURN == 0:
+            await asyncio.sleep(0)
 
     async def _lineage(self, entry: Entry) -> Sequence[Entry]:
         try:
