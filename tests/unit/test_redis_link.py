@@ -323,7 +323,7 @@ async def test_scripts_that_the_server_has_forgotten_are_sent_again(server: Valk
 
 
 async def test_a_primary_that_steps_down_is_left_for_the_new_one(
-    fragile: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+    fragile: ValkeyServer, tmp_path_factory: pytest.TempPathFactory, unused_tcp_port: int
 ) -> None:
     class Moving(Finder):
         port = fragile.port
@@ -340,7 +340,7 @@ async def test_a_primary_that_steps_down_is_left_for_the_new_one(
             await eventually(lambda: has(second.port, KEY, b"1"))
             await ask(second.port, "REPLICAOF", "NO", "ONE")
             moving.port = second.port
-            await ask(fragile.port, "REPLICAOF", "127.0.0.1", second.port)
+            await ask(fragile.port, "REPLICAOF", "127.0.0.1", unused_tcp_port)  # it hears nothing new
             assert await store.write(COUNT, [KEY], []) == 2
             assert await ask(second.port, "GET", KEY) == b"2"
             await ask(second.port, "SET", KEY, "new")

@@ -61,7 +61,7 @@ _OUT_OF_MEMORY: Final = "Redis has no memory left (maxmemory): give it more"
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much may wait, how much one batch takes, and how many seconds a write may take before its caller is told to come back.
+    """How much may wait, how much one batch takes, and how many seconds a write or a question may take before its caller is told to come back.
 
     `answer_seconds` is how long the server may be silent before it is looked for anew, `confirm_seconds` how long it may take at a time to
     say that a batch is on disk, `idle_seconds` how often it is asked whether it is still there when there is nothing to write.
@@ -231,7 +231,7 @@ class Link:
     async def ask(self, *command: Word) -> Reply:
         """Return the primary's answer to a command that only reads; asked again where the connection is lost.
 
-        Raises `Unavailable` when there is none within `answer_seconds`, `StoreError` when the store is closed.
+        Raises `Unavailable` when there is none within `stall_seconds`, `StoreError` when the store is closed.
         """
         [answer] = await self.ask_all([command])
         return answer
@@ -483,6 +483,7 @@ class _Readers:
     def __init__(self, link: Link, bounds: Bounds) -> None:
         self._link = link
         self._seconds = bounds.answer_seconds
+        self._patience = bounds.stall_seconds
         self._room = asyncio.Semaphore(bounds.readers)
         self._idle: list[Wire] = []
         self._old: list[Wire] = []
@@ -496,7 +497,7 @@ class _Readers:
     async def ask(self, commands: Sequence[Sequence[Word]]) -> list[Reply]:
         trouble: Exception | None = None
         try:
-            async with asyncio.timeout(self._seconds), self._room:
+            async with asyncio.timeout(self._patience), self._room:
                 while True:
                     try:
                         return await self._attempt(commands)
@@ -507,7 +508,7 @@ class _Readers:
                     await asyncio.sleep(_PAUSES[2])
         except TimeoutError:
             raise Unavailable(
-                f"the store has not answered within {self._seconds:g} s ({trouble or 'no answer'})",
+                f"the store has not answered within {self._patience:g} s ({trouble or 'no answer'})",
                 retry_after=_RETRY_SECONDS,
             ) from trouble
         except (ResponseError, AuthenticationError) as error:

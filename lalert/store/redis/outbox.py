@@ -237,8 +237,12 @@ class OutboxTables(Tables):
         return found
 
     async def delivery(self, key: str) -> DeliveryRow | None:
-        row = await self._look("GET", _row(key))
-        return None if row is None else _decode(row, self._parts.epoch)
+        text = await self._look("GET", _row(key))
+        if text is None:
+            return None
+        row = _decode(text, self._parts.epoch)
+        await self._reach([row.position])
+        return row
 
     async def _read(self, members: Sequence[bytes]) -> list[DeliveryRow]:
         if not members:
