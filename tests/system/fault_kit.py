@@ -58,11 +58,12 @@ _BROKEN = (aiohttp.ClientError, OSError, TimeoutError)
 class Hub:
     """A node in a process of its own, with its data in `data`. What it logs goes to a file beside it."""
 
-    def __init__(self, data: Path, config: str = CONFIG, module: str = "lalert") -> None:
+    def __init__(self, data: Path, store: str = "", module: str = "lalert") -> None:
+        """`store` is the block [store] of its configuration; else it has the embedded one."""
         self.data = data
         self.url = ""
         self._config = data.with_name(data.name + ".toml")
-        self._config.write_text(config, encoding="utf-8")
+        self._config.write_text(CONFIG + store, encoding="utf-8")
         self._module = module
         self.log = data.with_name(data.name + ".log")
 
@@ -156,7 +157,7 @@ class Report:
 
 
 class Load:
-    """Senders that post without a pause longer than `pace` seconds, each document until it is accepted or they are stopped."""
+    """Senders that post with `pace` seconds between, each document until it is accepted or they are stopped; who is not accepted tries another node."""
 
     def __init__(
         self,
@@ -184,25 +185,27 @@ class Load:
         self._stopping = True
 
     async def run(self) -> None:
+        hub = random.choice(self._hubs)
         while not self._stopping:
-            await self.send(f"alert-{next(self._numbers)}")
+            hub = await self._send(f"alert-{next(self._numbers)}", hub)
             await asyncio.sleep(self._pace)
 
-    async def send(self, identifier: str) -> None:
+    async def _send(self, identifier: str, hub: Hub) -> Hub:
+        """Send a document until it is accepted; returns the node that did."""
         document = _DOCUMENT.replace(b"IDENTIFIER", identifier.encode())
         while True:
-            answer = await self._post(identifier, document)
+            answer = await self._post(identifier, document, f"{hub.url}/v1/alerts")
             self._history.answers.append(answer)
             self.statuses.append(answer.status)
             if answer.status in ACCEPTED:
                 self.accepted_at.append(time.monotonic())
-                return
+                return hub
             if self._stopping:
-                return
+                return hub
             await asyncio.sleep(0.05)
+            hub = random.choice([other for other in self._hubs if other is not hub] or [hub])
 
-    async def _post(self, identifier: str, document: bytes) -> Answer:
-        url = f"{random.choice(self._hubs).url}/v1/alerts"
+    async def _post(self, identifier: str, document: bytes, url: str) -> Answer:
         try:
             async with self._http.post(
                 url, data=document, headers=self._headers, timeout=self._timeout
@@ -337,6 +340,7 @@ class Trial:
     async def begin(self, stack: AsyncExitStack, *, senders: int, pace: float, patience: float) -> None:
         """Register one receiver and half of the subscribers, start the load, then let the other half come in the middle of it."""
         stack.push_async_callback(self._end)
+        await self._known_everywhere()
         hook = Hook("hook", self.history)
         await stack.enter_async_context(hook.serving())
         self.hooks.append(hook)
@@ -351,14 +355,26 @@ class Trial:
         await self._listen("sse-2", ws=False)
         await self._listen("ws-2", ws=True)
 
-    async def position(self) -> str:
-        async with self.http.get(f"{self.hubs[0].url}/readyz") as response:
-            return str((await response.json(content_type=None))["position"])
+    async def position(self, number: int = 0) -> str:
+        """Return the newest position that a node has."""
+        return str((await self.ready(self.hubs[number]))[1]["position"])
 
     async def ready(self, hub: Hub) -> tuple[int, dict[str, Any]]:
         """Ask a node whether it can do its work."""
-        async with self.http.get(f"{hub.url}/readyz") as response:
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with self.http.get(f"{hub.url}/readyz", timeout=timeout) as response:
             return response.status, await response.json(content_type=None)
+
+    async def _known_everywhere(self) -> None:
+        """Wait until every node knows the new keys."""
+        headers = {"Authorization": f"Bearer {self.keys[1]}"}
+        async with asyncio.timeout(10):
+            for hub in self.hubs:
+                while True:
+                    async with self.http.get(f"{hub.url}/v1/subscriptions", headers=headers) as response:
+                        if response.status == 200:
+                            break
+                    await asyncio.sleep(0.05)
 
     async def _subscribe(self, hook: Hook) -> None:
         headers = {"Authorization": f"Bearer {self.keys[1]}"}
@@ -385,12 +401,16 @@ class Trial:
         ended = time.monotonic()
         self.load.stop()
         await asyncio.gather(*self._senders)
-        self.history.log = await self._read_log()
+        await self._settled()
+        logs = [await self._read_log(hub) for hub in self.hubs]
+        self.history.log = logs[0]
         with suppress(TimeoutError):  # then the verdict names what is missing
             await until(self._everybody_has_all, seconds)
         await asyncio.sleep(0.1)  # for what should not come any more
         await self._end()
         verdict = check(self.history)
+        if any(log != logs[0] for log in logs):
+            verdict.wrong.append(f"the nodes list {[len(log) for log in logs]} alerts, and not the same")
         verdict.wrong += [*self.load.wrong, *(what for each in self.listeners for what in each.wrong)]
         return Report(verdict, self.load.outage(self.begun, ended))
 
@@ -405,31 +425,30 @@ class Trial:
             for hook in self.hooks
         )
 
-    async def _read_log(self) -> list[tuple[str, str]]:
-        """List the whole log over HTTP, from any node that answers."""
+    async def _settled(self) -> None:
+        """Wait until all nodes stand at one position for a while: what was under way when its sender gave up may still arrive."""
+        before: set[str] = set()
+        async with asyncio.timeout(60):
+            while True:
+                with suppress(*_BROKEN):
+                    now = {await self.position(number) for number in range(len(self.hubs))}
+                    if len(now) == 1 and now == before:
+                        return
+                    before = now
+                await asyncio.sleep(0.3)
+
+    async def _read_log(self, hub: Hub) -> list[tuple[str, str]]:
+        """List the whole log of a node over HTTP."""
         log: list[tuple[str, str]] = []
         query = {"limit": "500"}
-        for _ in range(10_000):
-            page = await self._page(query)
-            log += [(alert["position"], alert["identifier"]) for alert in page["alerts"]]
+        while True:
+            async with self.http.get(f"{hub.url}/v1/alerts", params=query) as response:
+                assert response.status == 200, await response.text()
+                page = await response.json(content_type=None)
             if not page["alerts"]:
                 return log
+            log += [(alert["position"], alert["identifier"]) for alert in page["alerts"]]
             query["after"] = page["next"]
-        raise AssertionError("the list of alerts has no end")
-
-    async def _page(self, query: dict[str, str]) -> dict[str, Any]:
-        async with asyncio.timeout(30):
-            while True:
-                for hub in self.hubs:
-                    with suppress(*_BROKEN):
-                        timeout = aiohttp.ClientTimeout(total=5)
-                        async with self.http.get(
-                            f"{hub.url}/v1/alerts", params=query, timeout=timeout
-                        ) as response:
-                            if response.status == 200:
-                                page: dict[str, Any] = await response.json(content_type=None)
-                                return page
-                await asyncio.sleep(0.1)
 
     async def _end(self) -> None:
         for task in (*self._senders, *self._tasks):

@@ -40,6 +40,9 @@ _LOOKS: Final = 20
 _PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.5)
 """Seconds between attempts to reach the primary; the last one goes on."""
 
+_REPLICA_SECONDS: Final = 0.02
+"""How long a WAITAOF waits for replicas before it is sent anew: each makes them say again what they have on disk; by themselves they do so once a second."""
+
 _MOVED: Final = (
     ReadOnlyError,
     MovedError,
@@ -133,7 +136,14 @@ class Link:
         self._bounds = bounds or Bounds()
         self._on_connect = on_connect
         self._on_confirmed = on_confirmed
-        self._wait = _wait_command(durability, replicas, self._bounds.confirm_seconds)
+        # A replica that is asked in one go with the batch answers before it has the batch on disk, and not again for a second.
+        self._apart = durability == "disk" and replicas > 0
+        seconds = (
+            min(_REPLICA_SECONDS, self._bounds.confirm_seconds)
+            if self._apart
+            else self._bounds.confirm_seconds
+        )
+        self._wait = _wait_command(durability, replicas, seconds)
         self._needs = (1, replicas) if durability == "disk" else (replicas,)
         self._urgent: deque[Write] = deque()
         self._other: deque[Write] = deque()
@@ -364,7 +374,7 @@ class Link:
     async def _commit(self, wire: Wire, batch: Sequence[Write]) -> None:
         """Make a batch durable and answer its callers; raises when the connection, or the server's standing, is lost."""
         commands = [write.packed for write in batch]
-        if self._wait:
+        if self._wait and not self._apart:
             commands.append(self._wait)
         answers = await self._exchange(wire, commands, [write.script for write in batch])
         for write, answer in zip(batch, answers, strict=False):
@@ -372,7 +382,7 @@ class Link:
                 raise answer
             write.reply = answer
         if self._wait:
-            await self._confirm(wire, answers[-1])
+            await self._confirm(wire, await self._ask_wait(wire) if self._apart else answers[-1])
         self._settle(batch)
 
     async def _exchange(
@@ -395,16 +405,22 @@ class Link:
 
     async def _confirm(self, wire: Wire, answer: Reply) -> None:
         """Wait until so many have on disk what was written last on this connection, for as long as the connection lasts."""
+        begun = asyncio.get_running_loop().time()
         while True:
             if isinstance(answer, ResponseError):
                 raise answer
             reached = answer if isinstance(answer, list) else [answer]
             if all(has >= needs for has, needs in zip(reached, self._needs, strict=True)):
                 return
-            self._note_trouble(Unavailable(_short(reached, self._needs)))
-            wait = self._bounds.answer_seconds + self._bounds.confirm_seconds
-            await wire.send([self._wait], seconds=self._bounds.answer_seconds)
-            [answer] = await wire.receive(1, seconds=wait)
+            if not self._apart or asyncio.get_running_loop().time() - begun >= self._bounds.confirm_seconds:
+                self._note_trouble(Unavailable(_short(reached, self._needs)))
+            answer = await self._ask_wait(wire)
+
+    async def _ask_wait(self, wire: Wire) -> Reply:
+        wait = self._bounds.answer_seconds + self._bounds.confirm_seconds
+        await wire.send([self._wait], seconds=self._bounds.answer_seconds)
+        [answer] = await wire.receive(1, seconds=wait)
+        return answer
 
     def _settle(self, batch: Sequence[Write]) -> None:
         settled = [write for write in batch if not write.given_up]
