@@ -21,6 +21,7 @@ from aiohttp import web
 from lalert import cap, intake, matching, registry, resources, texts
 from lalert.app.stores import DATABASE, OFFLINE_VIEW, open_ground
 from lalert.audit import HEADS_FILE, Auditor, read_heads
+from lalert.bus.leases import only_here
 from lalert.clock import Clock, SystemClock
 from lalert.config import Settings
 from lalert.config import Station as StationConfig
@@ -176,16 +177,17 @@ class Node:
         )
         self.hub.dispatcher = self.dispatcher
         engine = Engine(
-            self.store, [_station(station) for station in self.settings.stations], self._warn, self.clock
+            self.store, [_station(station) for station in self.settings.stations], self._warn, self.clock, bus
         )
         self.hub.sensors = engine
         self.hub.scores = self.scores
         self.hub.audit = self.audit
         tasks.start("scorecards", self.scores.run)
         tasks.start("audit", self.audit.run)
-        tasks.start("audit of what is accepted", self.audit.follow)
+        alone = partial(only_here, leases)
+        tasks.start("audit of what is accepted", partial(alone, "audit", lambda _: self.audit.follow()))
         tasks.start("keys", self.keyring.watch)
-        tasks.start("sensors", engine.run)
+        tasks.start("sensors", partial(alone, "stations", engine.run))
         keeping = self.settings.retention
         if keeping.days or keeping.readings_days:
             archive = Archive(Path(keeping.archive) if keeping.archive else self.data / ARCHIVE)
@@ -196,7 +198,7 @@ class Node:
                 days=keeping.days,
                 readings_days=keeping.readings_days,
             )
-            tasks.start("retention", retention.run)
+            tasks.start("retention", partial(alone, "retention", lambda _: retention.run()))
         for adapter in adapters:
             if isinstance(adapter, Source):
                 tasks.start(f"adapter {adapter.name}", adapter.run)

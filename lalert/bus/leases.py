@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -57,6 +57,46 @@ class LedgerLeases:
 def fair(count: int, nodes: int) -> int:
     """Return how many of `count` shares a node holds at most: so many that all are held, and that none moves without need."""
     return math.ceil(count / max(1, nodes))
+
+
+async def only_here(leases: Leases, name: str, work: Callable[[Lease], Awaitable[None]]) -> None:
+    """Do a piece of work while this node holds the one lease of that name: ended when it is lost, begun again when it is there again; for ever.
+
+    What the work raises ends this too, and gives the lease to whoever else will have it.
+    """
+    changed = asyncio.Event()
+    async with leases.divide(name, 1) as shares:
+        detach = shares.attach(changed.set)
+        try:
+            while True:
+                changed.clear()
+                lease = shares.held.get(0)
+                if lease is not None:
+                    await _while_held(lease, work, shares, changed)
+                else:
+                    await changed.wait()
+        finally:
+            detach()
+
+
+async def _while_held(
+    lease: Lease, work: Callable[[Lease], Awaitable[None]], shares: Shares, changed: asyncio.Event
+) -> None:
+    task = asyncio.ensure_future(work(lease))
+    try:
+        while shares.held.get(0) == lease and not task.done():
+            changed.clear()
+            told = asyncio.ensure_future(changed.wait())
+            try:
+                await asyncio.wait([task, told], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                told.cancel()
+    finally:
+        done = task.done()
+        task.cancel()
+        await asyncio.wait([task])
+    if done:
+        task.result()
 
 
 class _Part:

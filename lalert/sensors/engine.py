@@ -2,6 +2,7 @@
 
 Keeping and judging are apart, and judging always starts from the store: after a crash the same readings give the same
 decisions and the same documents, which the log recognises as repeats. So nothing fires twice and nothing is forgotten.
+Of several nodes all keep readings and tell how the stations stand, and the one that holds the lease judges.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import msgspec
 import structlog
 
 from lalert import cap
+from lalert.bus import Hints
 from lalert.clock import Clock
 from lalert.errors import Conflict, LalertError, Refused
-from lalert.model import Alert, Reading
+from lalert.model import Alert, Lease, Reading
 from lalert.plugin import Observed
 from lalert.sensors.rules import Act, Decision, Issued, State, step, told
 from lalert.sensors.station import STAGES, Station
@@ -30,6 +32,12 @@ log = structlog.get_logger()
 
 BATCH = 500
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+READINGS = "readings"
+"""The hint that there are new ones."""
+LOOK_SECONDS = 2.0
+"""How often they are looked for where no hint came."""
+FRESH_SECONDS = 1.0
+"""How long a node that does not judge shows the states that it has read."""
 RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 Submit = Callable[[bytes, Station], Awaitable[object]]
@@ -49,19 +57,26 @@ class SensorLog(Protocol):
 
     async def rule_states(self) -> dict[str, bytes]: ...
 
-    async def save_rule_states(self, states: Mapping[str, bytes], judged: int) -> None: ...
+    async def save_rule_states(
+        self, states: Mapping[str, bytes], judged: int, fence: Lease | None = None
+    ) -> None: ...
 
     async def judged(self) -> int: ...
 
 
 class Engine:
-    """Owns the stations' rules of this node; `run` judges for ever."""
+    """Keeps the readings that this node is given; `run` judges those of all nodes."""
 
-    def __init__(self, store: SensorLog, stations: Sequence[Station], submit: Submit, clock: Clock) -> None:
+    def __init__(
+        self, store: SensorLog, stations: Sequence[Station], submit: Submit, clock: Clock, hints: Hints
+    ) -> None:
         self._store = store
         self._stations = {station.id: station for station in stations}
         self._submit = submit
         self._clock = clock
+        self._hints = hints
+        self._judges = False
+        self._seen: float | None = None
         self._states: dict[str, State] = {}
         self._refusals: dict[str, str] = {}
         self._news = asyncio.Event()
@@ -87,11 +102,21 @@ class Engine:
         fresh = sum(stored is not None for stored in kept)
         if fresh:
             self._news.set()
+            self._hints.hint(READINGS, "")
         return Observed(fresh, len(kept) - fresh, tuple(rejected))
 
-    async def run(self) -> None:
-        """Judge what is in the store, then whatever comes, until cancelled."""
-        self._states = {name: _decode(raw) for name, raw in (await self._store.rule_states()).items()}
+    async def run(self, lease: Lease) -> None:
+        """Judge what is in the store, then whatever comes, until cancelled; raises `Fenced` when another node does so."""
+        detach = self._hints.attend(lambda kind, _: self._news.set() if kind == READINGS else None)
+        self._judges = True
+        try:
+            await self._judge_all(lease)
+        finally:
+            self._judges = False
+            detach()
+
+    async def _judge_all(self, lease: Lease) -> None:
+        await self._read_states()
         judged = await self._store.judged()
         while True:
             self._news.clear()
@@ -103,8 +128,13 @@ class Engine:
                     if name in self._states:
                         changed[name] = msgspec.json.encode(self._states[name])
                 judged = batch[-1].number
-                await self._store.save_rule_states(changed, judged)
-            await self._news.wait()
+                await self._store.save_rule_states(changed, judged, lease)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._news.wait()
+
+    async def _read_states(self) -> None:
+        self._states = {name: _decode(raw) for name, raw in (await self._store.rule_states()).items()}
 
     async def _judge(self, arrived: StoredReading) -> None:
         station = self._stations.get(arrived.reading.station)
@@ -160,8 +190,12 @@ class Engine:
                 self._refusals.pop(station.id, None)
                 return _issued(decision, alert)
 
-    def stations(self) -> list[dict[str, Any]]:
-        """Return every station with its thresholds and how it stands, ready for JSON."""
+    async def stations(self) -> list[dict[str, Any]]:
+        """Return every station with its thresholds and how it stands, ready for JSON; at a node that does not judge up to a second late."""
+        now = self._clock.monotonic()
+        if not self._judges and (self._seen is None or now - self._seen >= FRESH_SECONDS):
+            self._seen = now
+            await self._read_states()
         return [self._station_json(station) for station in self._stations.values()]
 
     async def history(self, station: str, limit: int) -> list[dict[str, Any]]:

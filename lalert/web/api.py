@@ -55,7 +55,7 @@ class Redelivery(msgspec.Struct, forbid_unknown_fields=True):
 class Stations(Protocol):
     """What the API shows of sensors: JSON-ready values, made by the sensors part."""
 
-    def stations(self) -> list[dict[str, Any]]: ...
+    async def stations(self) -> list[dict[str, Any]]: ...
 
     async def history(self, station: str, limit: int) -> list[dict[str, Any]]: ...
 
@@ -223,24 +223,24 @@ class Api:
 
     async def list_stations(self, request: web.Request) -> web.Response:
         self._caller(request)
-        return _json({"stations": self._stations.stations()}, headers=CORS)
+        return _json({"stations": await self._stations.stations()}, headers=CORS)
 
     async def station(self, request: web.Request) -> web.Response:
         self._caller(request)
-        return _json(self._station(request.match_info["id"]))
+        return _json(await self._station(request.match_info["id"]))
 
     async def station_readings(self, request: web.Request) -> web.Response:
         self._caller(request)
         own, pairs = take(request, "limit")
         nothing_else(pairs)
-        station = self._station(request.match_info["id"])
+        station = await self._station(request.match_info["id"])
         limit = whole(own, "limit", 144, 1, 1_000)
         return _json(
             {"station": station["id"], "readings": await self._stations.history(station["id"], limit)}
         )
 
-    def _station(self, station_id: str) -> dict[str, Any]:
-        for station in self._stations.stations():
+    async def _station(self, station_id: str) -> dict[str, Any]:
+        for station in await self._stations.stations():
             if station["id"] == station_id:
                 return station
         raise NotFound("there is no such station; GET /v1/stations lists them")

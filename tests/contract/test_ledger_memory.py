@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
 
+import pytest
+
 from lalert.bus import Ledger
-from lalert.bus.leases import LeaseTimes, LedgerLeases, fair
+from lalert.bus.leases import LeaseTimes, LedgerLeases, fair, only_here
 from lalert.bus.local import LocalLeases
 from lalert.clock import SystemClock
 from lalert.model import Lease
@@ -95,3 +97,56 @@ async def test_a_ledger_that_cannot_be_asked_at_the_start_is_asked_again() -> No
         assert not shares.held
         line.cut = False
         await eventually(lambda: len(shares.held) == 2)
+
+
+async def test_what_only_one_node_may_do_moves_to_another_and_back_and_is_never_done_by_both() -> None:
+    ledger = MemoryLedger(SystemClock())
+    lines = {name: CutOff(ledger) for name in "ab"}
+    at_work: dict[str, Lease] = {}
+    both: list[object] = []
+
+    def node(name: str) -> Awaitable[None]:
+        async def work(lease: Lease) -> None:
+            both.extend(at_work)
+            at_work[name] = lease
+            try:
+                await asyncio.Event().wait()
+            finally:
+                del at_work[name]
+
+        return only_here(LedgerLeases(lines[name], SystemClock(), node=name, times=TIMES), "work", work)
+
+    async with running(node("a"), node("b")):
+        await eventually(lambda: bool(at_work))
+        [(first, lease)] = at_work.items()
+        [other] = set("ab") - {first}
+        lines[first].cut = True
+        await eventually(lambda: other in at_work)
+        assert at_work[other].token > lease.token
+        lines[first].cut = False
+        lines[other].cut = True
+        await eventually(lambda: first in at_work)
+    assert not both
+    assert not at_work
+
+
+async def test_work_that_fails_fails_whoever_watches_it_and_leaves_the_lease_to_others() -> None:
+    ledger = MemoryLedger(SystemClock())
+
+    async def fail(_: Lease) -> None:
+        raise RuntimeError("a defect")
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        await only_here(LedgerLeases(ledger, SystemClock(), node="a", times=TIMES), "work", fail)
+    assert len(await ledger.take("work", 1, "b", 1)) == 1
+
+
+@asynccontextmanager
+async def running(*works: Awaitable[None]) -> AsyncIterator[None]:
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

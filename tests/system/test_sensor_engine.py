@@ -15,18 +15,20 @@ import pytest
 
 from lalert import cap, intake, matching
 from lalert.app import load_gazetteer
+from lalert.bus.local import LocalBus
 from lalert.clock import Clock
 from lalert.geo import Gazetteer, normalise_code
 from lalert.hub import Follower, Hub
-from lalert.model import Alert, Entry, Facts, MsgType, OriginKind, Reading, Status
+from lalert.model import Alert, Entry, Facts, Lease, MsgType, OriginKind, Reading, Status
 from lalert.sensors import Engine, Stage, Station
-from lalert.sensors.engine import SensorLog
+from lalert.sensors.engine import SensorLog, Submit
 from lalert.store.sqlite import SqliteStore
 from lalert.tenancy import Administration, Caller, KeyRing
 from lalert.testing.clock import FakeClock
 from tests.signing_kit import Signs
 
 ORG = "hitoyoshi"
+LEASE = Lease("stations/0", "", 1)
 START = datetime(2026, 6, 3, 1, 0, tzinfo=UTC)
 GAUGE = Station(
     id="hitoyoshi",
@@ -66,7 +68,9 @@ class CrashBeforeSaving:
         self.rule_states = store.rule_states
         self.judged = store.judged
 
-    async def save_rule_states(self, states: Mapping[str, bytes], judged: int) -> None:
+    async def save_rule_states(
+        self, states: Mapping[str, bytes], judged: int, fence: Lease | None = None
+    ) -> None:
         raise Crash
 
 
@@ -77,6 +81,7 @@ class Life:
     store: SqliteStore
     engine: Engine
     clock: FakeClock
+    submit: Submit
 
     async def river(self, *readings: tuple[float, float]) -> None:
         """Take (minutes after the start, metres) one by one, each judged before the next comes."""
@@ -90,7 +95,7 @@ class Life:
 
     async def judge(self) -> None:
         """Run the rules until everything kept is judged."""
-        task = asyncio.create_task(self.engine.run())
+        task = asyncio.create_task(self.engine.run(LEASE))
         try:
             async with asyncio.timeout(10):
                 while not task.done() and await self.store.readings_after(await self.store.judged(), 1):
@@ -134,7 +139,7 @@ async def life(
         async def submit(raw: bytes, station: Station) -> object:
             return await hub.issue(raw, Caller(keyring.tenant(station.org)), OriginKind.SENSOR, station.id)
 
-        yield Life(store, Engine(log(store), stations or [GAUGE], submit, clock), clock)
+        yield Life(store, Engine(log(store), stations or [GAUGE], submit, clock, LocalBus()), clock, submit)
 
 
 def kinds(entries: Sequence[Entry]) -> list[MsgType]:
@@ -213,3 +218,38 @@ async def test_a_time_that_cannot_be_kept_is_rejected_and_stops_no_rule(
         assert taken.rejected == ((0, "bad-time"),)
         await node.river((0, 3.1))
         assert kinds(await node.said()) == [MsgType.ALERT]
+
+
+async def test_readings_given_to_any_node_are_judged_by_the_one_that_may_and_every_node_tells_the_stage(
+    tmp_path: Path,
+) -> None:
+    async with life(tmp_path) as node:
+        bus = LocalBus()
+        judge, other = (Engine(node.store, [GAUGE], node.submit, node.clock, bus) for _ in range(2))
+        judging = asyncio.create_task(judge.run(LEASE))
+        [before] = await other.stations()
+        assert before["stage"] == "calm"
+        async with asyncio.timeout(10):
+            await until_judged(node.store)
+            await other.observe(ORG, [Reading(GAUGE.id, START, level_m=3.1)])
+            # By the hint: without it the judge would look only two seconds later.
+            async with asyncio.timeout(1.5):
+                await until_judged(node.store)
+        assert [told["stage"] for told in await judge.stations()] == ["caution"]
+        assert (await other.stations())[0]["stage"] == "calm"
+        node.clock.move(1.0)
+        assert (await other.stations())[0] == (await judge.stations())[0]
+        judging.cancel()
+        await asyncio.wait([judging])
+        # The other takes over where it stopped, and says nothing again.
+        judging = asyncio.create_task(other.run(LEASE))
+        await other.observe(ORG, [Reading(GAUGE.id, START + timedelta(minutes=1), level_m=3.1)])
+        await until_judged(node.store)
+        judging.cancel()
+        await asyncio.wait([judging])
+        assert kinds(await node.said()) == [MsgType.ALERT]
+
+
+async def until_judged(store: SqliteStore) -> None:
+    while await store.readings_after(await store.judged(), 1):
+        await asyncio.sleep(0.005)
