@@ -207,9 +207,9 @@ class Hub:
     ) -> None:
         """Note for the audit chain that a submission was refused, here or before it was read; that the hub cannot take it now is no refusal."""
         if isinstance(error, Refused):
-            org = caller.tenant.id if caller.tenant else None
-            by = actor_of(Origin(kind, org, caller.key.id if caller.key else None, remote))
-            self.audit.refused(org or "", by, error.error_code, remote)
+            org = caller.tenant.id if caller.tenant else ""
+            by = actor_of(kind, caller.key.id if caller.key else None, remote)
+            self.audit.refused(org, by, error.error_code, remote)
 
     async def issue(self, raw: bytes, caller: Caller, kind: OriginKind, remote: str | None = None) -> Receipt:
         """Sign a CAP document that the hub itself has made, and submit it; raises what `submit` raises.

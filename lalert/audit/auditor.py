@@ -142,17 +142,26 @@ class Auditor:
 
     async def follow(self) -> None:
         """Give every accepted alert its line, and publish each day's head, until cancelled. One node does it; were it two, they would only be in each other's way."""
+        cause = ""
         while True:
-            newest = self._records.newest
-            if newest != self._seen:
-                while await self._records.audit_accepted(LINES_AT_ONCE):
-                    await self._clock.sleep(PAUSE_SECONDS)
-                self._seen = newest
-            now = self._clock.now()
-            if self._published != heads.yesterday(now):
-                await heads.publish(self._records, now)
-                self._published = heads.yesterday(now)
+            try:
+                await self._catch_up()
+                cause = ""
+            except LalertError as failure:
+                if failure.detail != cause:
+                    cause = failure.detail
+                    log.error("accepted alerts get their lines in the audit chain later", cause=cause)
             await self._clock.sleep(FLUSH_SECONDS)
+
+    async def _catch_up(self) -> None:
+        newest, now = self._records.newest, self._clock.now()
+        if newest != self._seen:
+            while await self._records.audit_accepted(LINES_AT_ONCE):
+                await self._clock.sleep(PAUSE_SECONDS)
+            self._seen = newest
+        if self._published != heads.yesterday(now):
+            await heads.publish(self._records, now)
+            self._published = heads.yesterday(now)
 
     async def flush(self) -> None:
         """Write what is due; what cannot be written now is kept for the next time. Raises `Unavailable` and `StoreError`."""
@@ -202,7 +211,7 @@ class Auditor:
             return
         known = await heads.published(self._records)
         await asyncio.to_thread(heads.note_down, self._folder, known)
-        if known and known[-1].day >= day:
+        if any(one.day == day for one in known):
             self._noted = day
 
     def _take(self, *, ending: bool = False) -> None:

@@ -64,7 +64,7 @@ def read_heads(kept: bytes | None) -> list[DayHead]:
 async def publish(records: Records, now: datetime) -> None:
     """Publish the head of the day that has ended, once; a hub that was away at midnight does it when it is back."""
     day, heads = yesterday(now), await published(records)
-    if heads and heads[-1].day >= day:
+    if any(one.day == day for one in heads):
         return
     head = await records.audit_head()
     if head.number:
@@ -73,10 +73,10 @@ async def publish(records: Records, now: datetime) -> None:
 
 
 def note_down(folder: Path, heads: Iterable[DayHead]) -> None:
-    """Add those heads to the file in the data directory that are newer than its last, and log them. Blocks for the disk; raises `OSError`."""
+    """Add those heads to the file in the data directory that are not in it, and log them. Blocks for the disk; raises `OSError`."""
     path = folder / HEADS_FILE
-    last = max((one.day for one in heads_in(path)), default=date.min)
-    new = [one for one in heads if one.day > last]
+    known = set(heads_in(path))
+    new = [one for one in heads if one not in known]
     if not new:
         return
     path.touch(mode=0o600)

@@ -234,8 +234,8 @@ def _text(shown: Mapping[str, Any]) -> str:
         return f"{shown['number']:>8}  (unreadable; `lalert audit verify` says more)"
     time = datetime.fromisoformat(shown["time"]).astimezone(JST)
     details = " ".join(f"{name}={_value(value)}" for name, value in shown["details"].items())
-    words = [f"{shown['number']:>8}", f"{time:%Y-%m-%d %H:%M:%S}", shown["org"] or "-", shown["actor"]]
-    return "  ".join([*words, shown["action"], shown["subject"], details]).rstrip()
+    words = [_value(shown[name] or "-") for name in ("org", "actor", "action", "subject")]
+    return "  ".join([f"{shown['number']:>8}", f"{time:%Y-%m-%d %H:%M:%S}", *words, details]).rstrip()
 
 
 def _value(value: object) -> str:

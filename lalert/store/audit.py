@@ -19,7 +19,7 @@ from typing import Final
 
 import orjson
 
-from lalert.model import Origin, OriginKind
+from lalert.model import OriginKind
 
 Detail = str | int | bool | None | Sequence[str]
 
@@ -77,14 +77,14 @@ HUB: Final = Actor(ActorKind.HUB)
 NOBODY: Final = Actor(ActorKind.NOBODY)
 
 
-def actor_of(origin: Origin) -> Actor:
-    """Return who handed something in."""
-    if origin.key_id is not None:
-        return Actor(ActorKind.KEY, origin.key_id)
-    if origin.kind is OriginKind.SENSOR:
-        return Actor(ActorKind.STATION, origin.remote or "")
-    if origin.kind is OriginKind.ADAPTER:
-        return Actor(ActorKind.ADAPTER, origin.remote or "")
+def actor_of(kind: str, key_id: str | None, remote: str | None) -> Actor:
+    """Return who handed something in: `kind` is an `OriginKind`, or a word that a newer lalert knows."""
+    if key_id is not None:
+        return Actor(ActorKind.KEY, key_id)
+    if kind == OriginKind.SENSOR:
+        return Actor(ActorKind.STATION, remote or "")
+    if kind == OriginKind.ADAPTER:
+        return Actor(ActorKind.ADAPTER, remote or "")
     return NOBODY
 
 

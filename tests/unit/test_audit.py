@@ -60,8 +60,8 @@ class Records:
 
     async def audit_accepted(self, limit: int) -> int:
         taken = min(limit, self.waiting)
-        self.waiting -= taken
         await self.append_audit([Note(NOW, KEY, Action.ACCEPTED, "alert")] * taken)
+        self.waiting -= taken
         return taken
 
     async def documents(self, after: str | None, limit: int) -> list[Document]:
@@ -214,12 +214,12 @@ def test_confirmations_that_trickle_in_make_few_lines() -> None:
     sent.settled(NOW, *ALERT, "mail", DeliveryState.DELIVERED)
     assert len(sent.due(SOON)) == 1
     lines = []
-    for second in range(600):
+    for second in range(0, 600, 5):
         sent.confirmed(NOW + second * SECOND, "e-1", "mail")
-        lines += sent.due(NOW + second * SECOND)
+        lines += sent.due(NOW + (second + 3) * SECOND)
     lines += sent.due(NOW + 600 * SECOND, ending=True)
     assert len(lines) == 2
-    assert sum(number(note, "confirmed") for note in lines) == 600
+    assert sum(number(note, "confirmed") for note in lines) == 120
     sent.confirmed(NOW, "e-9", "mail")
     assert sent.due(NOW, ending=True) == []
 
@@ -295,6 +295,32 @@ async def test_accepted_alerts_get_their_lines_in_small_writes_with_pauses(tmp_p
         following.cancel()
         records.waiting = 30
     assert records.actions().count("alert.accepted") == 280
+
+
+async def test_lines_of_accepted_alerts_that_cannot_be_written_come_later(tmp_path: Path) -> None:
+    records, clock = Records(), FakeClock(NOW)
+    async with Auditor(records, clock, tmp_path) as auditor:
+        records.waiting, records.newest, records.full = 3, "e-3", True
+        with capture_logs() as logs:
+            following = asyncio.ensure_future(auditor.follow())
+            for _ in range(5):
+                await clock.advance(1)
+            assert len(logs) == 1
+            assert logs[0]["cause"] == "the disk is full"
+        records.full = False
+        await clock.advance(2)
+        assert records.actions().count("alert.accepted") == 3
+        following.cancel()
+
+
+async def test_a_clock_that_was_wrong_for_a_day_costs_no_head(tmp_path: Path) -> None:
+    records = Records()
+    await records.append_audit([Note(NOW, HUB, Action.STARTED, "node")])
+    for moment in (NOW, NOW + timedelta(days=400), NOW + timedelta(days=1)):
+        await publish(records, moment)
+        note_down(tmp_path, await published(records))
+    days = [str(one.day) for one in heads_in(tmp_path / HEADS_FILE)]
+    assert days == ["2026-05-31", "2027-07-05", "2026-06-01"]
 
 
 async def test_each_day_has_one_head_also_after_days_without_the_hub() -> None:

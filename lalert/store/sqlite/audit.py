@@ -14,7 +14,6 @@ import apsw
 import orjson
 
 from lalert.errors import StoreError
-from lalert.model import Origin, OriginKind
 from lalert.store.audit import Action, Document, Head, KeptLine, Note, actor_of, chained, network_of
 from lalert.store.sqlite.access import Access
 from lalert.store.sqlite.codec import moment, position
@@ -146,16 +145,16 @@ def accepted_after(db: apsw.Connection, epoch: str, offset: int, limit: int) -> 
     notes = []
     for at, id, scope, stored, digest, about in rows(db, _ACCEPTED, (offset, limit)):
         fields = orjson.loads(about)
-        origin = Origin(OriginKind(fields["kind"]), fields["tenant"], fields["key_id"], fields["remote"])
+        kind, remote = fields["kind"], fields["remote"]
         note = Note(
             moment(stored),
-            actor_of(origin),
+            actor_of(kind, fields["key_id"], remote),
             Action.ACCEPTED,
             id,
-            origin.tenant or "",
+            fields["tenant"] or "",
             {
-                "network": network_of(origin.remote),
-                "origin": str(origin.kind),
+                "network": network_of(remote),
+                "origin": kind,
                 "position": position(epoch, at),
                 "sha256": digest.hex(),
                 "status": scope.partition("/")[0],
