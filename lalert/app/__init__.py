@@ -22,6 +22,7 @@ from lalert import cap, intake, matching, registry, resources, texts
 from lalert.app.stores import DATABASE, OFFLINE_VIEW, open_ground
 from lalert.audit import HEADS_FILE, Auditor, read_heads
 from lalert.bus.leases import only_here
+from lalert.canary import Canary
 from lalert.clock import Clock, SystemClock
 from lalert.config import Settings
 from lalert.config import Station as StationConfig
@@ -55,6 +56,8 @@ STOP_SECONDS = 10.0
 ARCHIVE = "archive"
 BOUNDARIES = "boundaries"
 SETUP_LINK = "setup-link"
+PARTS = {"live": "the live streams", "deliveries": "the durable deliveries"}
+"""Who has to hear of every alert, by the name under which it is watched."""
 
 
 class Node:
@@ -203,11 +206,13 @@ class Node:
             if isinstance(adapter, Source):
                 tasks.start(f"adapter {adapter.name}", adapter.run)
         token = secrets.token_urlsafe(32) if self.keyring.empty else None
+        self.canary = await enter(Canary(self.store, bus, self.clock, PARTS))
         site = Site(
             hub=self.hub,
             streams=self.live,
             stations=engine,
             metrics=Metrics(self._gauges, self.scores.found),
+            canary=self.canary,
             scores=self.scores,
             first_keys=FirstKeys(self.administration, token, self._claimed),
             pages=pages.Site(
@@ -218,6 +223,7 @@ class Node:
             ),
             endpoints=[adapter for adapter in adapters if isinstance(adapter, Endpoint)],
             stopping=lambda: self._stopping,
+            durability=self.settings.store.durability,
         )
         self.application = make_app(site)
         await self._serve(
@@ -279,7 +285,8 @@ class Node:
 
     def _gauges(self) -> dict[str, float]:
         live = {f"live_{name}": float(value) for name, value in self.live.stats().items()}
-        return live | {f"dispatch_{name}": float(value) for name, value in self.dispatcher.stats().items()}
+        dispatch = {f"dispatch_{name}": float(value) for name, value in self.dispatcher.stats().items()}
+        return live | dispatch | {f"canary_{name}": value for name, value in self.canary.stats().items()}
 
     def _write_setup_link(self, token: str | None) -> None:
         path = self.data / SETUP_LINK

@@ -15,6 +15,9 @@ from lalert.model import Entry, Lease
 Listener = Callable[[Entry], None]
 """Called on the event loop for each entry in position order. Must not block or wait; what it raises is logged and hurts nobody else."""
 
+Watcher = Callable[[Callable[[], None]], None]
+"""Called on the event loop with what to call, once, when the watcher has dealt with an entry that it heard before, or has none left. Must not block, wait or raise."""
+
 HintListener = Callable[[str, str], None]
 """Called on the event loop with the kind and the subject of a hint. Must not block or wait; what it raises is logged and hurts nobody else."""
 
@@ -32,8 +35,18 @@ class Bus(Protocol):
         """Tell every listener of entries just made durable, in order."""
         ...
 
-    def attach(self, listener: Listener) -> Callable[[], None]:
-        """Hear of everything published from now on; returns what ends it (calling it twice is harmless)."""
+    def attach(
+        self, listener: Listener, *, name: str = "", watcher: Watcher | None = None
+    ) -> Callable[[], None]:
+        """Hear of everything published from now on; returns what ends it (calling it twice is harmless). A `watcher` watches for canaries under its `name`."""
+        ...
+
+
+class Aviary(Protocol):
+    """Where canaries are released (`lalert.canary`): they go to whoever hears of entries, and to nobody else."""
+
+    def release(self, sighted: Callable[[str], None]) -> frozenset[str]:
+        """Tell every watcher; returns the names of those that are going to call `sighted` with theirs."""
         ...
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from lalert.bus import Bus, Held, HintListener, Hints, Leases, Listener, Release, Shares
+from lalert.bus import Aviary, Bus, Held, HintListener, Hints, Leases, Listener, Release, Shares, Watcher
 from lalert.model import Entry, Lease
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ class LocalBus:
         self._waiting: deque[tuple[Sequence[Entry], list[tuple[object, Listener]]]] = deque()
         self._telling = False
         self._attending: dict[object, HintListener] = {}
+        self._watchers: dict[object, tuple[str, Watcher]] = {}
 
     def publish(self, entries: Sequence[Entry]) -> None:
         # Who attaches while this is told has its history to read, which ends with these entries: it hears what comes next.
@@ -37,14 +39,28 @@ class LocalBus:
         finally:
             self._telling = False
 
-    def attach(self, listener: Listener) -> Callable[[], None]:
-        name = object()
-        self._listeners[name] = listener
+    def attach(
+        self, listener: Listener, *, name: str = "", watcher: Watcher | None = None
+    ) -> Callable[[], None]:
+        key = object()
+        self._listeners[key] = listener
+        if watcher is not None:
+            self._watchers[key] = (name, watcher)
 
         def detach() -> None:
-            self._listeners.pop(name, None)
+            self._listeners.pop(key, None)
+            self._watchers.pop(key, None)
 
         return detach
+
+    def release(self, sighted: Callable[[str], None]) -> frozenset[str]:
+        watchers = list(self._watchers.values())
+        for name, watcher in watchers:
+            try:
+                watcher(partial(sighted, name))
+            except Exception:
+                log.exception("a watcher of the bus failed: %s", name)
+        return frozenset(name for name, _ in watchers)
 
     def hint(self, kind: str, subject: str) -> None:
         for listener in list(self._attending.values()):
@@ -97,6 +113,7 @@ class _AllShares:
 
 if TYPE_CHECKING:
     _: type[Bus] = LocalBus
+    _____: type[Aviary] = LocalBus
     __: type[Hints] = LocalBus
     ___: type[Leases] = LocalLeases
     ____: type[Shares] = _AllShares

@@ -217,6 +217,7 @@ class Dispatcher:
         self._causes: dict[str, str] = {}
         self._last_update = clock.now()
         self._looked = 0
+        self._canaries: list[Callable[[], None]] = []
         self._journal = Journal(store, clock, self._examined, self._place, self._settings.batch, self._taken)
         self._real = self._follower(self._plan_real, self._start_over)
         self._drills = self._follower(self._plan_drill, self._start_over)
@@ -234,7 +235,7 @@ class Dispatcher:
             await self._part.__aexit__(None, None, None)
             raise
         self._detach = [
-            self._bus.attach(self._hear),
+            self._bus.attach(self._hear, name="deliveries", watcher=self._watch),
             self._bus.attend(self._hear_hint),
             shares.attach(self._hear_of_shares),
         ]
@@ -852,6 +853,21 @@ class Dispatcher:
         self._real.hear(entry)
         self._drills.hear(entry)
 
+    def _watch(self, sighted: Callable[[], None]) -> None:
+        """Call `sighted` once real alerts, drills and what is due have been looked at."""
+        missing = 3
+
+        def one_more() -> None:
+            nonlocal missing
+            missing -= 1
+            if not missing:
+                sighted()
+
+        self._real.watch(one_more)
+        self._drills.watch(one_more)
+        self._canaries.append(one_more)
+        self._wake.set()
+
     def _examined(self, lane: Lane) -> Mark | None:
         """Return up to where everything was planned for a lane, real alerts and drills; None where that is not known."""
         if self._real.examined is None or self._drills.examined is None or lane.id in self._behind:
@@ -880,16 +896,18 @@ class Dispatcher:
 
     async def _plan_real(self, entry: Entry, before: Mark | None) -> None:
         if entry.alert.status is Status.ACTUAL:
-            await self._plan(entry, before, self._groups)
+            await self._plan(entry, before, self._groups, self._real.sight)
 
     async def _plan_drill(self, entry: Entry, before: Mark | None) -> None:
         if entry.alert.status is not Status.ACTUAL:
-            await self._plan(entry, before, self._groups)
+            await self._plan(entry, before, self._groups, self._drills.sight)
 
     async def _plan_behind(self, entry: Entry, before: Mark | None) -> None:
         await self._plan(entry, before, self._catching)
 
-    async def _plan(self, entry: Entry, before: Mark | None, groups: Groups) -> None:
+    async def _plan(
+        self, entry: Entry, before: Mark | None, groups: Groups, progress: Callable[[], None] = lambda: None
+    ) -> None:
         """Offer an entry to every lane that wants it. Nothing is written: a lane's cursor stays before it until it is settled."""
         if entry.alert.status is Status.DRAFT or not groups:
             return
@@ -902,15 +920,16 @@ class Dispatcher:
             for lane in list(groups.get(filter, {}).values()) if wanted else ():
                 if await self._is_open(lane, planned) and self._offer(lane, planned, entry):
                     offered[lane.subscription.channel] += 1
-                await self._give_way()
-            await self._give_way()
+                await self._give_way(progress)
+            await self._give_way(progress)
         for channel, number in offered.items():
             self._tally.planned(planned, channel, number)
 
-    async def _give_way(self) -> None:
+    async def _give_way(self, progress: Callable[[], None]) -> None:
         """Let everybody else have a turn, after so many lanes of however many entries."""
         self._looked += 1
         if self._looked % TURN == 0:
+            progress()
             await asyncio.sleep(0)
 
     async def _lineage(self, entry: Entry) -> Sequence[Entry]:
@@ -1043,6 +1062,9 @@ class Dispatcher:
             each = max(1, LAUNCHES // max(1, len(self._outlets)))
             for outlet in self._outlets.values():
                 self._launch(outlet, each)
+            canaries, self._canaries = self._canaries, []
+            for sighted in canaries:
+                sighted()
             await self._rest()
 
     def _launch(self, outlet: Outlet, number: int) -> None:

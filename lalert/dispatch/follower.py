@@ -37,6 +37,12 @@ class Follower:
         self._missed = False
         self._starts = 0
         self._heard = asyncio.Event()
+        self._canaries: list[Callable[[], None]] = []
+
+    def watch(self, sighted: Callable[[], None]) -> None:
+        """Call `sighted` once planning has gone a step further, or nothing is left to be planned."""
+        self._canaries.append(sighted)
+        self._heard.set()
 
     def hear(self, entry: Entry) -> None:
         """Take what the bus says."""
@@ -77,6 +83,7 @@ class Follower:
                 if self._arrivals and self._arrivals[0] is entry:
                     self._arrivals.popleft()
             if not self._missed:
+                self.sight()
                 self._heard.clear()
                 await self._heard.wait()
 
@@ -108,3 +115,10 @@ class Follower:
         await self._plan(entry, self.examined)
         if starts == self._starts:
             self.examined = Mark(order, entry.position)
+        self.sight()
+
+    def sight(self) -> None:
+        """Let canaries pass: planning goes on."""
+        canaries, self._canaries = self._canaries, []
+        for sighted in canaries:
+            sighted()

@@ -96,7 +96,7 @@ class Live:
             self._log, self._lines, self._clock, self._settings.messages_per_s, self._heard
         )
         self._ends = Ends(self._log, self._fan_out, self._clock)
-        self._detach = self._bus.attach(self._fan_out.hear)
+        self._detach = self._bus.attach(self._fan_out.hear, name="live", watcher=self._fan_out.watch)
         self._detach_ends = self._bus.attach(self._ends.hear)
         self._tasks = (
             asyncio.create_task(self._fan_out.run(), name="live fan-out"),

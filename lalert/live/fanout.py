@@ -121,6 +121,7 @@ class FanOut:
         self._slot = 0
         self._due: deque[Connection] = deque()
         self._slice_end = 0.0
+        self._canaries: list[Callable[[], None]] = []
 
     def lane(self, filter: Filter) -> Lane:
         """Return the lane that serves a filter."""
@@ -194,6 +195,11 @@ class FanOut:
             for call in list(self._listeners):
                 call()
 
+    def watch(self, sighted: Callable[[], None]) -> None:
+        """Call `sighted` once the next entry was offered to everybody in its lane, or none is left to be."""
+        self._canaries.append(sighted)
+        self._wake.set()
+
     def end(self, positions: Iterable[str], now: datetime) -> None:
         """Take note of what ended by itself up to `now`; it is told soon, between entries."""
         self._ended.extend(positions)
@@ -206,6 +212,7 @@ class FanOut:
             self._slice_end = asyncio.get_running_loop().time() + SLICE_SECONDS
             while await self._work():
                 await self._breathe()
+            self._sight()
             await self._wake.wait()
 
     async def _work(self) -> bool:
@@ -259,6 +266,11 @@ class FanOut:
         if lane is self.real:
             self.entries += 1
             self.seconds = asyncio.get_running_loop().time() - started
+
+    def _sight(self) -> None:
+        canaries, self._canaries = self._canaries, []
+        for sighted in canaries:
+            sighted()
 
     async def _tell_end(self) -> bool:
         """Tell of the next end; returns whether there was one.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Protocol
 
 import orjson
 from aiohttp import web
@@ -12,10 +14,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from lalert.errors import LalertError
-from lalert.store import Store
+from lalert.canary import WELL, Report
 
-READY_SECONDS = 5.0
+CANARY_SECONDS = 0.5
+"""How long figures wait for a canary in the air."""
 
 
 class Metrics:
@@ -70,30 +72,52 @@ class _Defects(Collector):
         yield family
 
 
-def routes(store: Store, metrics: Metrics, stopping: Callable[[], bool]) -> list[web.RouteDef]:
-    """Return the three routes; `stopping` makes the node unready while it drains, so that a balancer sends nobody more."""
+class Newest(Protocol):
+    """What the health page shows of the log."""
+
+    @property
+    def newest(self) -> str: ...
+
+
+class Watch(Protocol):
+    """What knows whether alerts get through (`lalert.canary.Canary`)."""
+
+    @property
+    def age(self) -> float: ...
+
+    async def report(self) -> Report: ...
+
+
+def routes(
+    log: Newest, canary: Watch, metrics: Metrics, durability: str, stopping: Callable[[], bool]
+) -> list[web.RouteDef]:
+    """Return the three routes; `stopping` makes the node unready while it drains, so that a balancer sends nobody more.
+
+    `durability` is what the configuration asks of the store: "memory" says that a power cut may take what was accepted.
+    """
 
     async def livez(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(request: web.Request) -> web.Response:
-        checks = {"store": await _store_state(store), "serving": "stopping" if stopping() else "ok"}
-        ready = all(state == "ok" for state in checks.values())
-        body = orjson.dumps({"ready": ready, "checks": checks, "position": store.newest}) + b"\n"
+        report = await canary.report()
+        checks = {**report.checks, "serving": "stopping" if stopping() else WELL}
+        ready = all(state == WELL for state in checks.values())
+        shown = {
+            "ready": ready,
+            "checks": checks,
+            "canary": {"age_s": round(canary.age, 3), "took_ms": round(1_000 * report.took, 1)},
+            "durability": durability,
+            "position": log.newest,
+        }
+        body = orjson.dumps(shown) + b"\n"
         return web.Response(status=200 if ready else 503, body=body, content_type="application/json")
 
     async def exposition(request: web.Request) -> web.Response:
+        # So that its figures are of now; but figures are wanted most of all when it does not come back.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CANARY_SECONDS):
+                await canary.report()
         return web.Response(body=await metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", exposition)]
-
-
-async def _store_state(store: Store) -> str:
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            await store.check()
-    except LalertError as error:
-        return error.detail
-    except TimeoutError:
-        return f"did not answer within {READY_SECONDS:.0f} seconds"
-    return "ok"

@@ -36,11 +36,13 @@ class Site:
     streams: streams.Streams
     stations: Stations
     metrics: Metrics
+    canary: health.Watch
     first_keys: FirstKeys
     pages: pages.Site
     scores: Scorecards
     endpoints: Sequence[Endpoint] = field(default_factory=list)
     stopping: Callable[[], bool] = lambda: False
+    durability: str = "disk"
 
 
 def make_app(site: Site) -> web.Application:
@@ -48,7 +50,7 @@ def make_app(site: Site) -> web.Application:
     people = pages.Pages(PagesContext(site.hub, site.pages, site.first_keys))
     app = web.Application(client_max_size=cap.MAX_BYTES, middlewares=[middleware(people.error)])
     app.on_response_prepare.append(_security_headers)
-    app.add_routes(health.routes(site.hub.store, site.metrics, site.stopping))
+    app.add_routes(health.routes(site.hub.store, site.canary, site.metrics, site.durability, site.stopping))
     app.add_routes(Api(site.hub, site.stations, site.metrics, site.scores).routes())
     app.add_routes(audit.routes(site.hub))
     app.add_routes(streams.routes(site.hub, site.streams))

@@ -188,7 +188,7 @@ class MemoryBus:
             for listener in list(self._listeners):
                 listener(entry)
 
-    def attach(self, listener: Listener) -> Any:
+    def attach(self, listener: Listener, **_watch: Any) -> Any:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
