@@ -7,7 +7,9 @@ import gc
 import logging
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 import click
 import structlog
@@ -147,5 +149,21 @@ def configure_logging(level: int = logging.INFO) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(Forgiving(sys.stderr)),  # type: ignore[arg-type]
     )
+
+
+class Forgiving:
+    """A stream for log lines: one that cannot be written is lost, and nothing else with it. A full disk is when alerts need every other part of the hub."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return self._stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
