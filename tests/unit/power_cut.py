@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +15,17 @@ from types import TracebackType
 from typing import Self
 
 import apsw
+import pytest
+
+from lalert.clock import SystemClock
+from lalert.errors import StoreError, Unavailable
+from lalert.store.sqlite import SqliteStore
+from lalert.testing import revive
+from lalert.testing.store import ignore
+from tests.system.promises import Promised, check, write
 
 SECTOR = 512
+FILE = "lalert.db"
 _names = itertools.count()
 
 
@@ -211,3 +223,46 @@ class _File(apsw.VFSFile):
         if failures > self._known_failures:
             self._known_failures = failures
             raise FailedSync("the disk of this test")
+
+
+def keep_the_log_small(patch: pytest.MonkeyPatch) -> None:
+    """Have the log moved into the database all the time, so that the power is cut in the middle of that too."""
+    patch.setattr("lalert.store.sqlite.checkpoints.SOON_PAGES", 4)
+    patch.setattr("lalert.store.sqlite.checkpoints.FULL_PAGES", 24)
+    patch.setattr("lalert.store.sqlite.checkpoints.IDLE_SECONDS", 0.005)
+    patch.setattr("lalert.store.sqlite.files.WAL_KEPT_BYTES", 65_536)
+
+
+async def cut_again_and_again(
+    folder: Path, dice: random.Random, survival: Survival, sync_fails: float, times: int
+) -> tuple[Promised, Counter[str]]:
+    """Cut the power of a store so many times, each time on what the last cut has left; fails where a promise is broken.
+
+    Returns what was promised and how often each operation was done.
+    """
+    promised = Promised()
+    done: Counter[str] = Counter()
+    for number in range(times):
+        before, after = folder / f"{number}", folder / f"{number + 1}"
+        with PowerCut(dice, after=int(10 ** dice.uniform(0.5, 3)), sync_fails=sync_fails) as disk:
+            await _work(before / FILE, disk, promised)
+            disk.leave(after, survival)
+        done.update(disk.operations)
+        await check(after / FILE, promised)
+    return promised, done
+
+
+async def _work(path: Path, disk: PowerCut, promised: Promised) -> None:
+    """Write until the power is gone, wherever that may be; what failed of it is nobody's promise."""
+    store = SqliteStore(path, revive=revive, on_append=ignore, clock=SystemClock(), vfs=disk.name)
+    with contextlib.suppress(StoreError, Unavailable):
+        async with store:
+            writing = asyncio.ensure_future(write(store, promised.take))
+            try:
+                async with asyncio.timeout(30):
+                    while not disk.gone.is_set():
+                        await asyncio.sleep(0.002)
+                await asyncio.sleep(0.002)  # for answers that are on their way
+            finally:
+                writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
