@@ -249,6 +249,10 @@ def _contradictions(settings: Settings) -> list[str]:
         mistakes.append(
             "store: the embedded store takes no settings; give store.url, or leave the others out"
         )
+    if store.url and settings.stations and not settings.hub.signing_key_file:
+        mistakes.append(
+            "hub.signing_key_file: the nodes of one store sign the gauges' warnings with the same key; give it and its certificate (docs/signatures.md)"
+        )
     mistakes += _out_of_bounds(settings)
     days, past = settings.retention.days, settings.intake.past_s
     if days and past is not None and past > days * 86_400:

@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 FILE: Final = "signing.pem"
 LIFETIME: Final = timedelta(days=3650)
+SAME_KEY: Final = "hub.signing_key_file, hub.signing_certificate_file: the nodes of one store sign with the same key; give both to each of them"
 NOTICE: Final = timedelta(days=60)
 
 _KEY: Final = re.compile(r"-----BEGIN ([A-Z ]{0,20}PRIVATE KEY)-----[^-]{1,32768}-----END \1-----")
@@ -28,15 +29,25 @@ class Signing:
     """Knows the hub's signer; read or made when it is first asked for, in a thread, and then the same until the end.
 
     A key of its own is made only where the data directory has none. It is never replaced: who pinned its certificate would no longer
-    believe this hub.
+    believe this hub. Nodes that are one hub together (`shared`) have none of their own: each would sign with another.
     """
 
-    def __init__(self, data: Path, clock: Clock, *, key_file: str, certificate_file: str, name: str) -> None:
+    def __init__(
+        self,
+        data: Path,
+        clock: Clock,
+        *,
+        key_file: str,
+        certificate_file: str,
+        name: str,
+        shared: bool = False,
+    ) -> None:
         self._own = data / FILE
         self._clock = clock
         self._key_file = key_file
         self._certificate_file = certificate_file
         self._name = name
+        self._shared = shared
         self._lock = asyncio.Lock()
         self._signer: cap.Signer | None = None
 
@@ -57,6 +68,8 @@ class Signing:
         return read_signer(self._key_file, self._certificate_file)
 
     def _kept(self) -> cap.Signer:
+        if self._shared:
+            raise StoreError(SAME_KEY)
         try:
             text = self._own.read_text(encoding="ascii")
         except FileNotFoundError:

@@ -243,6 +243,7 @@ class Node:
             key_file=hub.signing_key_file,
             certificate_file=hub.signing_certificate_file,
             name=hub.name,
+            shared=bool(self.settings.store.url),
         )
         if signing.given or self.settings.stations:
             try:

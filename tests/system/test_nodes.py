@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from lalert import cap
 from lalert.app import stores
-from lalert.config import Settings, Station, Store, Thresholds
+from lalert.config import Hub, Settings, Station, Store, Thresholds
 from lalert.model import Role
 from lalert.testing import make_cap
 from lalert.testing.leases import TIMES
 from lalert.testing.node import RunningNode, running_node
 from tests.redis_kit import free_port, valkey
+from tests.signing_kit import signer
 
 SENDER = "bousai@hitoyoshi.example"
 TARGETS = 24
@@ -151,7 +153,17 @@ async def test_two_nodes_share_the_targets_and_either_takes_what_is_asked_of_the
 
 async def test_a_reading_given_to_either_node_is_judged_once_and_both_tell_the_stage(tmp_path: Path) -> None:
     with valkey(tmp_path / "server") as server:
-        shared = Settings(store=Store(url=f"redis://127.0.0.1:{server.port}"), stations=(GAUGE,))
+        made = signer("hub")
+        (tmp_path / "key.pem").write_text(made.key)
+        (tmp_path / "certificate.pem").write_text(made.certificate)
+        shared = Settings(
+            hub=Hub(
+                signing_key_file=str(tmp_path / "key.pem"),
+                signing_certificate_file=str(tmp_path / "certificate.pem"),
+            ),
+            store=Store(url=f"redis://127.0.0.1:{server.port}"),
+            stations=(GAUGE,),
+        )
         async with running_node(tmp_path / "a", shared) as one, running_node(tmp_path / "b", shared) as two:
             two.keys = one.keys
             for node, level, minutes in ((one, 3.1, 20), (two, 3.3, 10)):
@@ -166,5 +178,9 @@ async def test_a_reading_given_to_either_node_is_judged_once_and_both_tell_the_s
                 return all(body["stations"][0]["stage"] == "evacuation" for body in bodies)
 
             await until_async(told_by_both)
-            kinds = [entry.alert.msg_type.value for entry in await two.node.store.latest(10)]
-            assert kinds == ["Alert", "Update"]
+            said = [entry.alert for entry in await two.node.store.latest(10)]
+            assert [alert.msg_type.value for alert in said] == ["Alert", "Update"]
+            for node in (one, two):
+                async with node.http.get(f"{node.url}/v1/certificate") as answer:
+                    pem = await answer.text()
+                assert all(cap.verify(alert.raw, [pem], datetime.now(UTC), alert).signed for alert in said)

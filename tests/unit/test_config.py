@@ -149,3 +149,13 @@ def test_mistakes_in_adapter_blocks_are_reported_at_once_with_the_nearest_word()
         "adapters.webhook.timout: unknown key, did you mean timeout_s?",
         "adapters.hook2: no adapter 'webhok' is installed, did you mean webhook?",
     )
+
+
+def test_nodes_of_one_store_that_have_gauges_need_the_same_key_to_sign_with() -> None:
+    station = STATION.format(id="a", lon=130.7, lat=32.2, more="")
+    shared = '[store]\nurl = "redis://127.0.0.1:6379"\n'
+    files = '[hub]\nsigning_key_file = "/k.pem"\nsigning_certificate_file = "/c.pem"\n'
+    [mistake] = mistakes_of(shared + station)
+    assert mistake.startswith("hub.signing_key_file: ")
+    for good in (files + shared + station, shared, station):
+        config.parse(good)

@@ -114,3 +114,12 @@ def test_a_key_that_cannot_sign_is_refused() -> None:
     for key in ("", TOWN.certificate, signer("ed", "ed25519").key):
         with pytest.raises(BadRequest, match="private key"):
             cap.signer(key, TOWN.certificate)
+
+
+async def test_nodes_of_one_store_have_no_key_of_their_own(tmp_path: Path) -> None:
+    one_of_many = Signing(
+        tmp_path, FakeClock(NOW), key_file="", certificate_file="", name="人吉市", shared=True
+    )
+    with pytest.raises(StoreError, match="sign with the same key"):
+        await one_of_many.signer()
+    assert not list(tmp_path.iterdir())
