@@ -17,19 +17,17 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from lalert.clock import Clock
 from lalert.errors import BadRequest, Conflict, StoreError, Unavailable, UnknownPosition
 from lalert.model import Alert, Changes, Entry, Facts, Origin
-from lalert.store import Appended, OnAppend, Proposals, Retained, Revive, Store
+from lalert.store import Appended, OnAppend, Revive, Store
 from lalert.store.redis import repair
 from lalert.store.redis.audit import AuditTable
 from lalert.store.redis.directory import DirectoryTables
 from lalert.store.redis.entries import encode, id_of
 from lalert.store.redis.entries import offset_of as offset_of_id
 from lalert.store.redis.finding import Finder, parse_url
-from lalert.store.redis.keeping import KeepingTables
 from lalert.store.redis.keys import FORMAT, IDS, LAST, LOG, MARKS, MARKS_KEPT, META
 from lalert.store.redis.ledger import RedisLedger
 from lalert.store.redis.link import Bounds, Durability, Link
 from lalert.store.redis.outbox import OutboxTables
-from lalert.store.redis.proposals import ProposalTable
 from lalert.store.redis.scores import ScoreTables
 from lalert.store.redis.scripts import Script
 from lalert.store.redis.sensors import SensorTables
@@ -40,6 +38,7 @@ from lalert.store.redis.wire import Wire
 from lalert.store.sqlite import log
 from lalert.store.sqlite.codec import offset_of as offset_in
 from lalert.store.sqlite.opened import Memory, Open
+from lalert.store.sqlite.reading import LogTables
 from lalert.store.sqlite.view import LogView
 
 __all__ = ["Bounds", "Finder", "RedisStore", "parse_url"]
@@ -80,20 +79,10 @@ def _ignore(_kind: str, _subject: str) -> None:
     return
 
 
-class RedisStore(
-    AuditTable,
-    DirectoryTables,
-    KeepingTables,
-    OutboxTables,
-    ProposalTable,
-    ScoreTables,
-    SensorTables,
-    StateTable,
-):
+class RedisStore(LogTables, AuditTable, DirectoryTables, OutboxTables, ScoreTables, SensorTables, StateTable):
     """Keeps everything in Redis or Valkey, for any number of nodes; `path` is the file of this node's view, which is thrown away.
 
-    `lost` is set when this process can never use the store again: the log has begun a new epoch, so every position that it has told is void; or it was
-    away for so long that it does not know what was deleted.
+    `lost` is set when this process can never use the store again: the log has begun a new epoch, so every position that it has told is void.
     """
 
     def __init__(
@@ -158,7 +147,6 @@ class RedisStore(
                 greet=self._greet,
                 settle=self._settle,
                 marked=self._marked,
-                missed=self._miss,
             )
             stack.push_async_callback(self._follower.close)
             await self._follower.load(await self._settle())
@@ -220,22 +208,17 @@ class RedisStore(
             follower.forget(new)
         if kind == CONFLICT:
             raise Conflict(log.conflict_of(new))
-        seen = asyncio.ensure_future(self._kept(parts, offset_of_id(stream_id)))
+        seen = asyncio.ensure_future(parts.entries([offset_of_id(stream_id)]))
         self._answering.add(seen)
         seen.add_done_callback(self._answering.discard)
         try:
             async with asyncio.timeout(VIEW_SECONDS):
-                entry = await seen
+                [entry] = await seen
         except TimeoutError as error:
             raise Unavailable(
                 "it is stored, but this node cannot follow the log now; send it again to be sure"
             ) from error
         return Appended(entry, fresh=kind == FRESH)
-
-    async def _kept(self, parts: Open, offset: int) -> Entry:
-        for entry in await parts.entries([offset]):
-            return entry
-        raise Unavailable("the first one of this document is just being deleted, being old: send it again")
 
     def ledger(self, lease: float) -> RedisLedger:
         """Return where the nodes write down who holds which share, for `lease` seconds at a time."""
@@ -340,12 +323,9 @@ class RedisStore(
         epoch: bytes = await wire.call("HGET", META, "epoch", seconds=REACH_SECONDS)
         return epoch.decode()
 
-    def _miss(self) -> None:
-        self._lose("this node was away while much was deleted from the log: it begins again")
-
-    def _lose(self, why: str = "the log has begun a new epoch: this node begins again") -> StoreError:
+    def _lose(self) -> StoreError:
         if not self._broken:
-            self._broken = why
+            self._broken = "the log has begun a new epoch: this node begins again"
             logger.error(self._broken)
             self.lost.set()
         return StoreError(self._broken)
@@ -365,5 +345,5 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 if TYPE_CHECKING:
 
-    def _keeps_the_contract(store: RedisStore) -> tuple[Store, Proposals, Retained]:
-        return store, store, store
+    def _keeps_the_contract(store: RedisStore) -> Store:
+        return store

@@ -14,12 +14,8 @@ IDS: Final = f"{TAG}:ids"
 """A hash: an alert's id -> digest of its bytes and id in the stream, apart by a space."""
 MARKS: Final = f"{TAG}:marks"
 """A short stream for the followers: up to where the log is on disk, canaries, hints, a new epoch."""
-FORGOTTEN: Final = f"{TAG}:forgotten"
-"""A stream of what retention has deleted from the log, for the views: each numbered, with the last id that the log had then."""
 
 MARKS_KEPT: Final = 1000
-FORGOTTEN_KEPT: Final = 10_000
-"""A node that was away for more of them begins again."""
 FORMAT: Final = 1
 """A node refuses to open what a newer one has written."""
 

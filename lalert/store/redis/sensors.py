@@ -32,7 +32,9 @@ COUNT: Final = key("readings-count")
 STATES: Final = key("rule-states")
 JUDGED: Final = key("judged")
 
-# ARGV: of each reading the keys of its station, kind, time, `seq` ("": none), the ends of the window in which that is the same, and the row.
+_WORDS: Final = 8
+"""So many arguments stand for a reading: keys of its station, kind, time, `seq` ("": none), the ends of the window in which that is the same, row."""
+
 # Of a station, `by time` has kind, time and number of each reading, `by seq` kind, `seq` and time.
 _APPEND: Final = Script(
     "append readings",
@@ -40,6 +42,7 @@ _APPEND: Final = Script(
     local numbers = {}
     for at = 1, #ARGV, 8 do
       local by_time, by_seq, kind, time, seq, from, to, row = unpack(ARGV, at, at + 7)
+      local same = kind .. time
       local known = #redis.call('ZRANGEBYLEX', by_time, '[' .. time .. kind, '[' .. time .. kind .. '\\255', 'LIMIT', 0, 1) > 0
       if not known and seq ~= '' then
         local prefix = '[' .. kind .. seq
@@ -137,39 +140,18 @@ def _by_time(station: str) -> str:
     return key("station", station, "time")
 
 
-def _by_seq(station: str) -> str:
-    return key("station", station, "seq")
-
-
-def _kind(reading: Reading) -> str:
-    """Return what tells readings of the same moment apart: which of the three quantities it is."""
-    return f"{reading.level_m is None:d}{reading.rain_mm is None:d}"
-
-
 def _words(tenant: str, reading: Reading, received: datetime) -> list[Word]:
     time, window = micros(reading.time), SEQ_WINDOW_SECONDS * 1_000_000
     known = reading.seq is not None
     return [
         _by_time(reading.station),
-        _by_seq(reading.station),
-        _kind(reading),
+        key("station", reading.station, "seq"),
+        f"{reading.level_m is None:d}{reading.rain_mm is None:d}",
         ordered(time),
         ordered(reading.seq) if reading.seq is not None else "",
         ordered(time - window) if known else "",
         ordered(time + window) if known else "",
         encode(encode_reading(tenant, reading, received)),
-    ]
-
-
-def index_words(kept: StoredReading) -> list[Word]:
-    """Return where a reading stands beside the stream: two sorted sets, each with its member ("": none)."""
-    reading = kept.reading
-    time, kind = ordered(micros(reading.time)), _kind(reading)
-    return [
-        _by_time(reading.station),
-        f"{time}{kind}{kept.number}",
-        _by_seq(reading.station),
-        "" if reading.seq is None else f"{kind}{ordered(reading.seq)}{time}",
     ]
 
 

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -19,7 +18,7 @@ from redis.exceptions import RedisError
 from lalert.clock import Clock
 from lalert.errors import LalertError
 from lalert.store.redis.entries import Unreadable, decode, id_of, offset_of
-from lalert.store.redis.keys import FORGOTTEN, LOG, MARKS, META
+from lalert.store.redis.keys import LOG, MARKS
 from lalert.store.redis.scripts import Script
 from lalert.store.redis.wire import Wire
 from lalert.store.sqlite.log import Columns, NewEntry
@@ -59,16 +58,6 @@ logger = logging.getLogger(__name__)
 Fields = Mapping[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """What retention has deleted when the log had come to `offset`: to be applied between what came before and after."""
-
-    number: int
-    offset: int
-    offsets: tuple[int, ...]
-    newest: int
-
-
 class Follower:
     """Reads the stream and gives the view what is committed, in order, once; for the loop's thread alone.
 
@@ -84,7 +73,6 @@ class Follower:
         greet: Callable[[Wire], Awaitable[None]],
         settle: Callable[[], Awaitable[int]],
         marked: Callable[[Fields], None],
-        missed: Callable[[], None],
     ) -> None:
         self._dial = dial
         self.view = view
@@ -92,17 +80,12 @@ class Follower:
         self._greet = greet
         self._settle = settle
         self._marked = marked
-        self._missed = missed
         self._wire: Wire | None = None
         self.read = 0
         """The offset up to which the stream was read."""
         self.committed = 0
         self._marks = "0-0"
-        self._forgotten = "0-0"
-        self.gone = 0
-        """The number of the last deletion that the view has followed."""
-        self._gone_read = 0
-        self._waiting: deque[Columns | Gone] = deque()
+        self._waiting: deque[Columns] = deque()
         self._own: OrderedDict[str, NewEntry] = OrderedDict()
         self._oldest_wait = 0.0
         self._moved = asyncio.Event()
@@ -136,16 +119,9 @@ class Follower:
             advanced = self._advanced
             await advanced.wait()
 
-    async def wait_for_deletion(self, number: int) -> None:
-        """Wait until the view has followed a deletion."""
-        while self.gone < number:
-            advanced = self._advanced
-            await advanced.wait()
-
     async def load(self, upto: int) -> None:
         """Read history up to a committed offset; nobody is told of it."""
         wire = await self._connected()
-        await self._load_deletions(wire)
         while self.read < upto:
             page = await wire.call(
                 "XRANGE", LOG, f"({id_of(self.read)}", id_of(upto), "COUNT", PAGE, seconds=ANSWER_SECONDS
@@ -155,15 +131,6 @@ class Follower:
             self.read = offset_of(page[-1][0]) if len(page) == PAGE else upto
             await self.view.load(entries, self.read)
         self.committed = max(self.committed, upto)
-
-    async def _load_deletions(self, wire: Wire) -> None:
-        # Before the log: what is deleted while that is read must be followed.
-        last = await wire.call("XREVRANGE", FORGOTTEN, "+", "-", "COUNT", 1, seconds=ANSWER_SECONDS)
-        if last:
-            self._forgotten = last[0][0].decode()
-        number, trimmed = await wire.call("HMGET", META, "deletions", "trimmed", seconds=ANSWER_SECONDS)
-        self.gone = self._gone_read = int(number or 0)
-        self.view.trim(int(trimmed or 0))
 
     async def run(self) -> None:
         """Follow until cancelled; a connection that is lost is made again."""
@@ -202,9 +169,6 @@ class Follower:
         except BaseException:
             await wire.close()
             raise
-        number = await wire.call("HGET", META, "deletions", seconds=ANSWER_SECONDS)
-        if int(number or 0) < self._gone_read:
-            self._missed()  # a fail-over has lost deletions that this view has followed
         # Marks are read from the first that is kept: after a fail-over their ids may begin lower.
         self._wire, self._marks = wire, "0-0"
         return wire
@@ -222,24 +186,19 @@ class Follower:
                 "STREAMS",
                 LOG,
                 MARKS,
-                FORGOTTEN,
                 id_of(self.read),
                 self._marks,
-                self._forgotten,
             )
             answer = await wire.call(*question, seconds=BLOCK_SECONDS + ANSWER_SECONDS)
             self.alive = self._clock.monotonic()
-            found = dict(answer or ())
-            deletions = found.get(FORGOTTEN.encode(), ())
-            # Where there are more deletions than one look takes, what came after them in the log must wait.
-            for stream_id, fields in found.get(LOG.encode(), ()) if len(deletions) < PAGE else ():
-                self._take(stream_id, mapping(fields))
-            for stream_id, fields in deletions:
-                self._forgotten = stream_id.decode()
-                self._take_deletion(mapping(fields))
-            for stream_id, fields in found.get(MARKS.encode(), ()):
-                self._marks = stream_id.decode()
-                self._mark(mapping(fields))
+            for stream, items in answer or ():
+                if stream == LOG.encode():
+                    for stream_id, fields in items:
+                        self._take(stream_id, mapping(fields))
+                else:
+                    for stream_id, fields in items:
+                        self._marks = stream_id.decode()
+                        self._mark(mapping(fields))
 
     def _take(self, stream_id: bytes, fields: Fields) -> None:
         columns, offset = _readable(stream_id, fields), offset_of(stream_id)
@@ -256,21 +215,6 @@ class Follower:
         self.read = offset
         self._moved.set()
 
-    def _take_deletion(self, fields: Fields) -> None:
-        number = int(fields[b"number"])
-        if number <= self._gone_read:
-            return  # there before the log was loaded, and so already without it
-        if number != self._gone_read + 1:
-            self._missed()
-        self._gone_read = number
-        offsets = tuple(map(int, fields[b"offsets"].split()))
-        gone = Gone(number, offset_of(fields[b"at"]), offsets, int(fields[b"newest"]))
-        later = [waiting for waiting in self._waiting if (waiting.offset or 0) > gone.offset]
-        for _ in later:
-            self._waiting.pop()
-        self._waiting += [gone, *later]
-        self._moved.set()
-
     def _mark(self, fields: Fields) -> None:
         if (upto := fields.get(b"upto")) is not None:
             self.commit(offset_of(upto))
@@ -283,36 +227,22 @@ class Follower:
             if not batch:
                 await self._moved.wait()
                 continue
-            if isinstance(batch, Gone):
-                await self.view.forget(batch.offsets, batch.newest)
-                self._waiting.remove(batch)
-                self.gone = batch.number
-            else:
-                await self._apply_entries(batch)
+            news = [new if isinstance(new, NewEntry) else await self._revived(new) for new in batch]
+            await self.view.apply([new for new in news if new is not None])
+            # Only now: what fails is begun again with the same entries. Meanwhile the line may have been cut short (`rewind`).
+            applied = batch[-1].offset or 0
+            while self._waiting and (self._waiting[0].offset or 0) <= applied:
+                self._waiting.popleft()
             self._oldest_wait = self._clock.monotonic()
             self._advanced.set()
             self._advanced = asyncio.Event()
 
-    async def _apply_entries(self, batch: Sequence[Columns]) -> None:
-        news = [new if isinstance(new, NewEntry) else await self._revived(new) for new in batch]
-        await self.view.apply([new for new in news if new is not None])
-        # Only now: what fails is begun again with the same entries. Meanwhile the line may have been cut short (`rewind`).
-        applied = batch[-1].offset or 0
-        while (
-            self._waiting
-            and not isinstance(first := self._waiting[0], Gone)
-            and (first.offset or 0) <= applied
-        ):
-            self._waiting.popleft()
-
-    def _committed_batch(self) -> list[Columns] | Gone:
+    def _committed_batch(self) -> list[Columns]:
         batch: list[Columns] = []
         for columns in self._waiting:
             assert columns.offset is not None
             if columns.offset > self.committed or len(batch) == PAGE:
                 break
-            if isinstance(columns, Gone):
-                return batch or columns
             batch.append(columns)
         return batch
 

@@ -125,18 +125,13 @@ def over(
 def forget(db: apsw.Connection, offsets: Sequence[int], newest: int) -> bool:
     """Delete entries of one group, whose newest is at `newest`, with all that names them; changes nothing and returns False if the group has grown since."""
     these = orjson.dumps(offsets).decode()
-    if grown(db, offsets, newest):
+    if row(db, _GROWN, (these, newest)) is not None:
         return False
     with all_or_nothing(db):
         for table in ("link", "awaited", "refers", "effect", "named", "entry"):
             db.execute(f"DELETE FROM {table} WHERE offset IN (SELECT value FROM json_each(?))", (these,))  # noqa: S608  # from the tuple above
         db.execute("UPDATE meta SET value = max(value, ?) WHERE key = 'trimmed'", (max(offsets),))
     return True
-
-
-def grown(db: apsw.Connection, offsets: Sequence[int], newest: int) -> bool:
-    """Say whether something newer than the group's newest, at `newest`, has been connected with entries of it."""
-    return row(db, _GROWN, (orjson.dumps(offsets).decode(), newest)) is not None
 
 
 def _group(db: apsw.Connection, offset: int) -> list[int]:

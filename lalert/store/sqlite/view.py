@@ -19,7 +19,7 @@ from lalert.clock import Clock
 from lalert.errors import Conflict, StoreError
 from lalert.model import Entry
 from lalert.store import OnAppend, Revive
-from lalert.store.sqlite import log, retention
+from lalert.store.sqlite import log
 from lalert.store.sqlite.codec import decode_about, decode_codes, moment
 from lalert.store.sqlite.log import Columns, NewEntry
 from lalert.store.sqlite.opened import Files, Memory, Open
@@ -94,21 +94,6 @@ class LogView(LogTables):
         if fresh:
             parts.announce(fresh)
         return fresh
-
-    async def forget(self, offsets: Sequence[int], newest: int) -> None:
-        """Take out what was deleted from the log; `newest` is the newest of its group."""
-        parts = self._parts
-        self.trim(max(offsets))
-        if not await self._write(lambda db: retention.forget(db, offsets, newest)):
-            logger.error(
-                "alerts that are no longer kept stay in this node's view: something has referred to them"
-            )
-            return
-        parts.forget(offsets)
-
-    def trim(self, offset: int) -> None:
-        """Take note that an entry up to `offset` is no longer kept."""
-        self._parts.trimmed = max(self._parts.trimmed, offset)
 
     def revived(self, columns: Columns) -> NewEntry:
         """Read an entry's document again, in whatever thread this is called. Raises `StoreError` if it is not what was accepted."""
