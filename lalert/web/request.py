@@ -3,18 +3,86 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 
 from lalert.clock import Clock
-from lalert.errors import BadRequest, TooLarge, Unauthenticated, UnsupportedType
+from lalert.errors import BadRequest, TooLarge, Unauthenticated, Unavailable, UnsupportedType
 from lalert.tenancy import ANONYMOUS, Caller, KeyRing
 
 BODY_SECONDS = 30.0
 """How long a body may take to arrive; a sender on a slow line still gets 1 MB through at 35 kB/s."""
+
+BODIES_BYTES = 32 * 1024 * 1024
+"""How many bytes of bodies may be on their way in, from the first of them to the answer. What is made of one while it is judged and waits to be stored is up to six times as large."""
+
+BODIES = 2_048
+"""How many bodies may be, and how many of each key half of that: as with the bytes, no key takes all of it, however slowly it sends."""
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Room:
+    """Bounds what is being received or worked on, in all and for each who sends."""
+
+    def __init__(self, total: int = BODIES_BYTES, bodies: int = BODIES) -> None:
+        self._total = total
+        self._bodies = bodies
+        self._guests: dict[str, list[Guest]] = {}
+        self.used = 0
+        self.number = 0
+
+    @contextmanager
+    def guest(self, who: str) -> Iterator[Guest]:
+        """Admit one body of somebody's until the block ends; raises `Unavailable` when there are too many."""
+        others = self._guests.setdefault(who, [])
+        guest = Guest(self, others)
+        others.append(guest)
+        self.number += 1
+        try:
+            if self.number > self._bodies or len(others) > self._bodies // 2:
+                raise _crowded()
+            yield guest
+        finally:
+            self.number -= 1
+            self.used -= guest.used
+            others.remove(guest)
+            if not others:
+                self._guests.pop(who, None)
+
+    def take(self, guest: Guest, others: Sequence[Guest], size: int) -> None:
+        self.used += size
+        guest.used += size
+        if self.used > self._total or sum(each.used for each in others) > self._total // 2:
+            raise _crowded()
+
+
+class Guest:
+    """One body's part of the room."""
+
+    __slots__ = ("_others", "_room", "used")
+
+    def __init__(self, room: Room, others: Sequence[Guest]) -> None:
+        self._room = room
+        self._others = others
+        self.used = 0
+
+    def take(self, size: int) -> None:
+        """Make room for so many bytes more; raises `Unavailable`."""
+        self._room.take(self, self._others, size)
+
+
+GUEST = web.RequestKey("guest", Guest)
+
+
+def _crowded() -> Unavailable:
+    return Unavailable("too much is coming in at once: send it again in a moment", retry_after=1.0)
 
 
 def identify(request: web.Request, keyring: KeyRing, clock: Clock) -> Caller:
@@ -40,18 +108,36 @@ def check_type(request: web.Request, accepted: Sequence[str]) -> None:
         raise UnsupportedType(f"Content-Encoding {encoding} is not taken here; send the body as it is")
 
 
+def bounded(room: Room) -> Middleware:
+    """Return the middleware that admits requests with a body, as far as there is room."""
+
+    @web.middleware
+    async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.can_read_body:
+            return await handler(request)
+        # A key that is no good is refused before a byte of its body is read, so it does not matter that anybody can name many.
+        with room.guest(request.headers.get(hdrs.AUTHORIZATION) or request.remote or "") as guest:
+            request[GUEST] = guest
+            return await handler(request)
+
+    return admit
+
+
 async def read_body(request: web.Request, max_bytes: int) -> bytes:
-    """Return the body; raises `TooLarge` as soon as it is known to be over `max_bytes`, `BadRequest` when it does not arrive in time."""
+    """Return the body; raises `TooLarge` as soon as it is known to be over `max_bytes`, `BadRequest` when it does not arrive in time, `Unavailable` when there is no room."""
     if request.content_length is not None and request.content_length > max_bytes:
         raise _too_large(max_bytes)
     chunks: list[bytes] = []
     size = 0
+    guest = request.get(GUEST)
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.content.iter_chunked(65_536):
                 size += len(chunk)
                 if size > max_bytes:
                     raise _too_large(max_bytes)
+                if guest is not None:
+                    guest.take(len(chunk))
                 chunks.append(chunk)
     except TimeoutError as error:
         raise BadRequest(

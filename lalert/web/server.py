@@ -18,7 +18,7 @@ from lalert.web.api import CORS, Api, Scorecards, Stations
 from lalert.web.context import FirstKeys, PagesContext
 from lalert.web.health import Metrics
 from lalert.web.problems import Handler, middleware
-from lalert.web.request import identify
+from lalert.web.request import Room, bounded, identify
 
 ROLES: dict[Access, Role] = {
     Access.SENDER: Role.SENDER,
@@ -41,6 +41,7 @@ class Site:
     pages: pages.Site
     scores: Scorecards
     endpoints: Sequence[Endpoint] = field(default_factory=list)
+    room: Room = field(default_factory=Room)
     stopping: Callable[[], bool] = lambda: False
     durability: str = "disk"
 
@@ -48,7 +49,9 @@ class Site:
 def make_app(site: Site) -> web.Application:
     """Return the public application."""
     people = pages.Pages(PagesContext(site.hub, site.pages, site.first_keys))
-    app = web.Application(client_max_size=cap.MAX_BYTES, middlewares=[middleware(people.error)])
+    app = web.Application(
+        client_max_size=cap.MAX_BYTES, middlewares=[middleware(people.error), bounded(site.room)]
+    )
     app.on_response_prepare.append(_security_headers)
     app.add_routes(health.routes(site.hub.store, site.canary, site.metrics, site.durability, site.stopping))
     app.add_routes(Api(site.hub, site.stations, site.metrics, site.scores).routes())
