@@ -21,8 +21,9 @@ EACH = 15
 
 
 async def chain(node: RunningNode) -> list[AuditLine]:
+    head = await node.node.store.audit_head()
     lines = await node.node.store.audit_lines(0, 10_000)
-    assert verify(lines, [await node.node.store.audit_head()]) is None
+    assert verify(lines, [head]) is None
     return [decode(line.text) for line in lines]
 
 
