@@ -811,6 +811,8 @@ class Dispatcher:
         if lane.closed:
             return
         lane.closed = True
+        # Where it stood in line, or slept, it is passed over.
+        lane.stands = None
         lane.stamp += 1
         self._leave(lane)
         self._behind.pop(lane.id, None)
@@ -1127,6 +1129,8 @@ class Dispatcher:
         outlet.land(flight)
         self._landed.set()
         self._place(flight.lane)
+        # There is room for others, also where this lane is no more.
+        self._wake.set()
 
     async def _attempt(self, outlet: Outlet, flight: Flight, attempt: int) -> _Verdict:
         subscription, limits = flight.lane.subscription, outlet.channel.limits

@@ -1177,6 +1177,50 @@ async def test_a_revision_replaced_before_the_restart_is_not_sent_after_it(make_
     assert channel.arrived == ["next"]
 
 
+async def test_nothing_is_sent_to_a_target_that_was_dropped_while_it_waited_for_room(
+    make_hub: MakeHub,
+) -> None:
+    gate = Gate()
+    channel = OneAtATime(gate)
+    hub = make_hub(channel)
+    async with hub.running() as dispatcher:
+        for name in "ab":
+            await dispatcher.subscribe(subscription(name))
+        await hub.submit("one")
+        await until(lambda: channel.calls)
+        [busy] = {call.subscription.id for call in channel.calls}
+        [waits] = {"a", "b"} - {busy}
+        await until(lambda: dispatcher.stats()["waiting"] == 2)
+        await dispatcher.unsubscribe(waits)
+        gate.open.set()
+        await hub.submit("two")
+        await until(lambda: arrived_at(channel, busy) == ["one", "two"])
+    assert arrived_at(channel, waits) == []
+
+
+async def test_the_room_of_a_target_that_was_dropped_in_flight_is_given_to_the_next(
+    make_hub: MakeHub,
+) -> None:
+    first: list[str] = []
+
+    async def hang_first(delivery: Delivery) -> Outcome:
+        first.append(delivery.subscription.id)
+        if len(first) == 1:
+            await asyncio.Event().wait()
+        return Outcome()
+
+    channel = OneAtATime(hang_first)
+    hub = make_hub(channel)
+    async with hub.running() as dispatcher:
+        for name in "ab":
+            await dispatcher.subscribe(subscription(name))
+        await hub.submit("one")
+        await until(lambda: first and dispatcher.stats()["waiting"] == 2)
+        await dispatcher.unsubscribe(first[0])
+        await until(lambda: len(first) == 2)
+    assert channel.arrived == ["one"]
+
+
 async def test_what_is_under_way_at_a_stop_is_finished(make_hub: MakeHub) -> None:
     gate = Gate()
     channel = FakeChannel(gate)

@@ -424,6 +424,31 @@ async def test_a_node_that_is_cut_off_stops_sending_before_another_begins(nodes:
     assert set(Counter((to, name) for _, to, name in nodes.far.taken).values()) == {1}
 
 
+async def test_what_waits_for_room_is_not_sent_any_more_once_its_lease_is_lost(nodes: Nodes) -> None:
+    one, two = await two_nodes(nodes)
+    room = one.channel.limits.in_flight
+    assert len(one.lanes) > room
+
+    async def hang(node: str, delivery: Delivery) -> None:
+        if node == "one":
+            await asyncio.Event().wait()
+
+    nodes.far.reply = hang
+    await nodes.submit("a")
+    await until(lambda: sum(node == "one" for node, _ in nodes.far.calls) == room)
+    one.line.cut = True
+    await until(lambda: len(nodes.far.taken) == 40)
+    assert not one.dispatcher.stats()["in_flight"]
+    nodes.far.reply = None
+    one.line.cut = False
+    await until(lambda: is_divided(one, two))
+    await nodes.submit("b")
+    await until(lambda: len(nodes.far.taken) == 80)
+    by_one = [call.entry.alert.identifier for node, call in nodes.far.calls if node == "one"]
+    assert by_one.count("a") == room
+    assert by_one.count("b") == len(one.lanes)
+
+
 async def test_what_waited_for_another_try_is_tried_again_by_the_node_that_takes_over(nodes: Nodes) -> None:
     one, _ = await two_nodes(nodes)
     target = of(one)
