@@ -80,13 +80,12 @@ class Auditor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._take(ending=True)
-        self._pending.append(self._note(Action.STOPPED, self._node, HUB, "", {}))
         try:
             for _ in range(LAST_WRITES):
                 if not await self._records.audit_accepted(LINES_AT_ONCE):
                     break
-            await self.flush()
+            await self.flush(ending=True)
+            await self.note(Action.STOPPED, self._node, by=HUB)
         except LalertError as failure:
             log.error("the last lines of the audit chain were lost", cause=failure.detail)
 
@@ -163,12 +162,16 @@ class Auditor:
             await heads.publish(self._records, now)
             self._published = heads.yesterday(now)
 
-    async def flush(self) -> None:
-        """Write what is due; what cannot be written now is kept for the next time. Raises `Unavailable` and `StoreError`."""
+    async def flush(self, *, ending: bool = False) -> None:
+        """Write what is due, a little at a time; what cannot be written now is kept for the next time. Raises `Unavailable` and `StoreError`."""
         async with self._one:
             await self._drain()
-            self._take()
-            await self._drain()
+            for _ in range(max(1, self._sent.slices)):
+                now = self._clock.now()
+                self._pending += self._refusals.due(now, ending=ending)
+                self._pending += self._sent.due(now, ending=ending)
+                await self._drain()
+                await asyncio.sleep(0)
 
     async def _drain(self) -> None:
         while self._pending:
@@ -213,10 +216,6 @@ class Auditor:
         await asyncio.to_thread(heads.note_down, self._folder, known)
         if any(one.day == day for one in known):
             self._noted = day
-
-    def _take(self, *, ending: bool = False) -> None:
-        now = self._clock.now()
-        self._pending += [*self._refusals.due(now, ending=ending), *self._sent.due(now, ending=ending)]
 
     def _note(self, action: Action, subject: str, by: Actor, org: str, details: Mapping[str, Detail]) -> Note:
         return Note(self._clock.now(), by, action, subject, org, details)

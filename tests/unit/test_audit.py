@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from structlog.testing import capture_logs
 from lalert.audit import Auditor, DayHead, heads_in, line_json, line_of, published, raw_json
 from lalert.audit.heads import HEADS_FILE, note_down, publish
 from lalert.audit.refusals import MAX_KINDS, WINDOW, Refusals
-from lalert.audit.sent import KEPT, Sent
+from lalert.audit.sent import AT_ONCE, KEPT, Sent
 from lalert.errors import Unavailable
 from lalert.store import DeliveryState
 from lalert.store.audit import (
@@ -39,6 +40,15 @@ from lalert.testing import FakeClock
 NOW = datetime(2026, 6, 1, 3, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 KEY = Actor(ActorKind.KEY, "key-1")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A delivery, as far as it is counted."""
+
+    org: str
+    alert_id: str
+    position: str
 
 
 class Records:
@@ -237,6 +247,30 @@ def test_a_clock_that_is_set_back_holds_no_count_back() -> None:
     sent = Sent()
     sent.streamed(NOW, *ALERT, 1)
     assert len(sent.due(NOW - timedelta(days=1))) == 1
+
+
+async def test_a_flood_is_written_a_little_at_a_time_and_whole(tmp_path: Path) -> None:
+    records, clock = Records(), FakeClock(NOW)
+    async with Auditor(records, clock, tmp_path) as auditor:
+        for one in range(5 * AT_ONCE + 1):
+            delivery = Planned("o", f"alert-{one}", f"e-{one}")
+            auditor.planned(delivery, "mail", 1)
+            auditor.settled(delivery, "mail", DeliveryState.DELIVERED)
+        clock.move(3)
+        flushing = asyncio.ensure_future(auditor.flush())
+        longest = 0
+        while not flushing.done():
+            before = len(records.lines) + len(auditor._pending)
+            await asyncio.sleep(0)
+            longest = max(longest, len(records.lines) + len(auditor._pending) - before)
+        assert 0 < longest <= AT_ONCE
+        assert records.actions().count("alert.sent") == 5 * AT_ONCE + 1
+        for one in range(3 * AT_ONCE):
+            auditor.planned(Planned("o", f"alert-{one}", f"e-{one}"), "hook", 1)
+    assert records.actions().count("alert.sent") == 8 * AT_ONCE + 1
+    assert (
+        len({line["subject"] for line in records.told() if line["action"] == "alert.sent"}) == 5 * AT_ONCE + 1
+    )
 
 
 def test_what_is_written_is_forgotten() -> None:
