@@ -29,6 +29,7 @@ from lalert.dispatch.lanes import Lane, Mark, Planned, Tries, delivery_key, plan
 from lalert.dispatch.outlets import Flight, Outlet
 from lalert.dispatch.schedule import patience
 from lalert.dispatch.tenure import KIND, Tenure
+from lalert.dispatch.told import Told
 from lalert.errors import (
     BadRequest,
     Conflict,
@@ -46,7 +47,7 @@ from lalert.errors import (
 )
 from lalert.model import Delivery, Entry, Filter, Lease, MsgType, Outcome, Scope, Status, Subscription
 from lalert.plugin import Channel
-from lalert.store import SHARES, AlertLog, DeliveryRow, DeliveryState, Outbox
+from lalert.store import SHARES, AlertLog, DeliveryRow, DeliveryState, Outbox, StateStore
 from lalert.store import Lane as StoredLane
 
 log = structlog.get_logger("lalert.dispatch")
@@ -67,7 +68,7 @@ STUMBLE_S: Final = 1.0
 """Pause after the store could not be read, or after a defect, before the same work is begun again."""
 
 
-class Records(AlertLog, Outbox, Protocol):
+class Records(AlertLog, Outbox, StateStore, Protocol):
     """What the dispatcher asks of the store."""
 
 
@@ -219,6 +220,7 @@ class Dispatcher:
         self._looked = 0
         self._canaries: list[Callable[[], None]] = []
         self._journal = Journal(store, clock, self._examined, self._place, self._settings.batch, self._taken)
+        self._told = Told(store)
         self._real = self._follower(self._plan_real, self._start_over)
         self._drills = self._follower(self._plan_drill, self._start_over)
 
@@ -230,6 +232,9 @@ class Dispatcher:
             for follower in (self._real, self._drills):
                 follower.begin(self._newest())
             self._seen, _ = await self._store.target_changes(0)
+            if self._tenure.sole:
+                await self._told.load()
+                self._journal.told = self._told
             await self._load(self._tenure.gained())
         except BaseException:
             await self._part.__aexit__(None, None, None)
@@ -263,7 +268,7 @@ class Dispatcher:
         try:
             async with asyncio.timeout(grace):
                 await self._journal.flush()
-                await self._journal.advance(self._lanes.values())
+                await self._tidy()
         except (TimeoutError, LalertError) as error:
             log.error(
                 "not everything was recorded; it is sent again",
@@ -978,7 +983,11 @@ class Dispatcher:
                 DeliveryState.SUPERSEDED,
                 f"replaced by {planned.alert_id} before it was delivered",
             )
-        known = planned.position in lane.settled or lane.find(planned.order) is not None
+        known = (
+            planned.position in lane.settled
+            or lane.find(planned.order) is not None
+            or self._told.knows(lane.id, planned.alert_id)
+        )
         if known:
             lane.settled.discard(planned.position)
         elif not planned.actual and not self._outlet(lane).channel.drill_safe:
@@ -1287,7 +1296,15 @@ class Dispatcher:
     async def _advance(self) -> None:
         while True:
             await self._clock.sleep(self._settings.advance_s)
-            await self._journal.advance(self._lanes.values())
+            await self._tidy()
+
+    async def _tidy(self) -> None:
+        """Let the cursors of quiet lanes follow the log, and drop what they tell by then."""
+        notes = self._told.notes
+        await self._journal.advance(self._lanes.values())
+        busy = any(outlet.busy for outlet in self._outlets.values())
+        if notes and not (busy or self._behind or self._journal.unrecorded):
+            await self._told.forget(notes)
 
 
 def _stats(outlet: Outlet, now: float) -> ChannelStats:

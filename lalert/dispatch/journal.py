@@ -11,6 +11,7 @@ import structlog
 
 from lalert.clock import Clock
 from lalert.dispatch.lanes import Lane, Mark, Planned
+from lalert.dispatch.told import Told
 from lalert.errors import Fenced, LalertError, Refused, UnknownPosition
 from lalert.model import Lease
 from lalert.store import DeliveryRow, DeliveryState, Outbox
@@ -59,6 +60,8 @@ class Journal:
         self._batch = batch
         self._taken = taken
         """Told the names of leases that the store says are another node's."""
+        self.told: Told | None = None
+        """Where results go that a row is too much for; None where other nodes would not find them."""
         self._pending: dict[str, Result] = {}
         self._writing: dict[str, Result] = {}
         self._wrote = asyncio.Event()
@@ -197,7 +200,14 @@ class Journal:
             for key, (lane, known) in touched.items()
             if (move := self._move(lane, known)) is not None
         }
-        rows = [r.row for r in batch if not (r.optional and self._told_by_cursor(r, moves))]
+        for result in batch:
+            # Only a row has room for a confirmation.
+            result.optional = result.optional and result.row.confirmed is None
+        left = [r for r in batch if not (r.optional and self._told_by_cursor(r, moves))]
+        rows = [r.row for r in left if not (r.optional and self.told is not None)]
+        ahead = [(r.lane.id, r.planned.alert_id) for r in left if r.optional]
+        if self.told is not None and ahead:
+            await self.told.note(ahead)
         if rows or moves:
             fences = _fences(lane for lane, _ in touched.values())
             await self._store.record(rows, {key: move.position for key, move in moves.items()}, fences)
