@@ -396,11 +396,11 @@ class Hub:
 
         From an alert that is kept one can always go on, so that pages of what is left lead to its end.
         """
-        if after is not None and await self.store.entry(after) is None:
-            self.store.require_kept(after)
         found: list[Entry] = []
         if after is not None:
             await self.store.reach(after)
+            if await self.store.entry(after) is None:
+                self.store.require_kept(after)
         # Before the reading: what is appended during it must not be skipped by whoever goes on after `next`.
         newest = self.store.newest
         position, seen = after, 0

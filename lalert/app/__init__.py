@@ -44,7 +44,7 @@ from lalert.store import Portable, Store
 from lalert.store.audit import LOCAL, Action, Detail, Document, Head, KeptLine, Note
 from lalert.store.sqlite.audit import chain_in
 from lalert.store.sqlite.backup import Restored, restore
-from lalert.tenancy import Administration, Caller, KeyRing, may_see
+from lalert.tenancy import CHANGED, Administration, Caller, KeyRing, may_see
 from lalert.web import admin, pages
 from lalert.web.context import FirstKeys
 from lalert.web.health import Metrics
@@ -117,6 +117,7 @@ class Node:
             open_ground(self.settings.store, self.data, partial(_revive, gazetteer), self.clock)
         )
         self.store, self.lost, bus, leases = ground.store, ground.lost, ground.bus, ground.leases
+        self._hint = bus.hint
         self.audit = await enter(Auditor(self.store, self.clock, self.data, platform.node()))
         self.signing = await self._prepared_signing()
         self.keyring = KeyRing(self.store, self.clock)
@@ -189,7 +190,9 @@ class Node:
         tasks.start("audit", self.audit.run)
         alone = partial(only_here, leases)
         tasks.start("audit of what is accepted", partial(alone, "audit", lambda _: self.audit.follow()))
+        self._stack.callback(bus.attend(self.keyring.hear))
         tasks.start("keys", self.keyring.watch)
+        tasks.start("hints of keys", self.keyring.heed)
         tasks.start("sensors", partial(alone, "stations", engine.run))
         keeping = self.settings.retention
         if keeping.days or keeping.readings_days:
@@ -229,7 +232,11 @@ class Node:
         await self._serve(
             self.application,
             make_admin_app(
-                self.administration, self.keyring.refresh, self.scores, cast("Kept", self.store), self.audit
+                self.administration,
+                self._directory_changed,
+                self.scores,
+                cast("Kept", self.store),
+                self.audit,
             ),
         )
         self._write_setup_link(token)
@@ -297,8 +304,12 @@ class Node:
             path.write_text(f"{self.base_url}/setup?token={token}\n", encoding="utf-8")
             self.setup_link = path
 
-    async def _claimed(self) -> None:
+    async def _directory_changed(self) -> None:
         await self.keyring.refresh()
+        self._hint(CHANGED, "")
+
+    async def _claimed(self) -> None:
+        await self._directory_changed()
         (self.data / SETUP_LINK).unlink(missing_ok=True)
         self.setup_link = None
 

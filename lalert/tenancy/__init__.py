@@ -1,11 +1,12 @@
 """Who may do what: organisations, their keys, and the rights that follow."""
 
 from lalert.tenancy.admin import Administration, NewKey
-from lalert.tenancy.keys import ANONYMOUS, Caller, KeyRing, new_secret, secret_digest
+from lalert.tenancy.keys import ANONYMOUS, CHANGED, Caller, KeyRing, new_secret, secret_digest
 from lalert.tenancy.rights import may_see, require, sender_allowed, sender_tolerated
 
 __all__ = [
     "ANONYMOUS",
+    "CHANGED",
     "Administration",
     "Caller",
     "KeyRing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Mapping
@@ -10,13 +11,19 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
+import structlog
+
 from lalert.clock import Clock
-from lalert.errors import Unauthenticated
+from lalert.errors import LalertError, Unauthenticated
 from lalert.model import Key, Role, Tenant
 
 PREFIX = "lk_"
 MAX_SECRET = 200
 REFRESH_SECONDS = 0.5
+CHANGED = "directory"
+"""The hint by which a node tells the others that organisations or keys have changed."""
+
+log = structlog.get_logger()
 
 
 class Directory(Protocol):
@@ -71,7 +78,8 @@ def secret_digest(secret: str) -> bytes:
 class KeyRing:
     """All organisations and keys in memory, refreshed from the store.
 
-    A key revoked by another process (the command line, another node) is refused within `REFRESH_SECONDS`.
+    A key revoked by another process (the command line, another node) is refused within `REFRESH_SECONDS`, and at once where a hint comes.
+    While the store cannot be asked, what was known last holds: senders are not locked out by a failure of ours.
     """
 
     def __init__(self, directory: Directory, clock: Clock) -> None:
@@ -80,6 +88,9 @@ class KeyRing:
         self._tenants: Mapping[str, Tenant] = MappingProxyType({})
         self._by_digest: Mapping[bytes, Key] = MappingProxyType({})
         self._by_id: Mapping[str, Key] = MappingProxyType({})
+        self._one = asyncio.Lock()
+        self._hinted = asyncio.Event()
+        self._cause = ""
 
     @property
     def empty(self) -> bool:
@@ -88,17 +99,41 @@ class KeyRing:
 
     async def refresh(self) -> None:
         """Read organisations and keys again."""
-        tenants = await self._directory.tenants()
-        keys = await self._directory.keys()
-        self._tenants = {tenant.id: tenant for tenant in tenants}
-        self._by_digest = {key.digest: key for key in keys}
-        self._by_id = {key.id: key for key in keys}
+        # One at a time: what was read before a revocation must not be put in the place of what was read after it.
+        async with self._one:
+            tenants = await self._directory.tenants()
+            keys = await self._directory.keys()
+            self._tenants = {tenant.id: tenant for tenant in tenants}
+            self._by_digest = {key.digest: key for key in keys}
+            self._by_id = {key.id: key for key in keys}
 
     async def watch(self) -> None:
         """Refresh for ever; owned by the app's task group."""
         while True:
             await self._clock.sleep(REFRESH_SECONDS)
+            await self._look()
+
+    async def heed(self) -> None:
+        """Refresh at every hint, for ever; owned by the app's task group."""
+        while True:
+            await self._hinted.wait()
+            self._hinted.clear()
+            await self._look()
+
+    def hear(self, kind: str, _subject: str) -> None:
+        """Listen to hints of the bus."""
+        if kind == CHANGED:
+            self._hinted.set()
+
+    async def _look(self) -> None:
+        try:
             await self.refresh()
+        except LalertError as error:
+            if self._cause != error.detail:
+                self._cause = error.detail
+                log.warning("the keys cannot be read; those that were known last hold", cause=error.detail)
+        else:
+            self._cause = ""
 
     def tenant(self, tenant_id: str) -> Tenant | None:
         return self._tenants.get(tenant_id)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from lalert.model import Key, Role, SignaturePolicy, Tenant
 from lalert.store.audit import SET_UP, Note
 from lalert.tenancy import (
     ANONYMOUS,
+    CHANGED,
     Administration,
     Caller,
     KeyRing,
@@ -198,6 +200,81 @@ async def test_a_key_is_recognised_until_it_expires(
     assert ring.still_valid(new.key.id)
     with pytest.raises(Unauthenticated):
         ring.identify(new.secret, NOW + timedelta(hours=1))
+
+
+class SlowDirectory:
+    """A directory whose answers are on their way until they are let through, or lost."""
+
+    def __init__(self, directory: MemoryDirectory) -> None:
+        self._directory = directory
+        self.lost = False
+        self.held: asyncio.Event | None = None
+        self.asked = 0
+
+    async def tenants(self) -> list[Tenant]:
+        return await self._directory.tenants()
+
+    async def keys(self) -> list[Key]:
+        self.asked += 1
+        found = list(await self._directory.keys())
+        if self.held is not None:
+            await self.held.wait()
+        if self.lost:
+            raise Unavailable("the store does not answer")
+        return found
+
+
+async def test_what_was_read_before_a_revocation_never_takes_the_place_of_what_was_read_after_it(
+    office: Administration, directory: MemoryDirectory, clock: FakeClock
+) -> None:
+    new = await office.create_key("hitoyoshi", Role.SENDER)
+    slow = SlowDirectory(directory)
+    ring = KeyRing(slow, clock)
+    slow.held = held = asyncio.Event()
+    before = asyncio.create_task(ring.refresh())
+    while not slow.asked:
+        await asyncio.sleep(0)
+    slow.held = None
+    await office.revoke_key(new.key.id)
+    after = asyncio.create_task(ring.refresh())
+    await asyncio.sleep(0)
+    held.set()
+    await asyncio.gather(before, after)
+    assert not ring.still_valid(new.key.id)
+
+
+async def test_a_hint_is_heeded_at_once_and_a_store_that_fails_only_delays_the_news(
+    office: Administration, directory: MemoryDirectory, clock: FakeClock
+) -> None:
+    new = await office.create_key("hitoyoshi", Role.SENDER)
+    slow = SlowDirectory(directory)
+    ring = KeyRing(slow, clock)
+    await ring.refresh()
+    heeding = asyncio.create_task(ring.heed())
+    try:
+        slow.lost = True
+        await office.revoke_key(new.key.id)
+        await _heard(ring, slow)
+        assert ring.still_valid(new.key.id), "nobody is locked out because the store fails"
+        slow.lost = False
+        ring.hear("target", "s1")
+        asked = slow.asked
+        await asyncio.sleep(0.01)
+        assert slow.asked == asked, "a hint of something else"
+        await _heard(ring, slow)
+        assert not ring.still_valid(new.key.id)
+    finally:
+        heeding.cancel()
+        await asyncio.wait([heeding])
+
+
+async def _heard(ring: KeyRing, slow: SlowDirectory) -> None:
+    asked = slow.asked
+    ring.hear(CHANGED, "")
+    async with asyncio.timeout(5):
+        while slow.asked == asked:
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.001)
 
 
 async def test_every_bad_key_gets_the_same_sentence(

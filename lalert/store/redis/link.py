@@ -169,7 +169,7 @@ class Link:
                 await self._reach()
         except TimeoutError as error:
             raise StoreError(
-                f"the store cannot be reached: {self._trouble or 'it does not answer'}"
+                f"the store cannot be reached: {self._trouble or 'it does not answer'} Is it running, and is [store] url right?"
             ) from error
         self._task = asyncio.create_task(self._run(), name="lalert-store-link")
         return self
@@ -298,7 +298,9 @@ class Link:
                 wire = await self._connect()
             except (AuthenticationError, NoPermissionError) as error:
                 if first:
-                    raise StoreError(f"Redis refuses the login: {error}") from error
+                    raise StoreError(
+                        f"Redis refuses the login ({error}): see the user in [store] url and what is in password_file"
+                    ) from error
                 self._note_trouble(error)
             except (RedisError, OSError, TimeoutError, LalertError) as error:
                 if first and isinstance(error, StoreError):
