@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -23,6 +24,7 @@ from lalert.testing.leases import TIMES
 from lalert.testing.node import RunningNode, running_node
 from tests.redis_kit import free_port, valkey
 from tests.signing_kit import signer
+from tests.system import fault_kit
 
 SENDER = "bousai@hitoyoshi.example"
 TARGETS = 24
@@ -184,3 +186,41 @@ async def test_a_reading_given_to_either_node_is_judged_once_and_both_tell_the_s
                 async with node.http.get(f"{node.url}/v1/certificate") as answer:
                     pem = await answer.text()
                 assert all(cap.verify(alert.raw, [pem], datetime.now(UTC), alert).signed for alert in said)
+
+
+@pytest.mark.slow
+async def test_the_targets_of_a_node_that_is_killed_are_told_by_the_other_within_ten_seconds(
+    tmp_path: Path,
+) -> None:
+    with valkey(tmp_path / "server") as server:
+        store = f'[store]\nurl = "redis://127.0.0.1:{server.port}"\n'
+        hubs = [fault_kit.Hub(tmp_path / name, store) for name in "ab"]
+        async with fault_kit.running(*hubs), receiving() as receiver, aiohttp.ClientSession() as http:
+            sender, key = await hubs[0].keys()
+            await asyncio.sleep(1)
+            for number in range(TARGETS):
+                async with http.post(
+                    f"{hubs[number % 2].url}/v1/subscriptions",
+                    json={"channel": "webhook", "target": f"{receiver.url}/t{number}"},
+                    headers={"Authorization": f"Bearer {key}"},
+                ) as answer:
+                    assert answer.status == 201
+
+            async def post(identifier: str) -> float:
+                headers = {"Authorization": f"Bearer {sender}", "Content-Type": "application/cap+xml"}
+                raw = make_cap(sender=SENDER, identifier=identifier)
+                async with http.post(f"{hubs[1].url}/v1/alerts", data=raw, headers=headers) as answer:
+                    assert answer.status == 201
+                return asyncio.get_running_loop().time()
+
+            await asyncio.sleep(5)
+            await post("before")
+            await until(lambda: len(receiver.of("before")) == TARGETS)
+            await hubs[0].kill()
+            posted = await post("after")
+            await asyncio.sleep(1)
+            assert len(receiver.of("after")) < TARGETS
+            await until(lambda: len(receiver.of("after")) == TARGETS)
+            took = asyncio.get_running_loop().time() - posted
+            print(f"taken over in {took:.1f} s")
+            assert took < 10

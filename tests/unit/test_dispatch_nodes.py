@@ -539,6 +539,27 @@ async def test_a_target_made_at_another_node_misses_nothing_from_that_moment_on(
     assert {s.id for s in await one.dispatcher.subscriptions()} == {*SUBSCRIPTIONS, foreign}
 
 
+async def test_an_alert_that_is_planned_while_a_lane_catches_up_is_not_missed_by_it(nodes: Nodes) -> None:
+    one, two = await two_nodes(nodes)
+    foreign = next(id for id in (f"n{n}" for n in range(200)) if share_of(id) in two.dispatcher._tenure.run)
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def read_late(after: str | None, limit: int) -> list[Entry]:
+        page = await nodes.store.read(after, limit)
+        asked.set()
+        await go_on.wait()
+        return page
+
+    two.store.read = read_late  # type: ignore[attr-defined]
+    await one.dispatcher.subscribe(subscription(foreign))
+    await asked.wait()
+    entry = await nodes.submit("a")
+    await until(lambda: len(nodes.far.taken) == 40)
+    assert two.dispatcher._real.begun == nodes.store.order(entry.position)
+    go_on.set()
+    await until(lambda: nodes.far.of(foreign) == ["a"])
+
+
 async def test_what_is_changed_at_another_node_is_seen_even_if_every_hint_is_lost(nodes: Nodes) -> None:
     nodes.bus.deaf = True
     one, two = await two_nodes(nodes)
