@@ -442,18 +442,17 @@ class Hub:
                 f"channel: {subscription.channel!r} is not one of {', '.join(sorted(self.channels)) or 'none'}"
             )
         kept = channel.check_subscription(subscription)
-        await self.dispatcher.subscribe(kept)
+        # Before it is there: else a line that cannot be written leaves a push of which its owner has not been told.
         details = {"channel": kept.channel}
         await self.audit.note(Action.SUBSCRIBED, kept.id, by=by, org=kept.tenant or "", details=details)
+        await self.dispatcher.subscribe(kept)
         return kept
 
     async def unsubscribe(self, subscription: Subscription, by: Actor) -> bool:
         """End a durable push; returns False if it had ended already. Raises `Unavailable`."""
-        dropped = await self.dispatcher.unsubscribe(subscription.id)
-        if dropped:
-            org, details = subscription.tenant or "", {"channel": subscription.channel}
-            await self.audit.note(Action.UNSUBSCRIBED, subscription.id, by=by, org=org, details=details)
-        return dropped
+        org, details = subscription.tenant or "", {"channel": subscription.channel}
+        await self.audit.note(Action.UNSUBSCRIBED, subscription.id, by=by, org=org, details=details)
+        return await self.dispatcher.unsubscribe(subscription.id)
 
     async def redeliver(self, row: DeliveryRow, subscription: Subscription, by: Actor) -> None:
         """Send something again because a person asks for it; raises what `Dispatcher.redeliver` does."""

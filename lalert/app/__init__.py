@@ -294,7 +294,8 @@ class Node:
     def _gauges(self) -> dict[str, float]:
         live = {f"live_{name}": float(value) for name, value in self.live.stats().items()}
         dispatch = {f"dispatch_{name}": float(value) for name, value in self.dispatcher.stats().items()}
-        return live | dispatch | {f"canary_{name}": value for name, value in self.canary.stats().items()}
+        canary = {f"canary_{name}": value for name, value in self.canary.stats().items()}
+        return live | dispatch | canary | {"audit_unwritten": float(self.audit.unwritten)}
 
     def _write_setup_link(self, token: str | None) -> None:
         path = self.data / SETUP_LINK

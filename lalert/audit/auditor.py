@@ -89,6 +89,11 @@ class Auditor:
         except LalertError as failure:
             log.error("the last lines of the audit chain were lost", cause=failure.detail)
 
+    @property
+    def unwritten(self) -> int:
+        """Return how many lines are due and cannot be written: above zero for long, the store takes nothing."""
+        return len(self._pending)
+
     async def note(
         self,
         action: Action,

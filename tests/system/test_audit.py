@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import apsw
+import pytest
 from click.testing import CliRunner
 
 from lalert.cli import main
+from lalert.errors import Unavailable
 from lalert.model import Role
-from lalert.store.audit import Head
+from lalert.store.audit import Head, Note
 from lalert.testing import make_cap
 from lalert.testing.node import RunningNode, running_node
 
@@ -72,6 +75,8 @@ async def test_what_is_done_leaves_its_line_for_its_own_organisation(tmp_path: P
 
 async def test_refusals_leave_one_line_a_minute_for_each_key_and_code(tmp_path: Path) -> None:
     async with running_node(tmp_path / "data") as node:
+        async with node.http.get(f"{node.url}/metrics") as metrics:
+            assert "lalert_audit_unwritten 0.0" in await metrics.text()
         for _ in range(20):
             assert (await node.post(b"<alert/>"))[0] == 422
         for _ in range(3):
@@ -124,6 +129,24 @@ async def test_subscriptions_and_what_is_sent_again_leave_their_lines(tmp_path: 
         assert (await line(node, "subscription.dropped"))["subject"] == made["id"]
         text = b"".join(one.text for one in await node.node.store.audit_lines(0, 1_000))
         assert b"a-secret-path" not in text
+
+
+async def test_a_subscription_whose_line_cannot_be_written_is_not_made(tmp_path: Path) -> None:
+    async with running_node(tmp_path / "data") as node:
+        written = node.node.store.append_audit
+
+        async def full(notes: Sequence[Note]) -> Head:
+            raise Unavailable("the disk is full")
+
+        body = {"channel": "webhook", "target": "http://127.0.0.1:9/", "filter": {"area": "432032"}}
+        headers, url = node.headers(Role.RECEIVER), f"{node.url}/v1/subscriptions"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(node.node.store, "append_audit", full)
+            async with node.http.post(url, json=body, headers=headers) as response:
+                assert response.status == 503
+        assert node.node.store.append_audit == written
+        _, mine = await node.get("/v1/subscriptions", Role.RECEIVER)
+        assert mine["subscriptions"] == []
 
 
 async def test_what_was_sent_is_counted_by_channel_and_for_the_streams(tmp_path: Path) -> None:
