@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 import msgspec
 import shapely
@@ -19,7 +19,7 @@ import structlog
 from aiohttp import web
 
 from lalert import cap, intake, matching, registry, resources, texts
-from lalert.app.stores import DATABASE, OFFLINE_VIEW, open_ground
+from lalert.app.stores import DATABASE, OFFLINE_VIEW, open_ground, restore_store
 from lalert.audit import HEADS_FILE, Auditor, read_heads
 from lalert.bus.leases import only_here
 from lalert.canary import Canary
@@ -36,19 +36,18 @@ from lalert.matching import FilterIndex
 from lalert.model import Alert, Entry, Facts, Filter, OriginKind, Status
 from lalert.plugin import Adapter, Channel, Endpoint, Source
 from lalert.retention import Archive, Retention
-from lalert.retention import Log as Retained
 from lalert.scores import Scores
 from lalert.sensors import Engine, Stage, Station
 from lalert.signing import Signing
-from lalert.store import Portable, Store
+from lalert.store import Store
 from lalert.store.audit import LOCAL, Action, Detail, Document, Head, KeptLine, Note
 from lalert.store.sqlite.audit import chain_in
-from lalert.store.sqlite.backup import Restored, restore
+from lalert.store.sqlite.backup import Restored
 from lalert.tenancy import CHANGED, Administration, Caller, KeyRing, may_see
 from lalert.web import admin, pages
 from lalert.web.context import FirstKeys
 from lalert.web.health import Metrics
-from lalert.web.server import Kept, Site, make_admin_app, make_app
+from lalert.web.server import Site, make_admin_app, make_app
 
 log = structlog.get_logger()
 
@@ -198,7 +197,7 @@ class Node:
         if keeping.days or keeping.readings_days:
             archive = Archive(Path(keeping.archive) if keeping.archive else self.data / ARCHIVE)
             retention = Retention(
-                cast("Retained", self.store),
+                self.store,
                 archive,
                 self.clock,
                 days=keeping.days,
@@ -235,7 +234,7 @@ class Node:
                 self.administration,
                 self._directory_changed,
                 self.scores,
-                cast("Kept", self.store),
+                self.store,
                 self.audit,
             ),
         )
@@ -455,16 +454,20 @@ async def offline_backup(settings: Settings, target: Path, *, force: bool) -> in
     if not settings.store.url and not (data / DATABASE).is_file():
         raise NotFound(f"there is no hub in {data}; name its data directory with --data")
     async with _offline_store(settings) as store:
-        size = await cast("Portable", store).backup(str(target), force=force)
+        size = await store.backup(str(target), force=force)
         await _noted(store, Action.BACKED_UP, target.name, {"bytes": size})
         return size
 
 
 def restore_backup(settings: Settings, file: Path, *, force: bool) -> Restored:
-    """Make the store of a data directory out of a backup; raises `StoreError` while a node holds it, and for what is no sound backup."""
+    """Make the store that the settings name out of a backup; raises `StoreError` while a node holds the data directory's, and for what is no sound backup.
+
+    With `force` the data directory's former store is moved aside; a store of many nodes must be empty, or hold a restore that was not finished.
+    """
     data = Path(settings.hub.data)
     make_private(data)
-    restored = restore(file, data / DATABASE, force=force, now=SystemClock().now())
+    revive = partial(_revive, load_gazetteer(data))
+    restored = asyncio.run(restore_store(settings.store, data, file, revive, SystemClock(), force=force))
     heads = data / HEADS_FILE
     if restored.moved is not None and heads.exists():
         # They are those of the chain that was moved aside.

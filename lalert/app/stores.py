@@ -18,7 +18,9 @@ from lalert.config import Store as StoreSettings
 from lalert.errors import ConfigError
 from lalert.store import Revive, Store
 from lalert.store.redis import Finder, RedisStore, parse_url
+from lalert.store.redis.restoring import restore_into
 from lalert.store.sqlite import SqliteStore
+from lalert.store.sqlite.backup import Restored, restore
 
 DATABASE: Final = "lalert.db"
 LEASE: Final = LeaseTimes()
@@ -63,6 +65,25 @@ async def open_ground(
         yield Ground(
             remote, shared, LedgerLeases(remote.ledger(LEASE.lease), clock, times=LEASE), remote.lost
         )
+
+
+async def restore_store(
+    settings: StoreSettings, data: Path, file: Path, revive: Revive, clock: Clock, *, force: bool
+) -> Restored:
+    """Make the store that the settings name out of a backup (`sqlite.backup.restore`, `redis.restoring.restore_into`)."""
+    finder = find_server(settings)
+    if finder is None:
+        return await asyncio.to_thread(restore, file, data / DATABASE, force=force, now=clock.now())
+    return await restore_into(
+        finder,
+        file,
+        data,
+        revive=revive,
+        clock=clock,
+        durability=settings.durability,
+        replicas=settings.replicas,
+        force=force,
+    )
 
 
 def find_server(settings: StoreSettings) -> Finder | None:

@@ -469,7 +469,19 @@ class Portable(Protocol):
         ...
 
 
-class Store(AlertLog, Directory, Outbox, SensorLog, ScoreBook, AuditLog, StateStore, Protocol):
+class Store(
+    AlertLog,
+    Directory,
+    Outbox,
+    SensorLog,
+    ScoreBook,
+    AuditLog,
+    Proposals,
+    Retained,
+    Portable,
+    StateStore,
+    Protocol,
+):
     """Everything that is durable, in one place, so that one commit can hold it together."""
 
     async def __aenter__(self) -> Store:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from lalert.clock import Clock, SystemClock
-from lalert.store import OnAppend
+from lalert.store import OnAppend, Store
 from lalert.store.sqlite import Memory, SqliteStore
 from lalert.testing import revive
-from lalert.testing.keeping import KeepingContract, KeptStore
+from lalert.testing.keeping import KeepingContract
 from lalert.testing.store import ignore
 
 
@@ -26,7 +26,7 @@ class TestSqliteStore(KeepingContract):
 
     def open_store(
         self, *, on_append: OnAppend = ignore, clock: Clock | None = None
-    ) -> AbstractAsyncContextManager[KeptStore]:
+    ) -> AbstractAsyncContextManager[Store]:
         return SqliteStore(
             self.path, revive=revive, on_append=on_append, clock=clock or SystemClock(), memory=self.memory
         )

@@ -19,26 +19,21 @@ from lalert.errors import BadRequest, Conflict, StoreError, Unavailable, Unknown
 from lalert.model import Alert, Changes, Entry, Facts, Origin
 from lalert.store import Appended, OnAppend, Revive, Store
 from lalert.store.redis import repair
-from lalert.store.redis.audit import AuditTable
-from lalert.store.redis.directory import DirectoryTables
+from lalert.store.redis.backup import BackupTables
 from lalert.store.redis.entries import encode, id_of
 from lalert.store.redis.entries import offset_of as offset_of_id
 from lalert.store.redis.finding import Finder, parse_url
-from lalert.store.redis.keys import FORMAT, IDS, LAST, LOG, MARKS, MARKS_KEPT, META
+from lalert.store.redis.keys import FORMAT, IDS, LAST, LOG, MARKS, MARKS_KEPT, META, TRIMMED
 from lalert.store.redis.ledger import RedisLedger
 from lalert.store.redis.link import Bounds, Durability, Link
-from lalert.store.redis.outbox import OutboxTables
-from lalert.store.redis.scores import ScoreTables
+from lalert.store.redis.retention import FORGOTTEN
 from lalert.store.redis.scripts import Script
-from lalert.store.redis.sensors import SensorTables
 from lalert.store.redis.server import require_sound_server
-from lalert.store.redis.state import StateTable
 from lalert.store.redis.stream import APPEND, CONFLICT, FRESH, Fields, Follower
 from lalert.store.redis.wire import Wire
 from lalert.store.sqlite import log
 from lalert.store.sqlite.codec import offset_of as offset_in
 from lalert.store.sqlite.opened import Memory, Open
-from lalert.store.sqlite.reading import LogTables
 from lalert.store.sqlite.view import LogView
 
 __all__ = ["Bounds", "Finder", "RedisStore", "parse_url"]
@@ -79,7 +74,7 @@ def _ignore(_kind: str, _subject: str) -> None:
     return
 
 
-class RedisStore(LogTables, AuditTable, DirectoryTables, OutboxTables, ScoreTables, SensorTables, StateTable):
+class RedisStore(BackupTables):
     """Keeps everything in Redis or Valkey, for any number of nodes; `path` is the file of this node's view, which is thrown away.
 
     `lost` is set when this process can never use the store again: the log has begun a new epoch, so every position that it has told is void.
@@ -150,6 +145,7 @@ class RedisStore(LogTables, AuditTable, DirectoryTables, OutboxTables, ScoreTabl
             )
             stack.push_async_callback(self._follower.close)
             await self._follower.load(await self._settle())
+            self._view.parts.trimmed = int(await self._link.ask("GET", TRIMMED) or 0)
             following = asyncio.create_task(self._follower.run(), name="lalert-store-follower")
             stack.push_async_callback(_end, following)
             self._stack = stack.pop_all()
@@ -269,12 +265,22 @@ class RedisStore(LogTables, AuditTable, DirectoryTables, OutboxTables, ScoreTabl
         """Make durable what the log holds, and return up to where that is."""
         return offset_of_id(await self._link.write(_SETTLE, (LOG, META), (), urgent=True))
 
+    async def _level(self, *, at_least: bool = False) -> int | None:
+        upto = await self._settle()
+        await self._come_to(upto)
+        there = self._parts.newest
+        return upto if there == upto or (at_least and there > upto) else None
+
+    async def _come_to(self, offset: int) -> None:
+        async with _no_longer_than(REACH_SECONDS):
+            await self._following.wait_for(offset)
+
     def _confirmed(self, replies: Sequence[tuple[Script, Any]]) -> None:
         upto = 0
         for script, reply in replies:
             if script is APPEND and reply[0] != CONFLICT:
                 upto = max(upto, offset_of_id(reply[1]))
-            elif script is _SETTLE:
+            elif (script is _SETTLE or script is FORGOTTEN) and reply:
                 upto = max(upto, offset_of_id(reply))
         if upto and self._follower is not None and upto > self._follower.committed:
             self._follower.commit(upto)
@@ -300,6 +306,10 @@ class RedisStore(LogTables, AuditTable, DirectoryTables, OutboxTables, ScoreTabl
         if there.format > FORMAT:
             raise StoreError(
                 f"the store was written by a newer lalert (format {there.format}, this one knows {FORMAT}); upgrade this node"
+            )
+        if there.restoring:
+            raise StoreError(
+                "a backup is being restored into this Redis, or was not restored whole: lalert restore --force begins it anew"
             )
         if not self._epoch:
             self._epoch = there.epoch or await self._begin(wire)

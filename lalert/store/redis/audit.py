@@ -75,7 +75,9 @@ class AuditTable(Tables):
             if org is None:
                 page = _lines(await self._look("XRANGE", LINES, f"({start}-0", "+", "COUNT", count))
             else:
-                page = await self._numbered("ZRANGEBYSCORE", _of(org), f"({start}", "+inf", "LIMIT", 0, count)
+                page = await self._numbered(
+                    "ZRANGEBYSCORE", of_org(org), f"({start}", "+inf", "LIMIT", 0, count
+                )
             found += page
             if len(page) < count:
                 break
@@ -93,7 +95,7 @@ class AuditTable(Tables):
                 page = _lines(await self._look("XREVRANGE", LINES, end, "-", "COUNT", count))
             else:
                 end = "+inf" if before is None else f"({before}"
-                page = await self._numbered("ZREVRANGEBYSCORE", _of(org), end, "-inf", "LIMIT", 0, count)
+                page = await self._numbered("ZREVRANGEBYSCORE", of_org(org), end, "-inf", "LIMIT", 0, count)
             found += page
             if len(page) < count:
                 break
@@ -114,7 +116,7 @@ class AuditTable(Tables):
             else [audited[0], str(lines[-1].head), audited[1]]
         )
         for line in lines:
-            words += [line.number, line.text, line.hash, _of(decode(line.text).org)]
+            words += [line.number, line.text, line.hash, of_org(decode(line.text).org)]
         return bool(await self._change(_APPEND, [LINES, HEAD, AUDITED], words))
 
     async def _numbered(self, *question: Word) -> list[KeptLine]:
@@ -123,7 +125,8 @@ class AuditTable(Tables):
         return [line for entries in found for line in _lines(entries)]
 
 
-def _of(org: str) -> str:
+def of_org(org: str) -> str:
+    """Return the sorted set with the numbers of an organisation's lines."""
     return key("audit-of", org)
 
 

@@ -16,6 +16,8 @@ from lalert.store.sqlite.codec import decode_codes, encode_codes, micros, moment
 from lalert.store.sqlite.log import Columns, digest_of
 
 SEQUENCE_BITS: Final = 21
+FORGET: Final = "forget"
+"""The field of an entry that is no alert: the offsets, as JSON, of those that leave every view here."""
 FORMAT: Final = 1
 """Of the fields of an entry. A node refuses to read on at what is newer than what it knows."""
 

@@ -14,6 +14,11 @@ IDS: Final = f"{TAG}:ids"
 """A hash: an alert's id -> digest of its bytes and id in the stream, apart by a space."""
 MARKS: Final = f"{TAG}:marks"
 """A short stream for the followers: up to where the log is on disk, canaries, hints, a new epoch."""
+TRIMMED: Final = f"{TAG}:trimmed"
+"""The highest offset of what was deleted because it was over."""
+
+RESTORING: Final = "restoring"
+"""A field of META while a backup is taken in: nobody else may open the store then."""
 
 MARKS_KEPT: Final = 1000
 FORMAT: Final = 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lalert.store.redis.entries import encode, id_of, offset_of
-from lalert.store.redis.keys import FORMAT, IDS, LAST, LOG, MARKS, MARKS_KEPT, META
+from lalert.store.redis.keys import FORMAT, IDS, LAST, LOG, MARKS, MARKS_KEPT, META, RESTORING
 from lalert.store.redis.scripts import Script
 from lalert.store.redis.stream import APPEND, CONFLICT, Follower
 from lalert.store.redis.wire import Wire, Word
@@ -62,11 +62,13 @@ class Standing:
     format: int
     last: int
     has_ours: bool
+    restoring: bool = False
+    """A backup is being taken in, or was not taken in whole."""
 
 
 async def standing(wire: Wire, ours: int) -> Standing:
     """Ask a server how its log stands; `ours` is the offset that this node read last, 0 for none."""
-    epoch, format = await wire.call("HMGET", META, "epoch", "format", seconds=SECONDS)
+    epoch, format, restoring = await wire.call("HMGET", META, "epoch", "format", RESTORING, seconds=SECONDS)
     last, has_ours = 0, not ours
     if await wire.call("EXISTS", LOG, seconds=SECONDS):
         answer = await wire.call("XINFO", "STREAM", LOG, seconds=SECONDS)
@@ -76,7 +78,9 @@ async def standing(wire: Wire, ours: int) -> Standing:
         has_ours = has_ours or (last >= ours and ours <= offset_of(info[b"max-deleted-entry-id"]))
         if not has_ours:
             has_ours = bool(await wire.call("XRANGE", LOG, id_of(ours), id_of(ours), seconds=SECONDS))
-    return Standing(epoch.decode() if epoch else "", int(format or FORMAT), last, has_ours)
+    return Standing(
+        epoch.decode() if epoch else "", int(format or FORMAT), last, has_ours, restoring is not None
+    )
 
 
 async def put_back(wire: Wire, follower: Follower, there: Standing) -> str:

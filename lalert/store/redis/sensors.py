@@ -85,7 +85,7 @@ class SensorTables(Tables):
         for start in range(0, len(readings), PAGE):
             words: list[Word] = []
             for reading in readings[start : start + PAGE]:
-                words += _words(tenant, reading, received)
+                words += words_of(tenant, reading, received)
             numbers += await self._change(_APPEND, [READINGS, COUNT], words)
         return [
             StoredReading(number, tenant, reading, received) if number else None
@@ -100,7 +100,7 @@ class SensorTables(Tables):
         found = []
         for start in range(0, len(ids), PAGE):
             asked = [("XRANGE", READINGS, id, id) for id in ids[start : start + PAGE]]
-            found += [_decode(*entry) for entries in await self._look_all(asked) for entry in entries]
+            found += [decode_entry(*entry) for entries in await self._look_all(asked) for entry in entries]
         return found
 
     async def readings_after(self, number: int, limit: int) -> list[StoredReading]:
@@ -108,7 +108,7 @@ class SensorTables(Tables):
         while len(found) < limit:
             count = min(PAGE, limit - len(found))
             entries = await self._look("XRANGE", READINGS, f"({number}-0", "+", "COUNT", count)
-            found += [_decode(*entry) for entry in entries]
+            found += [decode_entry(*entry) for entry in entries]
             if len(entries) < count:
                 break
             number = found[-1].number
@@ -140,7 +140,8 @@ def _by_time(station: str) -> str:
     return key("station", station, "time")
 
 
-def _words(tenant: str, reading: Reading, received: datetime) -> list[Word]:
+def words_of(tenant: str, reading: Reading, received: datetime) -> list[Word]:
+    """Return what stands for a reading in a script (`_WORDS`)."""
     time, window = micros(reading.time), SEQ_WINDOW_SECONDS * 1_000_000
     known = reading.seq is not None
     return [
@@ -155,5 +156,6 @@ def _words(tenant: str, reading: Reading, received: datetime) -> list[Word]:
     ]
 
 
-def _decode(id: bytes, fields: Sequence[bytes]) -> StoredReading:
+def decode_entry(id: bytes, fields: Sequence[bytes]) -> StoredReading:
+    """Return the reading that an entry of the stream holds."""
     return decode_reading((int(id.partition(b"-")[0]), *orjson.loads(fields[1])))

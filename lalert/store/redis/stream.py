@@ -11,13 +11,15 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
+import orjson
 from redis.exceptions import RedisError
 
 from lalert.clock import Clock
 from lalert.errors import LalertError
-from lalert.store.redis.entries import Unreadable, decode, id_of, offset_of
+from lalert.store.redis.entries import FORGET, Unreadable, decode, id_of, offset_of
 from lalert.store.redis.keys import LOG, MARKS
 from lalert.store.redis.scripts import Script
 from lalert.store.redis.wire import Wire
@@ -58,6 +60,14 @@ logger = logging.getLogger(__name__)
 Fields = Mapping[bytes, bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What stands in the stream at `offset` in place of an alert: these entries, if any, are no longer kept."""
+
+    offset: int
+    offsets: tuple[int, ...]
+
+
 class Follower:
     """Reads the stream and gives the view what is committed, in order, once; for the loop's thread alone.
 
@@ -85,7 +95,7 @@ class Follower:
         """The offset up to which the stream was read."""
         self.committed = 0
         self._marks = "0-0"
-        self._waiting: deque[Columns] = deque()
+        self._waiting: deque[Columns | Forgotten] = deque()
         self._own: OrderedDict[str, NewEntry] = OrderedDict()
         self._oldest_wait = 0.0
         self._moved = asyncio.Event()
@@ -127,8 +137,15 @@ class Follower:
                 "XRANGE", LOG, f"({id_of(self.read)}", id_of(upto), "COUNT", PAGE, seconds=ANSWER_SECONDS
             )
             read = [_readable(stream_id, mapping(fields)) for stream_id, fields in page]
-            entries = [columns for columns in read if columns is not None]
             self.read = offset_of(page[-1][0]) if len(page) == PAGE else upto
+            entries: list[Columns] = []
+            for found in read:
+                if isinstance(found, Forgotten):
+                    await self.view.load(entries, found.offset)
+                    await self.view.forget(found.offsets, found.offset)
+                    entries = []
+                elif found is not None:
+                    entries.append(found)
             await self.view.load(entries, self.read)
         self.committed = max(self.committed, upto)
 
@@ -203,10 +220,13 @@ class Follower:
     def _take(self, stream_id: bytes, fields: Fields) -> None:
         columns, offset = _readable(stream_id, fields), offset_of(stream_id)
         if columns is None:
-            self.read = offset
-            return
-        own = self._own.pop(columns.id, None)
-        if own is not None and (own.digest, own.about) == (columns.digest, columns.about):
+            columns = Forgotten(offset, ())  # nothing is there
+        own = None if isinstance(columns, Forgotten) else self._own.pop(columns.id, None)
+        if (
+            own is not None
+            and isinstance(columns, Columns)
+            and (own.digest, own.about) == (columns.digest, columns.about)
+        ):
             own.offset, own.stored = offset, columns.stored
             columns = own
         if not self._waiting:
@@ -227,8 +247,12 @@ class Follower:
             if not batch:
                 await self._moved.wait()
                 continue
-            news = [new if isinstance(new, NewEntry) else await self._revived(new) for new in batch]
-            await self.view.apply([new for new in news if new is not None])
+            if isinstance(batch[0], Forgotten):
+                await self.view.forget(batch[0].offsets, batch[0].offset)
+            else:
+                news = [new if isinstance(new, NewEntry) else await self._revived(new) for new in batch]
+                await self.view.apply([new for new in news if new is not None])
+            self.view.passed(batch[-1].offset or 0)
             # Only now: what fails is begun again with the same entries. Meanwhile the line may have been cut short (`rewind`).
             applied = batch[-1].offset or 0
             while self._waiting and (self._waiting[0].offset or 0) <= applied:
@@ -237,12 +261,15 @@ class Follower:
             self._advanced.set()
             self._advanced = asyncio.Event()
 
-    def _committed_batch(self) -> list[Columns]:
+    def _committed_batch(self) -> list[Columns] | list[Forgotten]:
+        """Return what is to be applied next: alerts, or alone what says that some are forgotten."""
         batch: list[Columns] = []
         for columns in self._waiting:
             assert columns.offset is not None
             if columns.offset > self.committed or len(batch) == PAGE:
                 break
+            if isinstance(columns, Forgotten):
+                return batch or [columns]
             batch.append(columns)
         return batch
 
@@ -265,8 +292,10 @@ class Follower:
                 self.commit(await self._settle())
 
 
-def _readable(stream_id: bytes, fields: Fields) -> Columns | None:
+def _readable(stream_id: bytes, fields: Fields) -> Columns | Forgotten | None:
     try:
+        if (gone := fields.get(FORGET.encode())) is not None:
+            return Forgotten(offset_of(stream_id), tuple(orjson.loads(gone)))
         return decode(stream_id, fields)
     except Unreadable as error:
         logger.error("an entry of the log is passed over: %s", error)

@@ -15,13 +15,14 @@ import apsw
 from lalert.clock import Clock
 from lalert.errors import StoreError, Unavailable
 from lalert.model import Alert, Changes, Facts, Origin
-from lalert.store import Appended, OnAppend, Portable, Proposals, Retained, Revive, Store
+from lalert.store import Appended, OnAppend, Revive, Store
 from lalert.store.sqlite import log
 from lalert.store.sqlite.audit import AuditTable
 from lalert.store.sqlite.backup import back_up
 from lalert.store.sqlite.directory import DirectoryTables
 from lalert.store.sqlite.opened import Files, Memory, Open
 from lalert.store.sqlite.outbox import OutboxTables, TargetChanges
+from lalert.store.sqlite.portable import PortableTables
 from lalert.store.sqlite.proposals import ProposalTable
 from lalert.store.sqlite.retention import RetentionTables
 from lalert.store.sqlite.scores import ScoreTables
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 
 class SqliteStore(
+    PortableTables,
     RetentionTables,
     DirectoryTables,
     OutboxTables,
@@ -171,5 +173,5 @@ async def _to_its_end(task: asyncio.Future[T]) -> T:
 
 if TYPE_CHECKING:
 
-    def _keeps_the_contract(store: SqliteStore) -> tuple[Store, Portable, Proposals, Retained]:
-        return store, store, store, store
+    def _keeps_the_contract(store: SqliteStore) -> Store:
+        return store

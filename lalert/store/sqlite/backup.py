@@ -54,11 +54,12 @@ def back_up(
     force: bool = False,
     stop: threading.Event | None = None,
     vfs: str | None = None,
+    fill: Callable[[apsw.Connection], None] | None = None,
 ) -> int:
     """Copy the store in the file `source` as it is at one moment to `target` and return its bytes; blocks, but hinders no writer.
 
     The copy is whole, checked and on disk before it has its name; a failure, or `stop`, leaves nothing. A `target` that exists is replaced with
-    `force` alone. Raises `Conflict`, `BadRequest` for a place that cannot be written to, `Unavailable` for a full disk, `StoreError` for a damaged store.
+    `force` alone; `fill` may put more into the copy. Raises `Conflict`, `BadRequest` for a place that cannot be written to, `Unavailable` for a full disk, `StoreError` for a damaged store.
     """
     stopped = (stop or threading.Event()).is_set
     _require_free(source, target, force)
@@ -66,6 +67,9 @@ def back_up(
         try:
             with closing(open_for_reading(source, vfs)) as store:
                 _copy(store, partial, vfs, lambda: os.fdatasync(fd), stopped)
+            if fill is not None:
+                with closing(open_for_writing(partial, vfs)) as copy:
+                    fill(copy)
             _finish(partial, vfs, stopped)
         except apsw.InterruptError as error:
             raise _stopped() from error

@@ -201,6 +201,12 @@ class Open:
         if older and self.ring.floor == floor:
             self.ring.extend_back([(self._offset(entry), entry.alert.id, entry) for entry in reversed(older)])
 
+    def passed(self, offset: int) -> None:
+        """Take note that the log has come to `offset`, where no entry is."""
+        self.newest = max(self.newest, offset)
+        self._grown.set()
+        self._grown = asyncio.Event()
+
     def forget(self, offsets: Sequence[int]) -> None:
         """Take note that entries are no longer kept."""
         self._forgotten += 1

@@ -38,11 +38,8 @@ FROM delivery d WHERE d.key > ?1 ORDER BY d.key LIMIT ?3
 """
 
 
-class RetentionTables(LogTables):
-    """Keeps `store.Retained`."""
-
-    async def settled(self) -> str:
-        return position(self._parts.epoch, await self._ask(_settled))
+class OverTables(LogTables):
+    """Finds what may go, for every store that has these tables or a view of them."""
 
     async def over(self, upto: str, before: datetime, now: datetime) -> AsyncIterator[tuple[str, ...]]:
         epoch, last = self._parts.epoch, self._offset(upto)
@@ -53,6 +50,13 @@ class RetentionTables(LogTables):
             groups, after = await self._ask(look)
             for group in groups:
                 yield tuple(position(epoch, offset) for offset in group)
+
+
+class RetentionTables(OverTables):
+    """Keeps `store.Retained`."""
+
+    async def settled(self) -> str:
+        return position(self._parts.epoch, await self._ask(_settled))
 
     async def forget(self, positions: Sequence[str], newest: str) -> bool:
         offsets, last = [self._offset(each) for each in positions], self._offset(newest)
@@ -124,14 +128,30 @@ def over(
 
 def forget(db: apsw.Connection, offsets: Sequence[int], newest: int) -> bool:
     """Delete entries of one group, whose newest is at `newest`, with all that names them; changes nothing and returns False if the group has grown since."""
-    these = orjson.dumps(offsets).decode()
-    if row(db, _GROWN, (these, newest)) is not None:
+    if grown(db, offsets, newest):
         return False
+    these = orjson.dumps(offsets).decode()
     with all_or_nothing(db):
         for table in ("link", "awaited", "refers", "effect", "named", "entry"):
             db.execute(f"DELETE FROM {table} WHERE offset IN (SELECT value FROM json_each(?))", (these,))  # noqa: S608  # from the tuple above
         db.execute("UPDATE meta SET value = max(value, ?) WHERE key = 'trimmed'", (max(offsets),))
     return True
+
+
+def grown(db: apsw.Connection, offsets: Sequence[int], newest: int) -> bool:
+    """Say whether something after `newest` belongs to the group of these entries."""
+    return row(db, _GROWN, (orjson.dumps(offsets).decode(), newest)) is not None
+
+
+def ids_of(db: apsw.Connection, offsets: Sequence[int]) -> dict[int, str]:
+    """Return the alerts' ids by offset."""
+    sql = "SELECT offset, id FROM entry WHERE offset IN (SELECT value FROM json_each(?))"
+    return {each[0]: each[1] for each in rows(db, sql, (orjson.dumps(offsets).decode(),))}
+
+
+def kept_among(db: apsw.Connection, offsets: Sequence[int]) -> set[int]:
+    """Return those of these offsets at which there is an entry."""
+    return set(ids_of(db, offsets))
 
 
 def _group(db: apsw.Connection, offset: int) -> list[int]:

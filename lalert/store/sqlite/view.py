@@ -24,6 +24,7 @@ from lalert.store.sqlite.codec import decode_about, decode_codes, moment
 from lalert.store.sqlite.log import Columns, NewEntry
 from lalert.store.sqlite.opened import Files, Memory, Open
 from lalert.store.sqlite.reading import LogTables
+from lalert.store.sqlite.retention import forget
 from lalert.store.sqlite.statements import Row, all_or_nothing
 from lalert.store.sqlite.writer import Bounds
 
@@ -95,6 +96,19 @@ class LogView(LogTables):
             parts.announce(fresh)
         return fresh
 
+    async def forget(self, offsets: Sequence[int], at: int) -> None:
+        """Let entries go that are over; `at` is where the log says so."""
+        parts = self._parts
+        if offsets:
+            parts.trimmed = max(parts.trimmed, *offsets)
+            await self._write(lambda db: forget(db, offsets, at), rows=len(offsets))
+            parts.forget(offsets)
+        self.passed(at)
+
+    def passed(self, offset: int) -> None:
+        """Take note that the log was read up to `offset`, whether or not an entry is there."""
+        self._parts.passed(offset)
+
     def revived(self, columns: Columns) -> NewEntry:
         """Read an entry's document again, in whatever thread this is called. Raises `StoreError` if it is not what was accepted."""
         if log.digest_of(columns.raw) != columns.digest:
@@ -115,13 +129,13 @@ class LogView(LogTables):
         """Return the first `limit` entries after an offset as they were given to the view, rising."""
         upto = self._parts.newest
         return await self._ask(
-            lambda db: [self._columns(row) for row in log.rows_after(db, after, upto, limit)]
+            lambda db: [columns_of(row, self._revive) for row in log.rows_after(db, after, upto, limit)]
         )
 
     async def last(self, upto: int, limit: int) -> list[Columns]:
         """Return the last `limit` entries up to an offset as they were given to the view, rising."""
         found = await self._ask(
-            lambda db: [self._columns(row) for row in islice(log.rows_before(db, upto), limit)]
+            lambda db: [columns_of(row, self._revive) for row in islice(log.rows_before(db, upto), limit)]
         )
         return found[::-1]
 
@@ -141,17 +155,6 @@ class LogView(LogTables):
             raise StoreError("the store is not open")
         return self._open
 
-    def _columns(self, row: Row) -> Columns:
-        offset, _, stored, codes, _, _, about, _, raw = row
-        jurisdiction = decode_codes(codes)
-        alert, facts = self._revive(raw, jurisdiction)
-        kept = decode_about(about, alert)
-        new = log.prepare(
-            kept.alert, kept.origin, kept.received, facts, jurisdiction, kept.changes, kept.correction
-        )
-        new.about, new.offset, new.stored = about, offset, moment(stored)
-        return new
-
     def _append(self, db: apsw.Connection, new: Columns) -> log.Placed | None:
         try:
             placed = self._parts.appender.append(db, new)
@@ -159,3 +162,16 @@ class LogView(LogTables):
             logger.error("the log holds two alerts of one identity; the first counts: %s", error)
             return None
         return placed if placed.fresh else None
+
+
+def columns_of(row: Row, revive: Revive) -> Columns:
+    """Return an entry of the table as it was given to the log. Raises whatever reading its document again raises."""
+    offset, _, stored, codes, _, _, about, _, raw = row
+    jurisdiction = decode_codes(codes)
+    alert, facts = revive(raw, jurisdiction)
+    kept = decode_about(about, alert)
+    new = log.prepare(
+        kept.alert, kept.origin, kept.received, facts, jurisdiction, kept.changes, kept.correction
+    )
+    new.about, new.offset, new.stored = about, offset, moment(stored)
+    return new
