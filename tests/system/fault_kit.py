@@ -58,13 +58,14 @@ _BROKEN = (aiohttp.ClientError, OSError, TimeoutError)
 class Hub:
     """A node in a process of its own, with its data in `data`. What it logs goes to a file beside it."""
 
-    def __init__(self, data: Path, store: str = "", module: str = "lalert") -> None:
-        """`store` is the block [store] of its configuration; else it has the embedded one."""
+    def __init__(self, data: Path, store: str = "", module: str = "lalert", root: Path = ROOT) -> None:
+        """`store` is the block [store] of its configuration; else it has the embedded one. `root` is the tree that it is run from at its next start."""
         self.data = data
         self.url = ""
         self._config = data.with_name(data.name + ".toml")
         self._config.write_text(CONFIG + store, encoding="utf-8")
         self._module = module
+        self.root = root
         self.log = data.with_name(data.name + ".log")
 
     async def start(self, seconds: float = 60) -> None:
@@ -76,8 +77,11 @@ class Hub:
                 "-m",
                 self._module,
                 *options,
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "adapters")))},
+                cwd=self.root,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join((str(self.root), str(self.root / "adapters"))),
+                },
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -187,10 +191,10 @@ class Load:
     async def run(self) -> None:
         hub = random.choice(self._hubs)
         while not self._stopping:
-            hub = await self._send(f"alert-{next(self._numbers)}", hub)
+            hub = await self.send(f"alert-{next(self._numbers)}", hub)
             await asyncio.sleep(self._pace)
 
-    async def _send(self, identifier: str, hub: Hub) -> Hub:
+    async def send(self, identifier: str, hub: Hub) -> Hub:
         """Send a document until it is accepted; returns the node that did."""
         document = _DOCUMENT.replace(b"IDENTIFIER", identifier.encode())
         while True:

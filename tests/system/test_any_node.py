@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -127,10 +129,14 @@ async def _roam(pair: Pair, seconds: float, roamers: int = 6) -> None:
         async with asyncio.TaskGroup() as group:
             roaming = [group.create_task(ear.run()) for ear in ears]
             await asyncio.gather(*(ear.registered.wait() for ear in ears))
-            senders = [group.create_task(load.run()) for _ in range(3)]
-            await asyncio.sleep(seconds)
-            load.stop()
-            await asyncio.gather(*senders)
+            until_when = time.monotonic() + seconds
+            numbers = itertools.count(1)
+
+            async def send() -> None:
+                while time.monotonic() < until_when:
+                    await load.send(f"alert-{next(numbers)}", rng.choice(hubs))
+
+            await asyncio.gather(*(send() for _ in range(3)))
             history.log = await _log(pair[0])
             assert history.log == await _log(pair[1])
             await until(lambda: all(ear.at == history.log[-1][0] for ear in ears))
