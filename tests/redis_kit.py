@@ -54,7 +54,8 @@ def free_port() -> int:
 def kill(server: ValkeyServer) -> None:
     """End a server as a crash would; `server.start()` brings it back on the same port."""
     port = server.port
-    os.kill(server._process.pid, signal.SIGKILL)
+    if server._process.poll() is None:
+        os.kill(server._process.pid, signal.SIGKILL)
     server._process.wait()
     server._process = None
     server._desired_port = port

@@ -160,6 +160,46 @@ async def valkey_kills(folder: Path, dice: random.Random, times: int) -> Report:
         return await this.finish()
 
 
+async def valkey_troubles(folder: Path, dice: random.Random, times: int) -> Report:
+    """Freeze the Valkey under two nodes, take its memory, make it a replica, and fill its disk: each time senders are refused, and then it goes on."""
+    async with nodes(folder, 2) as (server, hubs, _), trial(*hubs, patience=3) as this:
+        wrong: list[str] = []
+        for _ in range(times):
+            await this.accepted(dice.randint(5, 30))
+            process = server._process
+            process.send_signal(signal.SIGSTOP)
+            wrong += await nothing_accepted(this, "a frozen Valkey")
+            process.send_signal(signal.SIGCONT)
+            await this.accepted(dice.randint(5, 30))
+            await ask(server.port, "CONFIG", "SET", "maxmemory", 1)
+            wrong += await nothing_accepted(this, "a Valkey without memory")
+            await ask(server.port, "CONFIG", "SET", "maxmemory", 0)
+            await this.accepted(dice.randint(5, 30))
+            await ask(server.port, "REPLICAOF", "127.0.0.1", free_port())
+            wrong += await nothing_accepted(this, "a Valkey that is a replica now")
+            await ask(server.port, "REPLICAOF", "NO", "ONE")
+            await this.accepted(dice.randint(5, 30))
+            # One that may not lose anything ends itself when its disk is full.
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
+            await asyncio.to_thread(process.wait, 30)
+            wrong += await nothing_accepted(this, "a Valkey that ended on a full disk")
+            kill(server)
+            await asyncio.to_thread(server.start)
+        await this.accepted(20)
+        report = await this.finish()
+        report.verdict.wrong += wrong
+        return report
+
+
+async def nothing_accepted(this: Trial, cause: str) -> list[str]:
+    """Let a moment pass in which nothing can be kept; returns what was accepted all the same."""
+    await asyncio.sleep(0.2)  # for what was on its way
+    before = len(this.load.accepted_at)
+    await asyncio.sleep(0.3)
+    accepted = len(this.load.accepted_at) - before
+    return [f"{cause}: {accepted} alerts were accepted"] if accepted else []
+
+
 async def bad_network(folder: Path, dice: random.Random, times: int) -> Report:
     """Delay, throttle, cut in the middle, half-open and lose the answers of what goes between two nodes and their Valkey."""
     async with nodes(folder, 2) as (_, hubs, proxies), trial(*hubs, patience=3) as this:
@@ -226,7 +266,7 @@ async def three_nodes(folder: Path, dice: random.Random, times: int) -> Report:
         return await this.finish()
 
 
-async def fail_overs(folder: Path, dice: random.Random, times: int) -> Report:
+async def fail_overs(folder: Path, dice: random.Random, times: int, replicas: int = 1) -> Report:
     """kill -9 the primary; Sentinel makes a replica the new one, and the old one comes back as a replica. An alert is on two disks before it is accepted."""
     async with AsyncExitStack() as stack:
         servers: list[ValkeyServer] = []
@@ -236,7 +276,7 @@ async def fail_overs(folder: Path, dice: random.Random, times: int) -> Report:
         for server in servers[1:]:
             await ask(server.port, "REPLICAOF", "127.0.0.1", servers[0].port)
         watching = stack.enter_context(sentinel(folder, servers[0].port))
-        store = f'[store]\nurl = "redis+sentinel://127.0.0.1:{watching}/alerts"\nreplicas = 1\n'
+        store = f'[store]\nurl = "redis+sentinel://127.0.0.1:{watching}/alerts"\nreplicas = {replicas}\n'
         await replicas_ready(watching, 2)
         hubs = [Hub(folder / "node-1", store), Hub(folder / "node-2", store)]
         async with trial(*hubs, patience=3) as this:

@@ -33,3 +33,7 @@ async def test_of_three_nodes_one_is_killed_one_frozen_and_one_cut_off(tmp_path:
 
 async def test_a_replica_takes_over_with_all_that_was_accepted(tmp_path: Path) -> None:
     judge(await scenarios.fail_overs(tmp_path, random.Random(1), 1))
+
+
+async def test_a_valkey_that_takes_nothing_is_told_to_every_sender(tmp_path: Path) -> None:
+    judge(await scenarios.valkey_troubles(tmp_path, random.Random(1), 1))

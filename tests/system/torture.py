@@ -61,6 +61,7 @@ ROWS = (
     Row("disk full, read-only, failing", scenarios.bad_disk, 20, 2),
     Row("SIGTERM", scenarios.stops, 20, 5),
     Row("kill -9 of Valkey", scenarios.valkey_kills, 100, 10),
+    Row("Valkey frozen, full, a replica", scenarios.valkey_troubles, 20, 4),
     Row("bad network to Valkey", scenarios.bad_network, 20, 4),
     Row("one killed, one frozen, one cut off", scenarios.three_nodes, 20, 4),
     Row("fail-over to a replica", scenarios.fail_overs, 20, 4),
