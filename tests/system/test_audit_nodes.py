@@ -14,7 +14,7 @@ from lalert.model import Role
 from lalert.store.audit import Action, AuditLine, decode, verify
 from lalert.testing import make_cap
 from lalert.testing.node import RunningNode, running_node
-from tests.redis_kit import valkey
+from tests.redis_kit import kill, valkey
 
 SENDER = "bousai@hitoyoshi.example"
 EACH = 15
@@ -59,3 +59,45 @@ async def test_two_nodes_write_one_chain_and_any_of_them_shows_it(tmp_path: Path
             assert (actions["node.started"], actions["node.stopped"]) == (3, 2)
             assert actions["alert.accepted"] == 2 * EACH
             assert actions["alert.refused"] == 2
+
+
+async def test_a_server_that_is_killed_costs_no_line_and_doubles_none(tmp_path: Path) -> None:
+    with valkey(tmp_path / "server") as server:
+        shared = Settings(store=Store(url=f"redis://127.0.0.1:{server.port}"))
+        async with (
+            running_node(tmp_path / "a", shared) as one,
+            running_node(tmp_path / "b", shared) as other,
+        ):
+            other.keys = one.keys
+            accepted: set[str] = set()
+            stopping = asyncio.Event()
+
+            async def send(node: RunningNode, name: str) -> None:
+                for number in range(10_000):
+                    if stopping.is_set():
+                        return
+                    document = make_cap(sender=SENDER, identifier=f"{name}-{number}")
+                    status, body = await node.post(document)
+                    while status == 503:
+                        status, body = await node.post(document)
+                    assert status in (200, 201), body
+                    accepted.add(body["url"].removeprefix("/alerts/"))
+
+            async with asyncio.timeout(40), asyncio.TaskGroup() as group:
+                for sender in range(6):
+                    group.create_task(send((one, other)[sender % 2], f"s{sender}"))
+                for _ in range(2):
+                    before = len(accepted)
+                    # Some of the lines are on their way while it dies.
+                    await asyncio.sleep(1.2)
+                    kill(server)
+                    server.start()
+                    while len(accepted) < before + 50:
+                        await asyncio.sleep(0.05)
+                stopping.set()
+            async with asyncio.timeout(20):
+                while len({line.subject for line in await chain(other)} & accepted) < len(accepted):
+                    await asyncio.sleep(0.2)
+            told = Counter(line.subject for line in await chain(one) if line.action == Action.ACCEPTED)
+            assert set(told) >= accepted
+            assert set(told.values()) == {1}
