@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from lalert.bus.leases import LeaseTimes, LedgerLeases, fair, only_here
 from lalert.bus.local import LocalLeases
 from lalert.clock import SystemClock
 from lalert.model import Lease
+from lalert.store import SHARES
 from lalert.testing import FakeClock, LedgerContract
 from lalert.testing.bus import eventually
 from lalert.testing.leases import TIMES, CutOff, MemoryLedger
@@ -28,6 +30,15 @@ async def test_the_only_node_holds_everything_for_good() -> None:
     async with LocalLeases().divide("work", 3) as shares:
         assert shares.sole
         assert [shares.held[n].name for n in range(3)] == ["work/0", "work/1", "work/2"]
+
+
+def test_the_documentation_gives_the_times_that_hold() -> None:
+    times = LeaseTimes()
+    told = (Path(__file__).parents[2] / "docs" / "nodes.md").read_text(encoding="utf-8")
+    assert f"A lease runs for {times.lease:g} seconds and is renewed every {times.renewal:g}." in told
+    assert f"believes it lost after {times.lease - times.margin:g}," in told
+    assert f"nobody else gets it before {times.lease:g}." in told
+    assert f"{SHARES} shares; a target belongs to one by its id" in told
 
 
 def test_all_shares_are_held_and_no_node_has_more_than_its_part() -> None:

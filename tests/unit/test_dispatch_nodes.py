@@ -83,6 +83,7 @@ class Freezer:
     def __init__(self) -> None:
         self._clock = SystemClock()
         self._stopped: float | None = None
+        self._slept = 0.0
         self._runs = asyncio.Event()
         self._runs.set()
 
@@ -94,11 +95,15 @@ class Freezer:
         self._stopped = None
         self._runs.set()
 
+    def sleep_through(self, seconds: float) -> None:
+        """Let so much time have passed while the process was stopped: nothing of it has run yet."""
+        self._slept += seconds
+
     def now(self) -> datetime:
         return self._clock.now()
 
     def monotonic(self) -> float:
-        return self._clock.monotonic() if self._stopped is None else self._stopped
+        return self._slept + (self._clock.monotonic() if self._stopped is None else self._stopped)
 
     async def sleep(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
@@ -406,6 +411,17 @@ async def test_a_frozen_owner_that_goes_on_is_refused_by_the_store_and_strikes_i
     await nodes.submit("b")
     await until(lambda: all(nodes.far.of(id)[-1] == "b" for id in SUBSCRIPTIONS))
     assert nodes.far.of(of(one)).count("b") == 1
+
+
+async def test_a_node_that_wakes_after_its_leases_have_ended_sends_nothing_before_it_looks(
+    nodes: Nodes,
+) -> None:
+    one, two = await two_nodes(nodes)
+    one.clock.sleep_through(60.0)
+    await nodes.submit("a")
+    await until(lambda: len(nodes.far.taken) == len(two.lanes))
+    assert {node for node, _ in nodes.far.calls} == {"two"}
+    assert not one.lanes
 
 
 async def test_a_node_that_is_cut_off_stops_sending_before_another_begins(nodes: Nodes) -> None:
