@@ -48,6 +48,8 @@ APPEND: Final = Script(
 
 PAGE: Final = 500
 """Entries in one look into the stream: about 2 MB."""
+READ_AT_ONCE: Final = 32
+"""Documents of other nodes that are read in one go in a thread: each go costs a turn of the loop, which is more than an ordinary document."""
 BLOCK_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 3.0
 """How long the server may be silent beyond what it was asked to wait."""
@@ -250,8 +252,7 @@ class Follower:
             if isinstance(batch[0], Forgotten):
                 await self.view.forget(batch[0].offsets, batch[0].offset)
             else:
-                news = [new if isinstance(new, NewEntry) else await self._revived(new) for new in batch]
-                await self.view.apply([new for new in news if new is not None])
+                await self.view.apply(await self._revived(batch))
             self.view.passed(batch[-1].offset or 0)
             # Only now: what fails is begun again with the same entries. Meanwhile the line may have been cut short (`rewind`).
             applied = batch[-1].offset or 0
@@ -273,12 +274,22 @@ class Follower:
             batch.append(columns)
         return batch
 
-    async def _revived(self, columns: Columns) -> NewEntry | None:
-        try:
-            return await asyncio.to_thread(self.view.revived, columns)
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with one document
-            logger.error("an entry of the log is passed over: %s", error)
-            return None
+    async def _revived(self, batch: Sequence[Columns]) -> list[NewEntry]:
+        news: list[NewEntry] = []
+        for start in range(0, len(batch), READ_AT_ONCE):
+            some = batch[start : start + READ_AT_ONCE]
+            own = [columns for columns in some if isinstance(columns, NewEntry)]
+            news += own if len(own) == len(some) else await asyncio.to_thread(self._read_again, some)
+        return news
+
+    def _read_again(self, some: Sequence[Columns]) -> list[NewEntry]:
+        news: list[NewEntry] = []
+        for columns in some:
+            try:
+                news.append(columns if isinstance(columns, NewEntry) else self.view.revived(columns))
+            except Exception as error:  # noqa: BLE001  # whatever is wrong with one document
+                logger.error("an entry of the log is passed over: %s", error)
+        return news
 
     async def _look_after_orphans(self) -> None:
         while True:
