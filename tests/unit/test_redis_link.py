@@ -174,6 +174,31 @@ async def test_a_frozen_server_is_said_so_in_time_and_serves_again(fragile: Valk
         await eventually(lambda: store.write(COUNT, [KEY], []))
 
 
+async def test_a_process_that_was_frozen_does_not_send_again_what_is_long_ago(server: ValkeyServer) -> None:
+    async with Proxy(server.port) as proxy, link(proxy.port, bounds=HASTY) as store:
+        proxy.silent = True
+        write = store.submit(COUNT, [KEY], [])
+        await until_asked(proxy)
+        time.sleep(HASTY.stall_seconds)  # noqa: ASYNC251  # as frozen as it can be
+        proxy.silent = False
+        await refused(asyncio.wait_for(write, 5), Unavailable)
+        assert await eventually(lambda: store.write(COUNT, [KEY], [])) == 2
+
+
+async def test_a_server_that_is_busy_with_anothers_script_is_waited_for(fragile: ValkeyServer) -> None:
+    await ask(fragile.port, "CONFIG", "SET", "busy-reply-threshold", 20)
+    async with link(fragile.port, bounds=QUICK) as store:
+        await store.write(COUNT, [KEY], [])
+        looping = asyncio.ensure_future(ask(fragile.port, "EVAL", "while true do end", 0))
+        await asyncio.sleep(0.1)
+        write = store.submit(COUNT, [KEY], [])
+        await asyncio.sleep(0.1)
+        assert not write.done()
+        await ask(fragile.port, "SCRIPT", "KILL")
+        assert await write == 2
+        await asyncio.gather(looping, return_exceptions=True)
+
+
 async def test_a_full_line_refuses_at_once(server: ValkeyServer) -> None:
     bounds = Bounds(waiting=10, waiting_bytes=2000)
     async with link(server.port, bounds=bounds) as store:

@@ -95,6 +95,7 @@ class Finder:
         self._address = address
         self._login = Login(address.username, password, address.db, address.tls, ca_file)
         self._dial = dial
+        self._turn = 0
 
     @property
     def login(self) -> Login:
@@ -113,7 +114,10 @@ class Finder:
 
     async def _first(self, name: str, ask: Callable[[Place], Awaitable[Place | None]]) -> Place:
         answers = []
-        for place in self._address.places:
+        places, self._turn = self._address.places, self._turn + 1
+        # Each time another one first: whoever is cut off from the rest would lead to a primary that is none any more, again and again.
+        start = self._turn % len(places)
+        for place in (*places[start:], *places[:start]):
             try:
                 found = await ask(place)
             except (RedisError, OSError, TimeoutError) as error:

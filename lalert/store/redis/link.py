@@ -337,10 +337,15 @@ class Link:
         while True:
             if not self._under_way:
                 self._under_way = self._take()
+            # Also where this process was frozen for a while: what is older than that, the server may not remember.
+            self._give_up_if_stalled()
             self._under_way = [write for write in self._under_way if not write.given_up]
             if self._under_way:
                 await self._commit(wire, self._under_way)
                 self._under_way = []
+            elif self._stalled:
+                await self._require_primary(wire)
+                self._recovered()
             elif self._notes:
                 await self._exchange(wire, [])
             elif self._closing:
@@ -456,15 +461,17 @@ class Link:
 
     def _look_for_stall(self) -> None:
         self._look = None
+        self._give_up_if_stalled()
+        if self._open:
+            loop = asyncio.get_running_loop()
+            self._look = loop.call_later(self._bounds.stall_seconds / _LOOKS, self._look_for_stall)
+
+    def _give_up_if_stalled(self) -> None:
         oldest = next(iter(self._open), None)
-        if oldest is None:
-            return
-        loop = asyncio.get_running_loop()
-        if loop.time() - oldest.since >= self._bounds.stall_seconds:
+        now = asyncio.get_running_loop().time()
+        if oldest is not None and now - oldest.since >= self._bounds.stall_seconds:
             self._stalled = True
             self._give_up()
-            return
-        self._look = loop.call_later(self._bounds.stall_seconds / _LOOKS, self._look_for_stall)
 
     def _give_up(self, closed: str = "") -> None:
         """Tell all who wait. What was not sent is not sent later: who comes again would be overtaken by his own first attempt."""

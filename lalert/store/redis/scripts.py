@@ -10,8 +10,8 @@ from typing import Final
 from lalert.store.redis.finding import TAG
 from lalert.store.redis.wire import Word, pack
 
-REMEMBERED_SECONDS: Final = 600
-"""How long the reply to an operation is kept for who asks again: many times as long as anybody does."""
+REMEMBERED_SECONDS: Final = 120
+"""How long the reply to an operation is kept for who asks again: many times as long as anybody does (`Bounds.stall_seconds`)."""
 
 _ONCE: Final = """
 local operation = table.remove(KEYS, 1)

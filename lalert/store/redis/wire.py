@@ -107,6 +107,9 @@ class Wire:
         return answer
 
     async def close(self) -> None:
+        """Close it; what was sent on one that has failed, and has not gone out yet, never does."""
+        if self._spoiled and (writer := self._connection._writer) is not None:  # there is no other way to it
+            writer.transport.abort()
         self._spoiled = True
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
