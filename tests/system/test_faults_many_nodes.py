@@ -35,5 +35,6 @@ async def test_a_replica_takes_over_with_all_that_was_accepted(tmp_path: Path) -
     judge(await scenarios.fail_overs(tmp_path, random.Random(1), 1))
 
 
+@pytest.mark.slow
 async def test_a_valkey_that_takes_nothing_is_told_to_every_sender(tmp_path: Path) -> None:
     judge(await scenarios.valkey_troubles(tmp_path, random.Random(1), 1))
