@@ -13,7 +13,7 @@ from lalert.clock import Clock
 from lalert.errors import StoreError
 from lalert.model import Entry
 from lalert.retention.archive import Archive
-from lalert.store import Retained
+from lalert.store import Part, Retained
 from lalert.store.audit import HUB, Action, Detail, Note
 
 __all__ = ["Archive", "Retention", "Swept"]
@@ -127,21 +127,18 @@ class Retention:
         for step in _steps([entry for group in groups for entry in group]):
             await asyncio.to_thread(self._archive.keep, step)
             await self._clock.sleep(self._pause)
-        # Together, so that they share a commit.
-        for gone in await asyncio.gather(*map(self._forget, groups), return_exceptions=True):
-            if isinstance(gone, BaseException):
-                raise gone
-            swept.alerts += gone
-
-    async def _forget(self, group: Sequence[Entry]) -> int:
-        """Delete a group, the oldest first; returns how many went before something new referred to it."""
-        gone = 0
-        for step in _steps(group):
-            if not await self._store.forget([entry.position for entry in step], group[-1].position):
-                break
-            gone += len(step)
+        # Of each group the oldest first, until something new has referred to it.
+        left = [(_steps(group), group[-1].position) for group in groups]
+        while left:
+            going = [(step, each) for each in left if (step := next(each[0], []))]
+            if not going:
+                return
+            gone = await self._store.forget(
+                [Part([entry.position for entry in step], newest) for step, (_, newest) in going]
+            )
+            swept.alerts += sum(len(step) for (step, _), is_gone in zip(going, gone, strict=True) if is_gone)
+            left = [each for (_, each), is_gone in zip(going, gone, strict=True) if is_gone]
             await self._clock.sleep(self._pause)
-        return gone
 
 
 def _size(entries: Sequence[Entry]) -> int:

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from zlib import crc32
 
 from lalert.model import (
@@ -430,6 +430,13 @@ class Proposals(Protocol):
         ...
 
 
+class Part(NamedTuple):
+    """A group that is to go, or (a large one goes in parts, the oldest first) some of it; `newest` is the position of the group's newest member."""
+
+    positions: Sequence[str]
+    newest: str
+
+
 class Retained(Protocol):
     """What can be deleted once it is over, in steps that let appends pass. Deciding when, and archiving first, is the caller's."""
 
@@ -441,10 +448,10 @@ class Retained(Protocol):
         """Yield groups of positions, rising: all that is connected by references, each at `upto` at the latest, stored and sent at `before` at the latest, and not in force."""
         ...
 
-    async def forget(self, positions: Sequence[str], newest: str) -> bool:
-        """Delete entries of one group whose newest member is at `newest`, all or nothing. A large group goes in parts, the oldest first.
+    async def forget(self, parts: Sequence[Part]) -> list[bool]:
+        """Delete entries, each part all or nothing, in one step; returns which are gone.
 
-        Returns False, and deletes nothing, if something has referred to the group meanwhile. From then on `require_kept` raises for what lies before.
+        A part stays if something has referred to its group meanwhile, or if the store cannot tell. From then on `require_kept` raises for what lies before.
         """
         ...
 

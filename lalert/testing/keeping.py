@@ -16,6 +16,7 @@ from lalert.store import (
     DeliveryState,
     Example,
     OnAppend,
+    Part,
     Reason,
     Retained,
     Score,
@@ -150,7 +151,7 @@ class KeepingContract:
             last = await old(store, expires=None)
             store.require_kept(start)
             for entry in gone:
-                assert await store.forget([entry.position], entry.position)
+                assert await store.forget([Part([entry.position], entry.position)]) == [True]
             await self._gone(store, gone, kept, last)
         async with self.open_store(clock=clock) as store:
             await self._gone(store, gone, kept, last)
@@ -184,8 +185,10 @@ class KeepingContract:
             groups = await audited(store)
             await old(store, single, msg_type="Update", expires=None)
             await old(store, second, msg_type="Update", expires=None)
-            for group in groups:
-                assert not await store.forget(group, group[-1])
+            alone = await old(store, expires=LATER)
+            going = [*groups, names(alone)]
+            assert await store.forget([Part(group, group[-1]) for group in going]) == [False, False, True]
+            assert await store.entry(alone.position) is None
             for entry in (single, first, second):
                 assert await store.entry(entry.position) == entry
 
@@ -200,7 +203,7 @@ class KeepingContract:
                 delivery("of-nobody", "dropped", gone.position),
             ]
             await store.record(rows, {})
-            await store.forget([gone.position], gone.position)
+            await store.forget([Part([gone.position], gone.position)])
             assert await store.forget_deliveries(TEN - HOUR) == 0
             assert await store.forget_deliveries(TEN) == 2
             assert [await store.delivery(row.key) for row in rows] == [None, rows[1], rows[2], None]
@@ -324,7 +327,7 @@ async def fill(store: Store) -> Entry:
         pass
     await store.append_audit([Note(TEN, LOCAL, Action.STARTED, "node", "hitoyoshi")])
     await store.record([], {"t": store.newest})
-    await store.forget([gone.position], gone.position)
+    await store.forget([Part([gone.position], gone.position)])
     return first
 
 

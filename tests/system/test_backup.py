@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
 
+from lalert.app.stores import DATABASE
 from lalert.cli import main
+from lalert.dispatch.lanes import delivery_key
 from lalert.model import Role
-from lalert.testing import make_cap
+from lalert.store.sqlite import SqliteStore
+from lalert.testing import FakeClock, make_alert, make_cap, revive
 from lalert.testing.node import ORG, RunningNode, running_node
+from lalert.testing.store import append, ignore
+from tests.system.test_webhook_delivery import receiving
 
 SENDER = "bousai@hitoyoshi.example"
 
@@ -77,6 +83,35 @@ async def test_a_hub_is_backed_up_while_it_serves_and_its_clients_learn_of_the_r
         status, body = await node.post(lost, key)
         assert status == 201
         assert body["position"] != position
+
+
+async def test_what_was_owed_is_sent_after_a_restore_but_nothing_twice_and_nothing_that_is_over(
+    tmp_path: Path,
+) -> None:
+    data, file, fresh = tmp_path / "data", tmp_path / "monday.lalert", tmp_path / "fresh"
+    now = datetime.now(UTC)
+    later = now + timedelta(hours=1)
+    async with receiving() as receiver:
+        data.mkdir()
+        clock = FakeClock(now - timedelta(hours=2))
+        async with SqliteStore(data / DATABASE, revive=revive, on_append=ignore, clock=clock) as store:
+            sent = now - timedelta(hours=2)
+            told, owed, _ = [
+                (await append(store, make_alert(identifier=name, sent=sent, expires=ends))).entry
+                for name, ends in (("told", later), ("owed", later), ("over", now - timedelta(hours=1)))
+            ]
+            await store.save_subscription(receiver.subscription("s", channel="webhook"), told.position)
+            await store.backup(str(file))
+        assert (await lalert("restore", str(file), "--data", str(fresh))).exit_code == 0
+        async with running_node(fresh) as node:
+            async with asyncio.timeout(20):
+                while "owed" not in receiver.taken or await node.node.store.unsettled():
+                    await asyncio.sleep(0.02)
+            async with asyncio.timeout(20):
+                while node.node.dispatcher.stats()["waiting"]:
+                    await asyncio.sleep(0.02)
+        assert [hit.identifier for hit in receiver.hits] == ["owed"]
+        assert receiver.hits[0].key == delivery_key("s", owed.alert.id)
 
 
 async def test_a_store_at_rest_is_backed_up_too_and_where_none_is_none_is_made(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from lalert.clock import Clock, SystemClock
 from lalert.errors import Conflict, StoreError, UnknownPosition
 from lalert.model import Entry
 from lalert.retention import Archive, Retention, Swept
+from lalert.store import Part
 from lalert.store.redis import RedisStore
 from lalert.store.redis.keys import META, RESTORING
 from lalert.store.redis.restoring import _Filling, restore_into
@@ -194,6 +195,20 @@ async def test_every_node_lets_go_of_the_same_and_a_newcomer_never_had_it(port: 
             assert views(tmp_path, "d") == views(tmp_path, "a")
 
 
+async def test_one_sweep_takes_all_of_a_long_history(port: int, tmp_path: Path) -> None:
+    clock = FakeClock(TEN)
+    async with node(port, tmp_path, clock=clock) as a:
+        entries = [await old(a, expires=LATER) for _ in range(160)]
+        chain = [entries[0]]
+        for _ in range(60):
+            chain.append(await old(a, chain[-1], msg_type="Update", expires=LATER))
+        clock.step(FAR)
+        archive = Archive(tmp_path / "archive")
+        swept = await Retention(a, archive, SystemClockAt(clock), days=30, pause=0).sweep()
+        assert swept == Swept(alerts=220)
+        assert await a.read(None, 10) == []
+
+
 async def test_what_is_referred_to_at_the_last_moment_on_another_node_stays(
     port: int, tmp_path: Path
 ) -> None:
@@ -203,8 +218,8 @@ async def test_what_is_referred_to_at_the_last_moment_on_another_node_stays(
         for _ in range(8):
             first = await old(a, expires=LATER)
             await b.reach(first.position)
-            gone, update = await asyncio.gather(
-                a.forget([first.position], first.position),
+            [gone], update = await asyncio.gather(
+                a.forget([Part([first.position], first.position)]),
                 old(b, first, msg_type="Update", expires=None),
             )
             for each in (a, b):

@@ -208,8 +208,8 @@ async def test_a_large_group_goes_in_parts_and_alerts_do_not_wait_for_it(
     assert await sweeping == Swept(alerts=len(chain) + len(single))
     print(f"{len(waits)} appends during a sweep of 521, longest {max(waits) * 1e3:.1f} ms")
     assert len(waits) > 20
-    assert sorted(waits)[len(waits) // 2] < 0.05
-    assert max(waits) < 0.5
+    assert sorted(waits)[len(waits) // 2] < 0.1
+    assert max(waits) < 3.0
     assert len(archived(folder)) == 521
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import stat
 import threading
 import time
@@ -115,8 +116,8 @@ async def test_appends_go_on_during_a_backup_and_none_waits_long(
         f"{megabytes} MB: {len(waits)} appends meanwhile, longest {waits[-1] * 1e3:.1f} ms, p99 {waits[int(len(waits) * 0.99)] * 1e3:.1f} ms"
     )
     assert len(waits) >= 20
-    assert waits[len(waits) // 2] < 0.05
-    assert waits[-1] < 1.0
+    assert waits[len(waits) // 2] < 0.1
+    assert waits[-1] < 3.0
     # One state, of when it began: a few may have been quicker than it.
     async with opened(target) as copy:
         assert len(await copy.read(None, 1000)) == copy.order(copy.newest)[0] < 10
@@ -177,6 +178,22 @@ async def test_a_backup_that_is_called_off_leaves_no_file(path: Path, target: Pa
         with pytest.raises(asyncio.CancelledError):
             await copying
     assert [each.name for each in target.parent.iterdir()] == ["data"]
+
+
+async def test_what_a_killed_backup_has_left_goes_with_the_next_and_what_another_writes_stays(
+    path: Path, target: Path
+) -> None:
+    left = [
+        target.with_name(f".{target.name}.{name}") for name in ("0badcafe.partial", "0badcafe.partial-wal")
+    ]
+    other = target.with_name(f".{target.name}.1badcafe.partial")
+    for each in (*left, other):
+        each.write_bytes(b"half")
+    with other.open("rb") as writing:
+        fcntl.flock(writing, fcntl.LOCK_SH)
+        async with opened(path) as store:
+            await store.backup(str(target))
+    assert [each.exists() for each in (*left, other, target)] == [False, False, True, True]
 
 
 async def test_a_damaged_store_gives_no_backup(path: Path, target: Path) -> None:

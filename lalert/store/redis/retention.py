@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from lalert.store import SHARES, DeliveryState
+from lalert.store import SHARES, DeliveryState, Part
 from lalert.store.redis.access import PAGE, key, padded
 from lalert.store.redis.audit import AUDITED, AuditTable
 from lalert.store.redis.entries import FORGET, id_of
@@ -87,25 +87,40 @@ class RetentionTables(OverTables, OutboxTables, SensorTables, AuditTable):
                 bounds.append(min(int(member.split(b"\0")[1]) for member in members) - 1)
         return position(self._parts.epoch, min(bounds))
 
-    async def forget(self, positions: Sequence[str], newest: str) -> bool:
-        offsets, last = [self._offset(each) for each in positions], self._offset(newest)
-        parts = self._parts
+    async def forget(self, parts: Sequence[Part]) -> list[bool]:
+        going = [
+            ([self._offset(each) for each in part.positions], self._offset(part.newest)) for part in parts
+        ]
+        opened = self._parts
         # Before the deletion: nobody may read across it without being told.
-        parts.trimmed = max(parts.trimmed, *offsets)
+        opened.trimmed = max(opened.trimmed, *(offset for offsets, _ in going for offset in offsets))
         for _ in range(TRIES):
             upto = await self._level()
             if upto is not None:
-                if await self._ask(partial(grown, offsets=offsets, newest=last)):
-                    return False
-                ids = await self._ask(partial(ids_of, offsets=offsets))
-                words: list[Word] = [id_of(upto), padded(max(offsets)), orjson.dumps(offsets)]
-                for offset in offsets:
-                    words += [id_of(offset), ids.get(offset, "")]
-                if place := await self._change(FORGOTTEN, [LOG, IDS, TRIMMED], words):
-                    await self._come_to(offset_of_id(place))
-                    return True
+                kept = [
+                    await self._ask(partial(grown, offsets=some, newest=newest)) for some, newest in going
+                ]
+                offsets = [
+                    offset
+                    for (some, _), stays in zip(going, kept, strict=True)
+                    if not stays
+                    for offset in some
+                ]
+                if not offsets or await self._let_go(offsets, upto):
+                    return [not stays for stays in kept]
             await asyncio.sleep(PAUSE_SECONDS)
-        return False
+        return [False] * len(parts)
+
+    async def _let_go(self, offsets: Sequence[int], upto: int) -> bool:
+        """Delete entries, unless the log has gone beyond `upto`: what has come since may refer to them."""
+        ids = await self._ask(partial(ids_of, offsets=offsets))
+        words: list[Word] = [id_of(upto), padded(max(offsets)), orjson.dumps(offsets)]
+        for offset in offsets:
+            words += [id_of(offset), ids.get(offset, "")]
+        place = await self._change(FORGOTTEN, [LOG, IDS, TRIMMED], words)
+        if place:
+            await self._come_to(offset_of_id(place))
+        return bool(place)
 
     @abstractmethod
     async def _level(self, *, at_least: bool = False) -> int | None:

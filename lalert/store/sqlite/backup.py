@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import os
 import secrets
@@ -140,11 +142,27 @@ def _partial(target: Path) -> Iterator[tuple[Path, int]]:
     except OSError as error:
         raise BadRequest(f"{target} cannot be written ({error.strerror}); choose another place") from error
     try:
+        # The system drops it with the process, however that ends.
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        _clear_abandoned(target)
         yield partial, fd
     finally:
         os.close(fd)
-        for name in ("", *_SIDECARS):
-            partial.with_name(partial.name + name).unlink(missing_ok=True)
+        _remove(partial)
+
+
+def _clear_abandoned(target: Path) -> None:
+    """Remove what backups to the same place have left whose process was killed."""
+    pattern = f".{glob.escape(target.name)}.????????.partial"
+    for each in target.parent.glob(pattern):
+        with suppress(OSError), each.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(each)
+
+
+def _remove(partial: Path) -> None:
+    for name in ("", *_SIDECARS):
+        partial.with_name(partial.name + name).unlink(missing_ok=True)
 
 
 def _copy(

@@ -10,6 +10,7 @@ from typing import Final
 import apsw
 import orjson
 
+from lalert.store import Part
 from lalert.store.sqlite.codec import micros, position
 from lalert.store.sqlite.reading import LogTables
 from lalert.store.sqlite.statements import all_or_nothing, row, rows
@@ -58,14 +59,23 @@ class RetentionTables(OverTables):
     async def settled(self) -> str:
         return position(self._parts.epoch, await self._ask(_settled))
 
-    async def forget(self, positions: Sequence[str], newest: str) -> bool:
-        offsets, last = [self._offset(each) for each in positions], self._offset(newest)
-        parts = self._parts
+    async def forget(self, parts: Sequence[Part]) -> list[bool]:
+        going = [
+            ([self._offset(each) for each in part.positions], self._offset(part.newest)) for part in parts
+        ]
+        offsets = [offset for some, _ in going for offset in some]
+        opened = self._parts
         # Before the deletion: nobody may read across it without being told.
-        parts.trimmed = max(parts.trimmed, *offsets)
-        gone = await self._write(lambda db: forget(db, offsets, last), rows=len(offsets))
-        if gone:
-            parts.forget(offsets)
+        opened.trimmed = max(opened.trimmed, *offsets)
+
+        def work(db: apsw.Connection) -> list[bool]:
+            with all_or_nothing(db):
+                return [forget(db, some, newest) for some, newest in going]
+
+        gone = await self._write(work, rows=len(offsets))
+        opened.forget(
+            [offset for (some, _), is_gone in zip(going, gone, strict=True) if is_gone for offset in some]
+        )
         return gone
 
     async def forget_deliveries(self, before: datetime) -> int:
