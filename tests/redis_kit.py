@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,22 @@ def valkey(path: Path, **config: Any) -> Iterator[ValkeyServer]:
     finally:
         if server._process is not None:
             server.stop()
+
+
+@contextmanager
+def cluster(path: Path) -> Iterator[ValkeyServer]:
+    """Run a cluster of one server, which takes no command and no script whose keys are not all of one slot."""
+    with valkey(path, cluster_enabled="yes") as server:
+        with ThreadPoolExecutor(1) as elsewhere:  # this thread may have a loop that runs
+            elsewhere.submit(asyncio.run, _made_whole(server.port)).result()
+        yield server
+
+
+async def _made_whole(port: int) -> None:
+    await ask(port, "CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    async with asyncio.timeout(15):
+        while b"cluster_state:ok" not in await ask(port, "CLUSTER", "INFO"):
+            await asyncio.sleep(0.02)
 
 
 def _started(path: Path, settings: dict[str, Any]) -> ValkeyServer:

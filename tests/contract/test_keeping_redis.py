@@ -15,12 +15,12 @@ from lalert.store.redis import RedisStore
 from lalert.testing import revive
 from lalert.testing.keeping import KeepingContract
 from lalert.testing.store import ignore
-from tests.redis_kit import ask, finder, valkey
+from tests.redis_kit import ask, cluster, finder
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    with valkey(tmp_path_factory.mktemp("keeping")) as server:
+    with cluster(tmp_path_factory.mktemp("keeping")) as server:
         yield server
 
 

@@ -13,17 +13,18 @@ from lalert.bus import Ledger
 from lalert.clock import Clock, SystemClock
 from lalert.model import Lease
 from lalert.store import OnAppend, Store
-from lalert.store.redis import RedisStore
+from lalert.store.redis import Finder, RedisStore, parse_url
 from lalert.store.redis.ledger import RedisLedger
 from lalert.testing import AuditContract, LedgerContract, StoreContract, revive
 from lalert.testing.leases import TIMES
 from lalert.testing.store import ignore
-from tests.redis_kit import ask, finder, link, valkey
+from tests.redis_kit import ask, cluster, link
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    with valkey(tmp_path_factory.mktemp("contract")) as server:
+    # As a cluster is the strictest server: what does not keep to one slot is refused.
+    with cluster(tmp_path_factory.mktemp("contract")) as server:
         yield server
 
 
@@ -44,7 +45,7 @@ class TestRedisStore(StoreContract, AuditContract):
         self, *, on_append: OnAppend = ignore, clock: Clock | None = None
     ) -> AbstractAsyncContextManager[Store]:
         return RedisStore(
-            finder(self.port),
+            Finder(parse_url(f"redis+cluster://127.0.0.1:{self.port}")),
             self.path,
             revive=revive,
             on_append=on_append,

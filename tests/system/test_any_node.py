@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 import feedparser
@@ -24,10 +24,10 @@ from lalert.config import Settings, Store
 from lalert.model import Role
 from lalert.testing import make_cap
 from lalert.testing.node import CODES, ORG, SENDERS, RunningNode, running_node
-from tests.redis_kit import ask, free_port, valkey
+from tests.redis_kit import ask, cluster, free_port, valkey
 from tests.system.fault_kit import Hub, Load, running
 from tests.system.history import History, check
-from tests.system.nodes_kit import Roamer, listening, nodes, until
+from tests.system.nodes_kit import PATIENCE, Roamer, listening, nodes, until
 
 SENDER = "bousai@hitoyoshi.example"
 Pair = tuple[RunningNode, RunningNode]
@@ -250,6 +250,32 @@ def _url(server: ValkeyServer) -> str:
     return f"redis://127.0.0.1:{server.port}"
 
 
+async def test_nodes_over_a_cluster_are_one_hub_too(tmp_path: Path) -> None:
+    with cluster(tmp_path) as server:
+        async with nodes(f"redis+cluster://127.0.0.1:{server.port}", tmp_path) as [a, b]:
+            async with listening(b) as ear:
+                _, answer = await a.post(make_cap(sender=SENDER))
+                assert (await ear.next())["position"] == answer["position"]
+            body = {"channel": "webhook", "target": "http://127.0.0.1:9/"}
+            headers = a.headers(Role.RECEIVER)
+            async with a.http.post(f"{a.url}/v1/subscriptions", json=body, headers=headers) as response:
+                assert response.status == 201
+            _, listed = await b.get("/v1/subscriptions", Role.RECEIVER)
+            assert len(listed["subscriptions"]) == 1
+            for node in (a, b):
+                assert (await ready(node))["durability"] == "disk"
+
+
+async def ready(node: RunningNode) -> dict[str, Any]:
+    """Return what a node says of itself, once it can do its work."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            status, state = await node.get("/readyz")
+            if status == 200:
+                return dict(state)
+            await asyncio.sleep(0.05)
+
+
 def lalert(*words: str | Path, key: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lalert", *map(str, words)]
     return subprocess.run(
@@ -311,8 +337,7 @@ async def test_a_server_that_will_not_do_is_refused_in_one_sentence_that_says_wh
             refused = await asyncio.to_thread(lalert, "serve", "--config", file)
             weak = Settings(store=Store(url=_url(server), durability="memory"))
             async with running_node(tmp_path / "weak", weak) as node:
-                status, state = await node.get("/readyz")
-                assert (status, state["durability"]) == (200, "memory")
+                assert (await ready(node))["durability"] == "memory"
                 assert (await node.post(make_cap(sender=SENDER)))[0] == 201
         finally:
             await ask(server.port, "CONFIG", "SET", wrong, good)
