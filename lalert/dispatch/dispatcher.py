@@ -560,6 +560,7 @@ class Dispatcher:
     async def _load_lanes(self, stored: Sequence[StoredLane], rows: Sequence[DeliveryRow]) -> None:
         newest, lost = self._newest(), False
         for one in stored:
+            await self._give_way()
             lease = self._tenure.lease_of(one.subscription.id)
             # It was lost meanwhile, or somebody who was asked here was quicker.
             if lease is None or one.subscription.id in self._lanes:
@@ -589,6 +590,7 @@ class Dispatcher:
     async def _load_rows(self, found: Sequence[DeliveryRow]) -> None:
         due: dict[str, list[DeliveryRow]] = {}
         for row in found:
+            await self._give_way()
             lane = self._behind.get(row.subscription)
             if row.state is DeliveryState.RETRY:
                 if lane is not None:
@@ -612,6 +614,7 @@ class Dispatcher:
                 )
                 continue
             for row in rows:
+                await self._give_way()
                 lane = self._behind.get(row.subscription)
                 if planned is not None and lane is not None:
                     # Never longer than the pause that was meant: the clock that it was reckoned by may be another's.
@@ -655,19 +658,24 @@ class Dispatcher:
         history = self._follower(self._plan_behind, lambda: self._lose_place(lanes))
         lowest = min((lane.cursor for lane in lanes), default=self._newest())
         history.examined = lowest if lowest.order else None
-        while True:
+        while lanes:
             await history.read_on()
             reached = history.examined.order if history.examined else ()
             # Neither of these may have begun with an entry that the lanes were not offered.
             if reached >= max(self._real.begun, self._drills.begun):
-                break
-        for lane in lanes:
-            if self._behind.get(lane.id) is lane:
-                self._leave(lane)
-                del self._behind[lane.id]
-                self._join(lane)
-                lane.settled.clear()
-                self._place(lane)
+                some, lanes[:TURN] = lanes[:TURN], []
+                for lane in some:
+                    self._catch(lane)
+                await asyncio.sleep(0)
+
+    def _catch(self, lane: Lane) -> None:
+        """Let a lane join the others."""
+        if self._behind.get(lane.id) is lane:
+            self._leave(lane)
+            del self._behind[lane.id]
+            self._join(lane)
+            lane.settled.clear()
+            self._place(lane)
 
     # Which lanes are this node's
 
@@ -686,10 +694,26 @@ class Dispatcher:
 
     def _abandon(self, leases: Collection[Lease]) -> None:
         """Strike lanes without a word in the journal: what becomes of their deliveries is another node's to say, with the same keys."""
+        # All at once: one by one, thirty thousand of them would hold up the loop for a second.
         gone = set(leases)
-        for lane in [lane for lane in self._lanes.values() if lane.lease in gone]:
-            lane.lost = True
-            self._take_out(lane)
+        for lane in self._lanes.values():
+            if lane.lease in gone:
+                lane.lost = lane.closed = True
+                lane.stands = None
+                lane.stamp += 1
+        self._lanes, self._behind = _left(self._lanes), _left(self._behind)
+        for groups in (self._groups, self._catching):
+            for filter, group in list(groups.items()):
+                if left := _left(group):
+                    groups[filter] = left
+                else:
+                    del groups[filter]
+        for outlet in self._outlets.values():
+            outlet.lanes, outlet.busy = _left(outlet.lanes), _left(outlet.busy)
+            for flight in outlet.flights.values():
+                if flight.lane.lost and flight.planned in flight.lane.flying:
+                    flight.call_off()
+        self._causes = {id: cause for id, cause in self._causes.items() if id in self._lanes}
         self._resting = {
             id: resting for id, resting in self._resting.items() if self._tenure.lease_of(id) is not None
         }
@@ -826,7 +850,7 @@ class Dispatcher:
         outlet = self._outlet(lane)
         outlet.lanes.pop(lane.id, None)
         outlet.busy.pop(lane.id, None)
-        for flight in outlet.flights.values():
+        for flight in outlet.flights.values() if lane.flying else ():
             if flight.lane is lane and flight.planned in lane.flying:
                 flight.call_off()
 
@@ -932,7 +956,7 @@ class Dispatcher:
         for channel, number in offered.items():
             self._tally.planned(planned, channel, number)
 
-    async def _give_way(self, progress: Callable[[], None]) -> None:
+    async def _give_way(self, progress: Callable[[], None] = lambda: None) -> None:
         """Let everybody else have a turn, after so many lanes of however many entries."""
         self._looked += 1
         if self._looked % TURN == 0:
@@ -1305,6 +1329,10 @@ class Dispatcher:
         busy = any(outlet.busy for outlet in self._outlets.values())
         if notes and not (busy or self._behind or self._journal.unrecorded):
             await self._told.forget(notes)
+
+
+def _left(lanes: Mapping[str, Lane]) -> dict[str, Lane]:
+    return {id: lane for id, lane in lanes.items() if not lane.lost}
 
 
 def _stats(outlet: Outlet, now: float) -> ChannelStats:
