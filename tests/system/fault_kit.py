@@ -341,16 +341,19 @@ class Trial:
         self._senders: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def begin(self, stack: AsyncExitStack, *, senders: int, pace: float, patience: float) -> None:
-        """Register one receiver and half of the subscribers, start the load, then let the other half come in the middle of it."""
+    async def begin(
+        self, stack: AsyncExitStack, *, senders: int, pace: float, patience: float, hooks: int
+    ) -> None:
+        """Register the receivers and half of the subscribers, start the load, then let the other half come in the middle of it."""
         stack.push_async_callback(self._end)
         await self._known_everywhere()
-        hook = Hook("hook", self.history)
-        await stack.enter_async_context(hook.serving())
-        self.hooks.append(hook)
-        # The position comes first: what is accepted after it is owed.
-        hook.receiver.start = await self.position()
-        await self._subscribe(hook)
+        for number in range(1, hooks + 1):
+            hook = Hook(f"hook-{number}", self.history)
+            await stack.enter_async_context(hook.serving())
+            self.hooks.append(hook)
+            # The position comes first: what is accepted after it is owed.
+            hook.receiver.start = await self.position()
+            await self._subscribe(hook)
         await self._listen("sse-1", ws=False)
         await self._listen("ws-1", ws=True)
         self.load = Load(self.hubs, self.http, self.keys[0], self.history, pace=pace, patience=patience)
@@ -464,7 +467,7 @@ class Trial:
 
 @asynccontextmanager
 async def trial(
-    *hubs: Hub, senders: int = 6, pace: float = 0.03, patience: float = 5.0
+    *hubs: Hub, senders: int = 6, pace: float = 0.03, patience: float = 5.0, hooks: int = 1
 ) -> AsyncIterator[Trial]:
     """Start nodes (the first must be new) and put them under load."""
     async with AsyncExitStack() as stack:
@@ -472,7 +475,7 @@ async def trial(
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         this = Trial(hubs, http, await hubs[0].keys())
-        await this.begin(stack, senders=senders, pace=pace, patience=patience)
+        await this.begin(stack, senders=senders, pace=pace, patience=patience, hooks=hooks)
         yield this
 
 

@@ -244,7 +244,11 @@ FAULTS = (slow, throttled, cut_in_the_middle, half_open, answers_lost, answers_l
 
 async def three_nodes(folder: Path, dice: random.Random, times: int) -> Report:
     """Of three nodes kill one, freeze one for longer than its leases, cut one off from the store; then heal all."""
-    async with nodes(folder, 3) as (_, hubs, proxies), trial(*hubs, patience=1.5) as this:
+    async with (
+        nodes(folder, 3) as (_, hubs, proxies),
+        # So many receivers that each node has some to deliver to.
+        trial(*hubs, patience=1.5, pace=0.1, hooks=6) as this,
+    ):
         for _ in range(times):
             killed, frozen, lone = dice.sample(range(3), 3)
             await this.accepted(dice.randint(10, 40))
