@@ -214,6 +214,10 @@ class Dispatcher:
         self._landed = asyncio.Event()
         self._news = asyncio.Event()
         self._seen = 0
+        self._listing = asyncio.Lock()
+        self._listed: dict[str, Subscription] | None = None
+        """All subscriptions of all nodes, once somebody has asked, as of `_listed_at`: to read them all for every list would be a second's work."""
+        self._listed_at = 0
         self._guards = tuple(asyncio.Lock() for _ in range(GUARDS))
         self._causes: dict[str, str] = {}
         self._last_update = clock.now()
@@ -284,7 +288,18 @@ class Dispatcher:
         """Return every durable subscription."""
         if self._tenure.sole:
             return [lane.subscription for lane in self._lanes.values()] + list(self._resting.values())
-        return [lane.subscription for lane in await self._store.lanes()]
+        async with self._listing:
+            count, changed = await self._store.target_changes(self._listed_at)
+            if self._listed is None or changed is None:
+                self._listed = {lane.subscription.id: lane.subscription for lane in await self._store.lanes()}
+            else:
+                for id in changed:
+                    if (lane := await self._store.lane(id)) is not None:
+                        self._listed[id] = lane.subscription
+                    else:
+                        self._listed.pop(id, None)
+            self._listed_at = count
+            return list(self._listed.values())
 
     async def subscription(self, subscription_id: str) -> Subscription:
         """Return one; raises `NotFound`."""

@@ -17,6 +17,7 @@ from lalert import cap, intake, matching
 from lalert.app import load_gazetteer
 from lalert.bus.local import LocalBus
 from lalert.clock import Clock
+from lalert.errors import Fenced
 from lalert.geo import Gazetteer, normalise_code
 from lalert.hub import Follower, Hub
 from lalert.model import Alert, Entry, Facts, Lease, MsgType, OriginKind, Reading, Status
@@ -253,3 +254,26 @@ async def test_readings_given_to_any_node_are_judged_by_the_one_that_may_and_eve
 async def until_judged(store: SqliteStore) -> None:
     while await store.readings_after(await store.judged(), 1):
         await asyncio.sleep(0.005)
+
+
+async def test_a_node_whose_lease_is_another_s_by_now_stops_judging_and_tells_what_the_other_has_kept(
+    tmp_path: Path,
+) -> None:
+    class Taken(CrashBeforeSaving):
+        async def save_rule_states(
+            self, states: Mapping[str, bytes], judged: int, fence: Lease | None = None
+        ) -> None:
+            assert fence == LEASE
+            raise Fenced([fence.name])
+
+    async with life(tmp_path) as node:
+        frozen = Engine(Taken(node.store), [GAUGE], node.submit, node.clock, LocalBus())
+        await node.engine.observe(ORG, [Reading(GAUGE.id, START, level_m=3.1)])
+        with pytest.raises(Fenced):
+            await frozen.run(LEASE)
+        assert [told["stage"] for told in await frozen.stations()] == ["calm"]
+        await node.judge()
+        node.clock.move(1.0)
+        assert [told["stage"] for told in await frozen.stations()] == ["caution"]
+        # What the frozen one had said was the same document.
+        assert kinds(await node.said()) == [MsgType.ALERT]

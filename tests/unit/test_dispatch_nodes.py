@@ -24,7 +24,7 @@ from lalert.dispatch import Dispatcher, DispatchSettings, delivery_key
 from lalert.errors import Conflict, LalertError, NotFound, TemporaryFailure, Unavailable
 from lalert.model import Delivery, Entry, Filter, Origin, OriginKind, Outcome, Status, Subscription
 from lalert.plugin import Channel, Limits
-from lalert.store import DeliveryRow, DeliveryState, share_of
+from lalert.store import DeliveryRow, DeliveryState, Lane, share_of
 from lalert.store.sqlite import SqliteStore
 from lalert.testing import declared_facts, make_alert, revive
 from lalert.testing.leases import TIMES, CutOff, MemoryLedger
@@ -591,6 +591,29 @@ async def test_what_is_changed_at_another_node_is_seen_even_if_every_hint_is_los
     assert nodes.far.of(goes) == []
     with pytest.raises(NotFound):
         await one.dispatcher.subscription(goes)
+
+
+async def test_a_list_of_all_targets_is_read_once_and_then_kept_up_with_what_changes_anywhere(
+    nodes: Nodes,
+) -> None:
+    one, two = await two_nodes(nodes)
+    reads: list[object] = []
+
+    async def counted(shares: object = None) -> list[Lane]:
+        reads.append(shares)
+        return await nodes.store.lanes()
+
+    one.store.lanes = counted  # type: ignore[attr-defined]
+    assert {s.id for s in await one.dispatcher.subscriptions()} == set(SUBSCRIPTIONS)
+    goes, moves = sorted(two.lanes)[:2]
+    await two.dispatcher.unsubscribe(goes)
+    await two.dispatcher.subscribe(replace(subscription(moves), target="https://new.example/x"))
+    await two.dispatcher.subscribe(subscription("new"))
+    for _ in range(2):
+        listed = {s.id: s.target for s in await one.dispatcher.subscriptions()}
+        assert set(listed) == {*SUBSCRIPTIONS, "new"} - {goes}
+        assert listed[moves] == "https://new.example/x"
+    assert reads == [None]
 
 
 async def test_a_store_that_has_forgotten_what_was_changed_is_compared_lane_by_lane(nodes: Nodes) -> None:
