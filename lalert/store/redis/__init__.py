@@ -246,7 +246,7 @@ class RedisStore(BackupTables):
     @property
     def _parts(self) -> Open:
         if self._broken:
-            raise StoreError(self._broken)
+            raise Unavailable(self._broken, retry_after=1.0)
         return self._opened_view.parts
 
     @property
