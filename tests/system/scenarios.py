@@ -148,14 +148,18 @@ async def nodes(folder: Path, number: int) -> AsyncIterator[tuple[ValkeyServer, 
 
 
 async def valkey_kills(folder: Path, dice: random.Random, times: int) -> Report:
-    """kill -9 the Valkey under two nodes at random moments, and start it again a moment later."""
+    """kill -9 the Valkey under two nodes at random moments, sometimes a node with it, and start them again a moment later."""
     async with nodes(folder, 2) as (server, hubs, _), trial(*hubs, patience=3) as this:
         for _ in range(times):
             await this.accepted(dice.randint(5, 60))
             await asyncio.sleep(dice.random() * 0.05)
             kill(server)
+            if dying := dice.choice([None, None, *hubs]):
+                await dying.kill()
             await asyncio.sleep(dice.random())
             await asyncio.to_thread(server.start)
+            if dying:
+                await dying.start()
         await this.accepted(20)
         return await this.finish()
 
