@@ -1,23 +1,26 @@
 """One connection to one server: commands out, answers back in their order, and an end to every wait.
 
-The client's own time-outs and repeats are off: what is sent again, when and where, is decided by who uses the connection.
+What is sent again, when and where, is decided by who uses the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+import socket
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Iterable
+from functools import lru_cache
+from typing import Final, NamedTuple, TypeVar, cast
 
-from redis.asyncio.connection import Connection, SSLConnection
 from redis.exceptions import ConnectionError as Lost
-from redis.exceptions import ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 
-Word = bytes | str | int | float
-"""One word of a command."""
+from lalert.store.redis.resp import Reader, Reply, Word, pack
 
-Reply: TypeAlias = Any
-"""What a server replies: bytes, a number, None, or a list of these; what it is, the command says."""
+__all__ = ["Login", "Place", "Reply", "Wire", "Word", "pack"]
+
+T = TypeVar("T")
 
 CLOSE_SECONDS: Final = 1.0
 
@@ -53,50 +56,25 @@ class Wire:
 
     def __init__(self, place: Place, login: Login) -> None:
         self.place = place
-        options: dict[str, Any] = {
-            "host": place.host,
-            "port": place.port,
-            "db": login.db,
-            "username": login.username or None,
-            "password": login.password or None,
-            "protocol": 2,
-            "socket_timeout": None,
-            "driver_info": None,
-        }
-        if login.tls:
-            options["ssl_ca_certs"] = login.ca_file or None
-        self._connection = (SSLConnection if login.tls else Connection)(**options)
+        self._login = login
+        self._line: _Line | None = None
         self._spoiled = False
 
     @property
     def usable(self) -> bool:
-        return self._connection.is_connected and not self._spoiled
+        return self._line is not None and self._line.fault is None and not self._spoiled
 
     async def open(self, seconds: float) -> None:
         """Connect and log in."""
-        try:
-            async with asyncio.timeout(seconds):
-                connect: Callable[[], Awaitable[None]] = self._connection.connect
-                await connect()
-        except BaseException:
-            self._spoiled = True
-            raise
+        await self._to_its_end(self._open(seconds), seconds)
 
     async def send(self, packed: Iterable[bytes], *, seconds: float) -> None:
         """Send commands in one go, each as `pack` made it; each has one answer, to be taken by `receive`."""
-        if not self.usable:
-            raise Lost(f"the connection to {self.place} is closed")
-        await self._to_its_end(
-            self._connection.send_packed_command([b"".join(packed)], check_health=False), seconds
-        )
+        await self._to_its_end(self._usable_line().send(b"".join(packed)), seconds)
 
     async def receive(self, count: int, *, seconds: float) -> list[Reply]:
         """Return the next `count` answers; what the server refused is a `ResponseError` among them, not raised."""
-        if not self.usable:
-            raise Lost(f"the connection to {self.place} is closed")
-        answers: list[Reply] = []
-        await self._to_its_end(self._receive(count, answers), seconds)
-        return answers
+        return await self._to_its_end(self._usable_line().receive(count), seconds)
 
     async def call(self, *command: Word, seconds: float) -> Reply:
         """Send one command and return its answer; raises `ResponseError` where it is refused."""
@@ -108,43 +86,112 @@ class Wire:
 
     async def close(self) -> None:
         """Close it; what was sent on one that has failed, and has not gone out yet, never does."""
-        if self._spoiled and (writer := self._connection._writer) is not None:  # there is no other way to it
-            writer.transport.abort()
-        self._spoiled = True
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._connection.disconnect()
-        except (Lost, OSError, TimeoutError):
-            return
+        line, self._line, spoiled, self._spoiled = self._line, None, self._spoiled, True
+        if line is not None:
+            await line.close(at_once=spoiled)
 
-    async def _receive(self, count: int, answers: list[Reply]) -> None:
-        for _ in range(count):
-            try:
-                answers.append(await self._connection.read_response(disconnect_on_error=False))
-            except ResponseError as error:
-                answers.append(error)
+    async def _open(self, seconds: float) -> None:
+        login = self._login
+        context = _trusting(login.ca_file) if login.tls else None
+        _, self._line = await asyncio.get_running_loop().create_connection(
+            lambda: _Line(self.place), self.place.host, self.place.port, ssl=context
+        )
+        if login.password:
+            words = ("AUTH", login.username, login.password) if login.username else ("AUTH", login.password)
+            await self.call(*words, seconds=seconds)
+        if login.db:
+            await self.call("SELECT", login.db, seconds=seconds)
 
-    async def _to_its_end(self, work: Awaitable[None], seconds: float) -> None:
+    def _usable_line(self) -> _Line:
+        if self._line is None or self._spoiled:
+            raise Lost(f"the connection to {self.place} is closed")
+        return self._line
+
+    async def _to_its_end(self, work: Awaitable[T], seconds: float) -> T:
         try:
             async with asyncio.timeout(seconds):
-                await work
+                return await work
         except BaseException:
             self._spoiled = True
             raise
 
 
-def pack(command: Sequence[Word]) -> bytes:
-    """Return a command as it goes over the wire; raises for what is no `Word`."""
-    parts = [b"*%d\r\n" % len(command)]
-    for word in command:
-        text = word if isinstance(word, bytes) else _text(word)
-        parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
-    return b"".join(parts)
+class _Line(asyncio.Protocol):
+    """The transport's other side."""
+
+    def __init__(self, place: Place) -> None:
+        self.fault: Exception | None = None
+        self._place = place
+        self._reader = Reader()
+        self._answers: deque[Reply] = deque()
+        self._come: asyncio.Future[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._ended = asyncio.Event()
+
+    async def send(self, data: bytes) -> None:
+        self._transport.write(data)
+        await self._writable.wait()
+        if self.fault is not None:
+            raise self.fault
+
+    async def receive(self, count: int) -> list[Reply]:
+        while len(self._answers) < count:
+            if self.fault is not None:
+                raise self.fault
+            self._come = asyncio.get_running_loop().create_future()
+            await self._come
+        answers = [self._answers.popleft() for _ in range(count)]
+        for answer in answers:
+            # Not this command is refused, but whoever speaks here: not logged in, or nothing is loaded yet.
+            if isinstance(answer, Lost):
+                raise answer
+        return answers
+
+    async def close(self, *, at_once: bool) -> None:
+        if at_once:
+            self._transport.abort()
+        else:
+            self._transport.close()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._ended.wait()
+        except TimeoutError:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if (plain := transport.get_extra_info("socket")) is not None:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._answers += self._reader.feed(data)
+        except InvalidResponse as error:
+            self._fail(Lost(f"{self._place}: {error}"))
+            self._transport.abort()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(Lost(f"the connection to {self._place} is lost ({exc or 'it was closed'})"))
+        self._writable.set()
+        self._ended.set()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _fail(self, fault: Exception) -> None:
+        self.fault = self.fault or fault
+
+    def _wake(self) -> None:
+        if self._come is not None and not self._come.done():
+            self._come.set_result(None)
 
 
-def _text(word: str | float) -> bytes:
-    if isinstance(word, str):
-        return word.encode()
-    if isinstance(word, bool) or not isinstance(word, int | float):
-        raise TypeError(f"{word!r} is no word of a command")
-    return repr(word).encode()
+@lru_cache(maxsize=8)
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file or None)
