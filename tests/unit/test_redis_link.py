@@ -192,10 +192,13 @@ async def test_a_server_that_is_busy_with_anothers_script_is_waited_for(fragile:
         looping = asyncio.ensure_future(ask(fragile.port, "EVAL", "while true do end", 0))
         await asyncio.sleep(0.1)
         write = store.submit(COUNT, [KEY], [])
+        question = asyncio.ensure_future(store.ask("GET", KEY))
         await asyncio.sleep(0.1)
         assert not write.done()
+        assert not question.done()
         await ask(fragile.port, "SCRIPT", "KILL")
         assert await write == 2
+        assert await question in (b"1", b"2")
         await asyncio.gather(looping, return_exceptions=True)
 
 
@@ -216,6 +219,14 @@ async def test_what_a_sender_waits_for_goes_before_the_hubs_own_notes(server: Va
         urgent = [store.submit(PUSH, [KEY], ["urgent"], urgent=True) for _ in range(4)]
         assert await asyncio.gather(*urgent) == [1, 2, 3, 4]
         assert await asyncio.gather(*own) == list(range(5, 13))
+
+
+async def test_a_sign_of_life_passes_a_crowd_and_a_full_line(server: ValkeyServer) -> None:
+    async with link(server.port, bounds=Bounds(waiting=8, batch=2)) as store:
+        crowd = [store.submit(PUSH, [KEY], ["alert"], urgent=True) for _ in range(8)]
+        await refused(store.write(PUSH, [KEY], ["alert"], urgent=True), Unavailable)
+        assert await store.write(PUSH, [KEY], ["alive"], first=True) == 1
+        assert await asyncio.gather(*crowd) == list(range(2, 10))
 
 
 async def test_a_write_larger_than_a_batch_goes_alone(server: ValkeyServer) -> None:

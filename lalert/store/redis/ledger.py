@@ -124,8 +124,8 @@ class RedisLedger:
         await self._write(_GIVE, kind, [node, int(leaves), *_items(own)])
 
     async def _write(self, script: Script, kind: str, words: Sequence[Word]) -> Reply:
-        # Urgent: a lease that is renewed late is lost.
-        return await self._link.write(script, [work_key(kind), key("nodes", kind)], words, urgent=True)
+        # A lease that is renewed late is lost.
+        return await self._link.write(script, [work_key(kind), key("nodes", kind)], words, first=True)
 
 
 def _items(leases: Collection[Lease]) -> list[Word]:

@@ -197,16 +197,29 @@ class Link:
         return self._trouble
 
     async def write(
-        self, script: Script, keys: Sequence[str], args: Sequence[Word], *, urgent: bool = False
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Word],
+        *,
+        urgent: bool = False,
+        first: bool = False,
     ) -> Reply:
         """Return what the script replied once its effects are durable; cancelling the wait does not take the write back.
 
+        What goes `first` is the node's sign of life: a crowd of alerts must not make it seem dead. It passes all others, and a full line too.
         Raises `Unavailable` when the line is full or the server has stopped answering or is full, `StoreError` when the store is closed.
         """
-        return await self.submit(script, keys, args, urgent=urgent)
+        return await self.submit(script, keys, args, urgent=urgent, first=first)
 
     def submit(
-        self, script: Script, keys: Sequence[str], args: Sequence[Word], *, urgent: bool = False
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Word],
+        *,
+        urgent: bool = False,
+        first: bool = False,
     ) -> asyncio.Future[Reply]:
         """Put a write into its line, as `write` does, and return what will have its reply."""
         if self._closing or self._task is None:
@@ -214,7 +227,8 @@ class Link:
         if self._stalled:
             raise self._gone()
         bounds, packed = self._bounds, script.call(keys, args)
-        if len(self._open) >= bounds.waiting or self._open_bytes + len(packed) > bounds.waiting_bytes:
+        full = len(self._open) >= bounds.waiting or self._open_bytes + len(packed) > bounds.waiting_bytes
+        if full and not first:
             raise Unavailable(
                 "Redis cannot keep up: too many alerts are waiting to be stored", retry_after=1.0
             )
@@ -223,7 +237,10 @@ class Link:
         write = Write(script, packed, done, loop.time())
         self._open[write] = None
         self._open_bytes += write.size
-        (self._urgent if urgent else self._other).append(write)
+        if first:
+            self._urgent.appendleft(write)
+        else:
+            (self._urgent if urgent else self._other).append(write)
         self._arrived.set()
         if self._look is None:
             self._look = loop.call_later(self._bounds.stall_seconds / _LOOKS, self._look_for_stall)
@@ -528,7 +545,11 @@ class _Readers:
                         return await self._attempt(commands)
                     except AuthenticationError:
                         raise
-                    except (Lost, *_MOVED, OSError, Unavailable) as error:
+                    except (Lost, OSError, Unavailable) as error:
+                        trouble = error
+                    except ResponseError as error:
+                        if not _elsewhere(error):
+                            raise
                         trouble = error
                     await asyncio.sleep(_PAUSES[2])
         except TimeoutError:
