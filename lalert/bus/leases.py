@@ -189,7 +189,8 @@ class _Part:
     async def _renew_and_share(self) -> None:
         before = self._clock.monotonic()
         # What ran out while this node was frozen or cut off is not taken up again, though the ledger may not have given it to others yet.
-        if before >= self._until:
+        if before >= self._until and self._leases:
+            log.warning("leases ran out before they were renewed", kind=self._kind, count=len(self._leases))
             self._leases = {}
             self._tell()
         still, nodes = await self._ledger.beat(self._kind, self._node, list(self._leases.values()))

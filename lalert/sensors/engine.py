@@ -34,8 +34,11 @@ BATCH = 500
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 READINGS = "readings"
 """The hint that there are new ones."""
+HINT_SECONDS = 0.02
+"""A node hints no more often than this: a hundred thousand gauges would be thousands of hints a second."""
+SOON_SECONDS = 0.1
 LOOK_SECONDS = 2.0
-"""How often they are looked for where no hint came."""
+"""When new readings are looked for without a hint: once soon after one, for those that came too close behind it, and then now and then."""
 FRESH_SECONDS = 1.0
 """How long a node that does not judge shows the states that it has read."""
 RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -77,6 +80,7 @@ class Engine:
         self._hints = hints
         self._judges = False
         self._seen: float | None = None
+        self._hinted: float | None = None
         self._states: dict[str, State] = {}
         self._refusals: dict[str, str] = {}
         self._news = asyncio.Event()
@@ -102,8 +106,14 @@ class Engine:
         fresh = sum(stored is not None for stored in kept)
         if fresh:
             self._news.set()
-            self._hints.hint(READINGS, "")
+            self._hint()
         return Observed(fresh, len(kept) - fresh, tuple(rejected))
+
+    def _hint(self) -> None:
+        now = self._clock.monotonic()
+        if not self._judges and (self._hinted is None or now - self._hinted >= HINT_SECONDS):
+            self._hinted = now
+            self._hints.hint(READINGS, "")
 
     async def run(self, lease: Lease) -> None:
         """Judge what is in the store, then whatever comes, until cancelled; raises `Fenced` when another node does so."""
@@ -117,7 +127,7 @@ class Engine:
 
     async def _judge_all(self, lease: Lease) -> None:
         await self._read_states()
-        judged = await self._store.judged()
+        judged, pause = await self._store.judged(), LOOK_SECONDS
         while True:
             self._news.clear()
             while batch := await self._store.readings_after(judged, BATCH):
@@ -129,9 +139,12 @@ class Engine:
                         changed[name] = msgspec.json.encode(self._states[name])
                 judged = batch[-1].number
                 await self._store.save_rule_states(changed, judged, lease)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
+            try:
+                async with asyncio.timeout(pause):
                     await self._news.wait()
+                pause = SOON_SECONDS
+            except TimeoutError:
+                pause = LOOK_SECONDS
 
     async def _read_states(self) -> None:
         self._states = {name: _decode(raw) for name, raw in (await self._store.rule_states()).items()}

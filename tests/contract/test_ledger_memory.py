@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
 from lalert.bus import Ledger
 from lalert.bus.leases import LeaseTimes, LedgerLeases, fair, only_here
@@ -64,8 +65,10 @@ async def test_what_a_frozen_node_lost_it_takes_again_only_with_a_new_token() ->
         before = shares.held[0]
         await eventually(lambda: clock.sleeping == 2)
         clock.move(60.0)
-        await clock.advance(2.0)
+        with structlog.testing.capture_logs() as logs:
+            await clock.advance(2.0)
         assert shares.held[0].token > before.token
+        assert [line["event"] for line in logs] == ["leases ran out before they were renewed"]
 
 
 async def test_the_work_under_a_lease_is_finished_before_a_newcomer_gets_it() -> None:

@@ -22,7 +22,7 @@ from lalert.geo import Gazetteer, normalise_code
 from lalert.hub import Follower, Hub
 from lalert.model import Alert, Entry, Facts, Lease, MsgType, OriginKind, Reading, Status
 from lalert.sensors import Engine, Stage, Station
-from lalert.sensors.engine import SensorLog, Submit
+from lalert.sensors.engine import READINGS, SensorLog, Submit
 from lalert.store.sqlite import SqliteStore
 from lalert.tenancy import Administration, Caller, KeyRing
 from lalert.testing.clock import FakeClock
@@ -249,6 +249,28 @@ async def test_readings_given_to_any_node_are_judged_by_the_one_that_may_and_eve
         judging.cancel()
         await asyncio.wait([judging])
         assert kinds(await node.said()) == [MsgType.ALERT]
+
+
+async def test_a_flood_of_readings_is_a_trickle_of_hints_and_the_last_one_is_judged_soon(
+    tmp_path: Path,
+) -> None:
+    async with life(tmp_path) as node:
+        bus = LocalBus()
+        hints: list[str] = []
+        bus.attend(lambda kind, _: hints.append(kind))
+        judge, other = (Engine(node.store, [GAUGE], node.submit, node.clock, bus) for _ in range(2))
+        judging = asyncio.create_task(judge.run(LEASE))
+        for minutes in range(30):
+            time = START + timedelta(minutes=minutes)
+            await other.observe(ORG, [Reading(GAUGE.id, time, level_m=3.1)])
+        async with asyncio.timeout(1.5):
+            await until_judged(node.store)
+        assert hints == [READINGS]
+        await judge.observe(ORG, [Reading(GAUGE.id, START + timedelta(hours=1), level_m=3.1)])
+        await until_judged(node.store)
+        assert hints == [READINGS]  # it need not tell itself
+        judging.cancel()
+        await asyncio.wait([judging])
 
 
 async def until_judged(store: SqliteStore) -> None:
