@@ -140,6 +140,25 @@ async def test_a_cluster_is_asked_who_has_our_keys(tmp_path: Path) -> None:
         assert await ask(second.port, "DBSIZE") == 0
 
 
+async def test_the_rights_that_the_documentation_gives_a_node_are_enough(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "nodes.md").read_text(encoding="utf-8")
+    [line] = [line for line in text.splitlines() if line.startswith("ACL SETUSER")]
+    (tmp_path / "server").mkdir()
+    with valkey(tmp_path / "server") as server:
+        await ask(server.port, *line.replace("PASSWORD", "pw").split())
+        address = parse_url(f"redis://lalert@127.0.0.1:{server.port}")
+        async with opened(Finder(address, password="pw"), tmp_path) as store:
+            await everything(store)
+            with pytest.raises(StoreError, match="let this user"):
+                await store._link.write(COUNT, ["others"], [])
+        log = await ask(server.port, "ACL", "LOG")
+        await ask(server.port, "ACL", "SETUSER", "lalert", "-role")
+        with pytest.raises(StoreError, match=r"docs/nodes\.md"):
+            async with opened(Finder(address, password="pw"), tmp_path):
+                raise AssertionError("it was opened")
+        assert [dict(zip(each[::2], each[1::2], strict=True))[b"object"] for each in log] == [b"others"]
+
+
 async def test_nobody_who_answers_is_said_so(unused_tcp_port: int) -> None:
     for url in (
         f"redis+sentinel://127.0.0.1:{unused_tcp_port}/x",

@@ -313,7 +313,13 @@ class Link:
             wire: Wire | None = None
             try:
                 wire = await self._connect()
-            except (AuthenticationError, NoPermissionError) as error:
+            except NoPermissionError as error:
+                if first:
+                    raise StoreError(
+                        f"Redis does not let this user do all that is needed ({error}): docs/nodes.md lists the rights"
+                    ) from error
+                self._note_trouble(error)
+            except AuthenticationError as error:
                 if first:
                     raise StoreError(
                         f"Redis refuses the login ({error}): see the user in [store] url and what is in password_file"
