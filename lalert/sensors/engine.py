@@ -20,7 +20,7 @@ import structlog
 from lalert import cap
 from lalert.bus import Hints
 from lalert.clock import Clock
-from lalert.errors import Conflict, LalertError, Refused
+from lalert.errors import Conflict, LalertError, Refused, Unavailable
 from lalert.model import Alert, Lease, Reading
 from lalert.plugin import Observed
 from lalert.sensors.rules import Act, Decision, Issued, State, step, told
@@ -82,6 +82,7 @@ class Engine:
         self._seen: float | None = None
         self._hinted: float | None = None
         self._states: dict[str, State] = {}
+        self._kept: Mapping[str, State] = {}
         self._refusals: dict[str, str] = {}
         self._news = asyncio.Event()
 
@@ -126,7 +127,7 @@ class Engine:
             detach()
 
     async def _judge_all(self, lease: Lease) -> None:
-        await self._read_states()
+        self._states = await self._read_states()
         judged, pause = await self._store.judged(), LOOK_SECONDS
         while True:
             self._news.clear()
@@ -146,8 +147,8 @@ class Engine:
             except TimeoutError:
                 pause = LOOK_SECONDS
 
-    async def _read_states(self) -> None:
-        self._states = {name: _decode(raw) for name, raw in (await self._store.rule_states()).items()}
+    async def _read_states(self) -> dict[str, State]:
+        return {name: _decode(raw) for name, raw in (await self._store.rule_states()).items()}
 
     async def _judge(self, arrived: StoredReading) -> None:
         station = self._stations.get(arrived.reading.station)
@@ -205,36 +206,45 @@ class Engine:
 
     async def stations(self) -> list[dict[str, Any]]:
         """Return every station with its thresholds and how it stands, ready for JSON; at a node that does not judge up to a second late."""
+        states = self._states if self._judges else await self._states_kept()
+        return [
+            _station_json(station, states.get(station.id, State())) for station in self._stations.values()
+        ]
+
+    async def _states_kept(self) -> Mapping[str, State]:
+        """Return what the node that judges has kept, up to a second ago, or what was known last while the store cannot be asked."""
         now = self._clock.monotonic()
-        if not self._judges and (self._seen is None or now - self._seen >= FRESH_SECONDS):
+        if self._seen is None or now - self._seen >= FRESH_SECONDS:
+            with suppress(Unavailable):
+                # Never into the states that are judged by: judging may begin here while they are read.
+                self._kept = await self._read_states()
             self._seen = now
-            await self._read_states()
-        return [self._station_json(station) for station in self._stations.values()]
+        return self._kept
 
     async def history(self, station: str, limit: int) -> list[dict[str, Any]]:
         """Return a station's newest readings by device time, rising, ready for JSON."""
         return [_reading_json(stored) for stored in await self._store.readings(station, limit)]
 
-    def _station_json(self, station: Station) -> dict[str, Any]:
-        state = self._states.get(station.id, State())
-        last, doubted = state.last, state.doubted
-        return {
-            "id": station.id,
-            "name": station.name,
-            "river": station.river,
-            "org": station.org,
-            "lon": station.lon,
-            "lat": station.lat,
-            "codes": list(station.codes),
-            "status": station.status.value,
-            "levels": {stage.name.lower(): level for stage, level in station.levels.items()},
-            "stage": state.stage.name.lower(),
-            "stage_name": STAGES[state.stage].name if state.stage in STAGES else None,
-            "time": last[0].isoformat(timespec="seconds") if last else None,
-            "level_m": last[1] if last else None,
-            "doubt": doubted[1] if doubted else None,
-            "warning": state.issued.identifier if state.issued else None,
-        }
+
+def _station_json(station: Station, state: State) -> dict[str, Any]:
+    last, doubted = state.last, state.doubted
+    return {
+        "id": station.id,
+        "name": station.name,
+        "river": station.river,
+        "org": station.org,
+        "lon": station.lon,
+        "lat": station.lat,
+        "codes": list(station.codes),
+        "status": station.status.value,
+        "levels": {stage.name.lower(): level for stage, level in station.levels.items()},
+        "stage": state.stage.name.lower(),
+        "stage_name": STAGES[state.stage].name if state.stage in STAGES else None,
+        "time": last[0].isoformat(timespec="seconds") if last else None,
+        "level_m": last[1] if last else None,
+        "doubt": doubted[1] if doubted else None,
+        "warning": state.issued.identifier if state.issued else None,
+    }
 
 
 def _issued(decision: Decision, alert: Alert) -> Issued | None:

@@ -17,7 +17,7 @@ from lalert import cap, intake, matching
 from lalert.app import load_gazetteer
 from lalert.bus.local import LocalBus
 from lalert.clock import Clock
-from lalert.errors import Fenced
+from lalert.errors import Fenced, Unavailable
 from lalert.geo import Gazetteer, normalise_code
 from lalert.hub import Follower, Hub
 from lalert.model import Alert, Entry, Facts, Lease, MsgType, OriginKind, Reading, Status
@@ -249,6 +249,52 @@ async def test_readings_given_to_any_node_are_judged_by_the_one_that_may_and_eve
         judging.cancel()
         await asyncio.wait([judging])
         assert kinds(await node.said()) == [MsgType.ALERT]
+
+
+async def test_a_node_that_begins_to_judge_while_it_reads_for_others_judges_by_what_it_knows(
+    tmp_path: Path,
+) -> None:
+    go_on, asked = asyncio.Event(), asyncio.Event()
+
+    class Slow(CrashBeforeSaving):
+        def __init__(self, store: SqliteStore) -> None:
+            super().__init__(store)
+            self.save_rule_states = store.save_rule_states  # type: ignore[method-assign]
+
+    async with life(tmp_path) as node:
+        slow = Slow(node.store)
+        engine = Engine(slow, [GAUGE], node.submit, node.clock, LocalBus())
+
+        async def read_late() -> dict[str, bytes]:
+            states = await node.store.rule_states()
+            asked.set()
+            await go_on.wait()
+            return states
+
+        slow.rule_states = read_late
+        showing = asyncio.create_task(engine.stations())
+        await asked.wait()
+        slow.rule_states = node.store.rule_states
+        judging = asyncio.create_task(engine.run(LEASE))
+        for minutes in range(2):
+            await engine.observe(ORG, [Reading(GAUGE.id, START + timedelta(minutes=minutes), level_m=3.1)])
+            await until_judged(node.store)
+            go_on.set()
+            await showing
+        assert [told["stage"] for told in await engine.stations()] == ["caution"]
+        assert kinds(await node.said()) == [MsgType.ALERT]
+        judging.cancel()
+        await asyncio.wait([judging])
+        # While the store cannot be asked, what was known last is shown.
+        node.clock.move(1.0)
+        assert [told["stage"] for told in await engine.stations()] == ["caution"]
+
+        async def away() -> dict[str, bytes]:
+            raise Unavailable("away")
+
+        slow.rule_states = away
+        node.clock.move(1.0)
+        assert [told["stage"] for told in await engine.stations()] == ["caution"]
 
 
 async def test_a_flood_of_readings_is_a_trickle_of_hints_and_the_last_one_is_judged_soon(
