@@ -1,9 +1,9 @@
 """Durable appends a second with 1, 16 and 128 senders, against SQLite alone doing the same work on the disk.
 
 Run it as `python -m bench.append`. "Alone" inserts the same rows into the same tables, as many in each transaction as there are senders, with
-nothing around it: no threads, no event loop, no value made of a row. "Unmoved" never moves its log into the database either, which is quicker and cannot go on
-for long. The figures that count are the ratios, taken in turns in one run, so that a busy machine slows all three. The process is set up as `lalert
-serve` sets up its own.
+nothing around it: no threads, no event loop, no value made of a row. In the first column its rows lie ready; in the second it makes them of the alerts as it goes (id,
+SHA-256, JSON), as the store must. The figures that count are the ratios, taken in turns in one run, so that a busy machine slows all three. The process is
+set up as `lalert serve` sets up its own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from uuid import uuid4
 from lalert.cli.serving import settle
 from lalert.clock import SystemClock
 from lalert.model import Alert, Origin, OriginKind
+from lalert.store import AlertLog
 from lalert.store.sqlite import SqliteStore, log
 from lalert.store.sqlite.files import open_for_writing, prepare
 from lalert.store.sqlite.schema import migrate
@@ -58,40 +59,42 @@ def main() -> bool:
     settle()
     worst = 1.0
     print(
-        f"{'senders':>8} {'alone /s':>10} {'unmoved /s':>11} {'store /s':>10} {'ratio':>6} {'unmoved':>8} {'p50 ms':>8} {'p99 ms':>8}"
+        f"{'senders':>8} {'rows ready /s':>14} {'rows made /s':>13} {'store /s':>9} {'to ready':>9} {'to made':>8} {'p50 ms':>7} {'p99 ms':>7}"
     )
     for senders, appends in APPENDS.items():
-        alone, unmoved, kept, waits = [], [], [], []
+        ready, made, kept, waits = [], [], [], []
         for _ in range(options.rounds):
             with tempfile.TemporaryDirectory(dir=options.directory) as directory:
-                alone.append(measure_alone(Path(directory) / "alone.db", senders, appends, PAGES))
-                unmoved.append(measure_alone(Path(directory) / "unmoved.db", senders, appends, 0))
-                rate, latencies = asyncio.run(measure_store(Path(directory) / "store.db", senders, appends))
+                folder = Path(directory)
+                ready.append(measure_alone(folder / "ready.db", senders, appends, ready=True))
+                made.append(measure_alone(folder / "made.db", senders, appends, ready=False))
+                rate, latencies = asyncio.run(measure_store(folder / "store.db", senders, appends))
             kept.append(rate)
             waits += latencies
-        waits.sort()
-        ratio = statistics.median(map(truediv, kept, alone))
+        p50, p99 = quantiles(waits)
+        ratio = statistics.median(map(truediv, kept, made))
         print(
-            f"{senders:8} {statistics.median(alone):10.0f} {statistics.median(unmoved):11.0f} {statistics.median(kept):10.0f} "
-            f"{ratio:6.2f} {statistics.median(map(truediv, kept, unmoved)):8.2f} "
-            f"{1e3 * waits[len(waits) // 2]:8.2f} {1e3 * waits[len(waits) * 99 // 100]:8.2f}"
+            f"{senders:8} {statistics.median(ready):14.0f} {statistics.median(made):13.0f} {statistics.median(kept):9.0f} "
+            f"{statistics.median(map(truediv, kept, ready)):9.2f} {ratio:8.2f} {p50:7.2f} {p99:7.2f}"
         )
         worst = min(worst, ratio)
-    print(f"target: a ratio of {TARGET} or more for each (#4)")
+    print(f"target: a ratio of {TARGET} or more to rows made, for each (#4)")
     return worst < TARGET
 
 
-def measure_alone(path: Path, group: int, number: int, pages: int) -> float:
-    """Return rows a second of SQLite alone, `group` of them in each transaction; it moves its log every so many pages, 0 for never."""
-    rows = [row_of(alert) for alert in alerts(number)]
+def measure_alone(path: Path, group: int, number: int, *, ready: bool) -> float:
+    """Return rows a second of SQLite alone, `group` of them in each transaction; `ready` says that they were made before."""
+    work = alerts(number)
+    rows = [row_of(alert) for alert in work] if ready else []
     prepare(path)
     db = open_for_writing(path, None)
     migrate(db)
-    db.wal_autocheckpoint(pages)
+    db.wal_autocheckpoint(PAGES)
     start = time.perf_counter()
     for first in range(0, number, group):
+        some = rows[first : first + group] or [row_of(alert) for alert in work[first : first + group]]
         db.execute("BEGIN IMMEDIATE")
-        for row in rows[first : first + group]:
+        for row in some:
             db.execute(INSERT, row)
         db.execute("COMMIT")
     rate = number / (time.perf_counter() - start)
@@ -100,22 +103,32 @@ def measure_alone(path: Path, group: int, number: int, pages: int) -> float:
 
 
 async def measure_store(path: Path, senders: int, number: int) -> tuple[float, list[float]]:
+    async with SqliteStore(path, revive=revive, on_append=lambda _: None, clock=SystemClock()) as store:
+        return await measure(store, senders, number)
+
+
+async def measure(store: AlertLog, senders: int, number: int) -> tuple[float, list[float]]:
     """Return appends a second, and the seconds that each sender waited for each."""
     work = alerts(number)
     waits: list[float] = []
-    async with SqliteStore(path, revive=revive, on_append=lambda _: None, clock=SystemClock()) as store:
 
-        async def send(mine: Sequence[Alert]) -> None:
-            for alert in mine:
-                start = time.perf_counter()
-                await store.append(alert, ORIGIN, NOW, FACTS, frozenset())
-                waits.append(time.perf_counter() - start)
+    async def send(mine: Sequence[Alert]) -> None:
+        for alert in mine:
+            start = time.perf_counter()
+            await store.append(alert, ORIGIN, NOW, FACTS, frozenset())
+            waits.append(time.perf_counter() - start)
 
-        start = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for sender in range(senders):
-                group.create_task(send(work[sender::senders]))
-        return number / (time.perf_counter() - start), waits
+    start = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for sender in range(senders):
+            group.create_task(send(work[sender::senders]))
+    return number / (time.perf_counter() - start), waits
+
+
+def quantiles(seconds: list[float]) -> tuple[float, float]:
+    """Return the median and the 99th percentile in milliseconds."""
+    seconds = sorted(seconds)
+    return 1e3 * seconds[len(seconds) // 2], 1e3 * seconds[len(seconds) * 99 // 100]
 
 
 def alerts(number: int) -> list[Alert]:
