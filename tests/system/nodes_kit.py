@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -148,3 +150,9 @@ async def until(claim: Callable[[], bool], seconds: float = PATIENCE) -> None:
     async with asyncio.timeout(seconds):
         while not claim():
             await asyncio.sleep(0.01)
+
+
+def lalert(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    command = [sys.executable, "-m", "lalert", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

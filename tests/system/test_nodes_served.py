@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +15,11 @@ from lalert.config import Settings, Store
 from lalert.model import Role
 from lalert.store.redis.keys import MARKS, META
 from lalert.testing import make_cap
-from lalert.testing.node import CODES, ORG, SENDERS, RunningNode, running_node
+from lalert.testing.node import RunningNode, running_node
 from tests.redis_kit import ask, cluster, free_port, valkey
-from tests.system.fault_kit import Hub, Trial, running, trial
+from tests.system.fault_kit import Hub, Trial, trial
 from tests.system.history import Jump, epoch
-from tests.system.nodes_kit import PATIENCE, listening, nodes
+from tests.system.nodes_kit import PATIENCE, lalert, listening, nodes
 from tests.system.scenarios import nodes as many_hubs
 
 SENDER = "bousai@hitoyoshi.example"
@@ -66,45 +63,6 @@ async def ready(node: RunningNode) -> dict[str, Any]:
             await asyncio.sleep(0.05)
 
 
-def lalert(*words: str | Path, key: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lalert", *map(str, words)]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "LALERT_KEY": key},
-    )
-
-
-async def test_the_command_line_at_one_node_and_at_none_changes_what_holds_at_every_other(
-    server: ValkeyServer, tmp_path: Path
-) -> None:
-    store = f'[store]\nurl = "{_url(server)}"\n'
-    a, b = Hub(tmp_path / "a", store), Hub(tmp_path / "b", store)
-    alone = tmp_path / "alone.toml"
-    alone.write_text(f'[hub]\ndata = "{tmp_path}/alone"\n{store}', encoding="utf-8")
-    document = tmp_path / "alert.xml"
-    document.write_bytes(make_cap(sender=SENDER))
-
-    async def run(*words: str | Path, key: str = "") -> str:
-        done = await asyncio.to_thread(lalert, *words, key=key)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    async with running(a, b):
-        await run("org", "create", ORG, "--codes", CODES[0], "--senders", SENDERS[0], "--config", alone)
-        made = await run("key", "create", "--org", ORG, "--role", "sender", "--data", a.data)
-        await run("submit", document, "--hub", b.url, key=made)
-        await run("key", "revoke", made, "--data", b.data)
-        refused = await asyncio.to_thread(lalert, "submit", document, "--hub", a.url, key=made)
-        assert refused.returncode == 1
-        assert "no longer valid" in refused.stderr
-        listed = await run("key", "list", "--config", alone)
-        assert len(listed.splitlines()) == 2
-
-
 async def test_a_new_epoch_of_the_log_is_told_to_every_client_that_listens(tmp_path: Path) -> None:
     async with many_hubs(tmp_path, 2) as (server, hubs, _), trial(*hubs) as this:
         await this.accepted(20)
@@ -135,7 +93,9 @@ async def stands_in(this: Trial, hub: Hub, wanted: str) -> bool:
     return status == 200 and epoch(state["position"]) == wanted
 
 
-@pytest.mark.parametrize("wrong", ["appendonly", "appendfsync", "password"])
+@pytest.mark.parametrize(
+    "wrong", ["appendonly", pytest.param("appendfsync", marks=pytest.mark.slow), "password"]
+)
 async def test_a_server_that_will_not_do_is_refused_in_one_sentence_that_says_what_to_do(
     server: ValkeyServer, tmp_path: Path, wrong: str
 ) -> None:
