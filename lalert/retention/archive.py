@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +18,8 @@ from lalert.errors import Unavailable
 from lalert.model import JST, Entry
 
 INDEX: Final = "index.jsonl"
+SYNCS: Final = 16
+"""So many files are waited for at a time."""
 
 
 class Archive:
@@ -41,8 +45,7 @@ class Archive:
         self._make(folder)
         index = folder / INDEX
         known = _ids(index)
-        for entry in entries:
-            _write(folder / file_name(entry), entry.alert.raw)
+        _write({folder / file_name(entry): entry.alert.raw for entry in entries})
         _sync(folder)
         lines = [line(entry) for entry in entries if entry.alert.id not in known]
         with os.fdopen(os.open(index, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
@@ -99,15 +102,23 @@ def _ids(index: Path) -> set[str]:
     return {orjson.loads(each)["id"] for each in whole[:end].splitlines()}
 
 
-def _write(path: Path, raw: bytes) -> None:
-    if path.exists():  # it has got its name only when it was whole and on disk
-        return
-    partial = path.with_name(f".{path.name}.partial")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def _write(documents: Mapping[Path, bytes]) -> None:
+    """Give each document its file, as far as it has none: its name it gets only when it is whole and on disk."""
+    missing = {path: raw for path, raw in documents.items() if not path.exists()}
+    partials = {path: path.with_name(f".{path.name}.partial") for path in missing}
+    with ExitStack() as files:
+        written: list[int] = []
+        for path, raw in missing.items():
+            fd = os.open(partials[path], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            file = files.enter_context(os.fdopen(fd, "wb"))
+            file.write(raw)
+            file.flush()
+            written.append(fd)
+        # At once: a file system puts many on disk together, in a fraction of the time that it takes one after another.
+        with ThreadPoolExecutor(SYNCS) as pool:
+            list(pool.map(os.fsync, written))
+    for path, partial in partials.items():
+        partial.replace(path)
 
 
 def _sync(folder: Path) -> None:
