@@ -36,6 +36,7 @@ filters = st.builds(
 @given(filters)
 def test_a_filter_comes_back_equal_and_groups_with_its_like(filter: Filter) -> None:
     again = codec.decode_filter(codec.encode_filter(filter))
+    assert codec.decode_filter(codec.encode_filter(filter)) is again, "one value for all who ask for the same"
     assert again == filter
     assert hash(again) == hash(filter)
     assert codec.encode_filter(again) == codec.encode_filter(filter)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -191,7 +192,9 @@ def encode_filter(filter: Filter) -> bytes:
     )
 
 
+@lru_cache(maxsize=1024)
 def decode_filter(text: bytes) -> Filter:
+    """Return the filter; of the same text the same one, because most of seventy thousand residents ask for what others ask for."""
     fields: dict[str, Any] = orjson.loads(text)
     polygon, bbox, severity = fields["polygon"], fields["bbox"], fields["min_severity"]
     return Filter(
