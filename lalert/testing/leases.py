@@ -14,8 +14,8 @@ from lalert.errors import Fenced, Unavailable
 from lalert.model import Lease
 from lalert.testing.bus import eventually
 
-TIMES: Final = LeaseTimes(lease=0.6, renewal=0.15, margin=0.15, release=0.3, hurry=0.05)
-"""Ten times as quick as in earnest."""
+TIMES: Final = LeaseTimes(lease=0.8, renewal=0.15, margin=0.15, release=0.3, hurry=0.05)
+"""Almost ten times as quick as in earnest."""
 
 
 class MemoryLedger:

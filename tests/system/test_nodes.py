@@ -17,10 +17,10 @@ from aiohttp import web
 
 from lalert import cap
 from lalert.app import stores
+from lalert.bus.leases import LeaseTimes
 from lalert.config import Hub, Settings, Station, Store, Thresholds
 from lalert.model import Role
 from lalert.testing import make_cap
-from lalert.testing.leases import TIMES
 from lalert.testing.node import RunningNode, running_node
 from tests.redis_kit import free_port, valkey
 from tests.signing_kit import signer
@@ -28,6 +28,7 @@ from tests.system import fault_kit
 
 SENDER = "bousai@hitoyoshi.example"
 TARGETS = 24
+QUICK = LeaseTimes(renewal=0.15, hurry=0.05)
 GAUGE = Station(
     id="hitoyoshi", name="人吉", org="hitoyoshi", sender="gauge@hitoyoshi.example", codes=("432032",),
     lon=130.762, lat=32.214, river="球磨川", thresholds=Thresholds(caution_m=3.0, evacuation_m=3.2, danger_m=3.4),
@@ -67,7 +68,7 @@ async def receiving() -> AsyncIterator[Receiver]:
 
 @pytest.fixture(autouse=True)
 def quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "LEASE", TIMES)
+    monkeypatch.setattr(stores, "LEASE", QUICK)
 
 
 async def until(true: Callable[[], object]) -> None:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lalert.bus import HintListener
-from lalert.bus.leases import LedgerLeases
+from lalert.bus.leases import LeaseTimes, LedgerLeases
 from lalert.bus.local import LocalBus
 from lalert.clock import SystemClock
 from lalert.dispatch import Dispatcher, DispatchSettings, delivery_key
@@ -27,11 +27,13 @@ from lalert.plugin import Channel, Limits
 from lalert.store import DeliveryRow, DeliveryState, Lane, share_of
 from lalert.store.sqlite import SqliteStore
 from lalert.testing import declared_facts, make_alert, revive
-from lalert.testing.leases import TIMES, CutOff, MemoryLedger
+from lalert.testing.leases import CutOff, MemoryLedger
 
 ORIGIN = Origin(OriginKind.HTTP, tenant="hitoyoshi")
 QUICK = DispatchSettings(grace_s=0.3, look_s=0.1, reach_s=1.0)
 PATIENCE = 15.0
+PATIENT = LeaseTimes(lease=6.0, renewal=0.15, margin=1.0, release=3.0, hurry=0.05)
+SHORT = LeaseTimes(lease=0.8, renewal=0.15, margin=0.15, release=0.3, hurry=0.05)
 
 
 class FakeChannel:
@@ -157,7 +159,7 @@ class Node:
             self.store,
             nodes.bus,
             {"fake": self.channel},
-            leases=LedgerLeases(self.line, self.clock, node=name, times=TIMES),
+            leases=LedgerLeases(self.line, self.clock, node=name, times=nodes.times),
             wants=lambda *_: True,
             clock=self.clock,
             settings=nodes.settings,
@@ -191,11 +193,17 @@ class Nodes:
     def __init__(self, store: SqliteStore, bus: Line, stack: AsyncExitStack) -> None:
         self.store = store
         self.bus = bus
-        self.ledger = MemoryLedger(SystemClock())
+        self.times = PATIENT
+        self.ledger = MemoryLedger(SystemClock(), PATIENT.lease)
         self.far = FarEnd()
         self.settings = QUICK
         self._stack = stack
         self._number = 0
+
+    def hurry(self) -> None:
+        """Let leases run out quickly: only where that is what a test is about, as a busy machine may be late by as much."""
+        self.times = SHORT
+        self.ledger = MemoryLedger(SystemClock(), SHORT.lease)
 
     async def start(self, name: str) -> Node:
         node = Node(name, self)
@@ -358,6 +366,7 @@ async def test_what_a_node_that_stops_had_is_taken_over_at_once_and_nothing_is_s
 async def test_a_dead_nodes_lanes_are_taken_over_and_only_what_was_under_way_is_sent_again(
     nodes: Nodes,
 ) -> None:
+    nodes.hurry()
     one, two = await two_nodes(nodes)
     await nodes.submit("a")
     await until(lambda: len(nodes.far.taken) == 40)
@@ -385,6 +394,7 @@ async def test_a_dead_nodes_lanes_are_taken_over_and_only_what_was_under_way_is_
 async def test_a_frozen_owner_that_goes_on_is_refused_by_the_store_and_strikes_its_lanes(
     nodes: Nodes,
 ) -> None:
+    nodes.hurry()
     one, two = await two_nodes(nodes)
     target = of(one)
     answer = asyncio.Event()
@@ -398,6 +408,7 @@ async def test_a_frozen_owner_that_goes_on_is_refused_by_the_store_and_strikes_i
     await until(lambda: any(call.subscription.id == target for _, call in nodes.far.calls))
     one.freeze()
     await until(lambda: len(nodes.far.taken) == 40)
+    await until_async(lambda: nodes.rows(target))
     [by_two] = await nodes.rows(target)
     # It still believes to hold them, and its answer comes.
     answer.set()
@@ -416,6 +427,7 @@ async def test_a_frozen_owner_that_goes_on_is_refused_by_the_store_and_strikes_i
 async def test_a_node_that_wakes_after_its_leases_have_ended_sends_nothing_before_it_looks(
     nodes: Nodes,
 ) -> None:
+    nodes.hurry()
     one, two = await two_nodes(nodes)
     one.clock.sleep_through(60.0)
     await nodes.submit("a")
@@ -425,6 +437,7 @@ async def test_a_node_that_wakes_after_its_leases_have_ended_sends_nothing_befor
 
 
 async def test_a_node_that_is_cut_off_stops_sending_before_another_begins(nodes: Nodes) -> None:
+    nodes.hurry()
     one, two = await two_nodes(nodes)
     mine = set(one.lanes)
     one.line.cut = True
@@ -441,6 +454,7 @@ async def test_a_node_that_is_cut_off_stops_sending_before_another_begins(nodes:
 
 
 async def test_what_waits_for_room_is_not_sent_any_more_once_its_lease_is_lost(nodes: Nodes) -> None:
+    nodes.hurry()
     one, two = await two_nodes(nodes)
     room = one.channel.limits.in_flight
     assert len(one.lanes) > room
@@ -466,6 +480,7 @@ async def test_what_waits_for_room_is_not_sent_any_more_once_its_lease_is_lost(n
 
 
 async def test_what_waited_for_another_try_is_tried_again_by_the_node_that_takes_over(nodes: Nodes) -> None:
+    nodes.hurry()
     one, _ = await two_nodes(nodes)
     target = of(one)
 
@@ -491,6 +506,7 @@ async def test_what_waited_for_another_try_is_tried_again_by_the_node_that_takes
 
 
 async def test_a_clock_that_is_behind_does_not_make_a_takers_rows_look_old(nodes: Nodes) -> None:
+    nodes.hurry()
     one = await nodes.start("one")
     await one.dispatcher.subscribe(subscription("s0"))
 
@@ -517,6 +533,7 @@ async def test_a_clock_that_is_behind_does_not_make_a_takers_rows_look_old(nodes
 
 
 async def test_the_order_within_an_incident_is_kept_over_a_takeover(nodes: Nodes) -> None:
+    nodes.hurry()
     one, two = await two_nodes(nodes)
     target = of(one)
 
@@ -726,6 +743,7 @@ STEPS = st.lists(
 async def run_schedule(steps: list[tuple[str, int]]) -> None:
     with TemporaryDirectory() as folder:
         async with open_nodes(Path(folder) / "hub.db") as nodes:
+            nodes.hurry()
             cluster = [await nodes.start(name) for name in ("one", "two", "three")]
             owed: dict[str, list[str]] = {}
             for id in SUBSCRIPTIONS[:12]:
