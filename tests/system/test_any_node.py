@@ -21,7 +21,7 @@ from lalert.config import Hub, Settings
 from lalert.model import Role
 from lalert.testing import make_cap
 from lalert.testing.node import CODES, ORG, RunningNode
-from tests.redis_kit import valkey
+from tests.redis_kit import ask, valkey
 from tests.system.fault_kit import Hub as Process
 from tests.system.fault_kit import Load
 from tests.system.history import History, check
@@ -268,6 +268,27 @@ async def run(*words: str | Path) -> str:
     done = await asyncio.to_thread(lalert, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+async def test_a_server_without_memory_left_is_told_to_senders_and_throws_nothing_away(pair: Pair) -> None:
+    a, b = pair
+    port = int(a.node.settings.store.url.rpartition(":")[2])
+    before = await _log(a)
+    await ask(port, "CONFIG", "SET", "maxmemory", "1mb")
+    try:
+        raw = make_cap(sender=SENDER, identifier="no-room")
+        headers = a.headers(Role.SENDER) | {"Content-Type": "application/cap+xml"}
+        for node in pair:
+            async with node.http.post(f"{node.url}/v1/alerts", data=raw, headers=headers) as response:
+                assert response.status == 503
+                assert int(response.headers["Retry-After"]) > 0
+                assert "maxmemory" in (await response.json())["detail"]
+    finally:
+        await ask(port, "CONFIG", "SET", "maxmemory", "0")
+    async with asyncio.timeout(PATIENCE):
+        while (await b.post(raw))[0] != 201:
+            await asyncio.sleep(0.05)
+    assert (await _log(b))[:-1] == before
 
 
 async def test_a_feed_is_the_same_at_every_node_so_that_what_one_gave_is_still_good_at_another(
