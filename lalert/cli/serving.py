@@ -19,6 +19,11 @@ from lalert.app import Node
 from lalert.app.stores import find_server
 from lalert.cli.settings import node_options, settings
 from lalert.config import Settings
+from lalert.errors import StoreError
+
+log = structlog.get_logger()
+
+AGAIN_SECONDS = 1.0
 
 
 @click.command()
@@ -45,6 +50,7 @@ def settle() -> None:
     for the interpreter asks for it only when nobody has let go of it for so long, and each turn lets go of it for a moment. With a millisecond a
     commit waited for most of a second while many deliveries went out.
     """
+    gc.unfreeze()  # what an epoch before has left
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)
@@ -59,18 +65,26 @@ async def run(chosen: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     served: Settings | None = None
     while not stop.is_set():
-        async with Node(chosen) as node:
-            settle()
-            if chosen is not served:
-                print(f"lalert ready on {node.url}", flush=True)
-            # Whatever port was free at first: it is where people look for the node.
-            chosen = served = node.settled
-            if node.setup_link is not None:
-                _tell_of_setup(node.setup_link)
-            await _first_of(stop, node.lost)
-        if not stop.is_set():
-            # Whoever listened was sent away with a position of the old epoch, and comes back to a gap and a snapshot.
-            structlog.get_logger().error("this node begins again: the log of all nodes has begun a new epoch")
+        try:
+            async with Node(chosen) as node:
+                settle()
+                if chosen is not served:
+                    print(f"lalert ready on {node.url}", flush=True)
+                # Whatever port was free at first: it is where people look for the node.
+                chosen = served = node.settled
+                if node.setup_link is not None:
+                    _tell_of_setup(node.setup_link)
+                await _first_of(stop, node.lost)
+        except StoreError as error:
+            if served is None:
+                raise
+            # What began the new epoch may go on for a while: a hub that has served is not ended by it.
+            log.error("this node cannot begin again yet", detail=error.detail)
+            await _no_longer_than(AGAIN_SECONDS, stop)
+        else:
+            if not stop.is_set():
+                # Whoever listened was sent away with a position of the old epoch, and comes back to a gap and a snapshot.
+                log.error("this node begins again: the log of all nodes has begun a new epoch")
 
 
 def _tell_of_setup(link: Path) -> None:
@@ -80,6 +94,12 @@ def _tell_of_setup(link: Path) -> None:
         file=sys.stderr,
         flush=True,
     )
+
+
+async def _no_longer_than(seconds: float, event: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 async def _first_of(*events: asyncio.Event) -> None:
