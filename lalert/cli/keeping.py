@@ -34,11 +34,13 @@ def backup(file: Path, force: bool, config_file: Path | None, data: Path | None)
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--force", is_flag=True, help="Move what is in the data directory aside, and restore in its place."
+    "--force",
+    is_flag=True,
+    help="Move what is in the data directory aside, and restore in its place; in Redis, begin an unfinished restore anew.",
 )
 @node_options
 def restore(file: Path, force: bool, config_file: Path | None, data: Path | None) -> None:
-    """Make the store of the data directory out of the backup FILE. The node must be stopped.
+    """Make the store that the configuration names out of the backup FILE. The node must be stopped; a Redis must hold no hub.
 
     What was delivered is not delivered again, and what has expired meanwhile is not sent. Streams resume with a gap and a snapshot, because what was
     accepted after the backup is missing.

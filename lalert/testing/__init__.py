@@ -8,6 +8,7 @@ from lalert.testing.alerts import HITOYOSHI, SENDER, declared_facts, make_alert,
 from lalert.testing.audit import AuditContract
 from lalert.testing.bus import BusContract, HintsContract
 from lalert.testing.clock import FakeClock
+from lalert.testing.keeping import KeepingContract, PortableContract
 from lalert.testing.leases import LedgerContract
 from lalert.testing.store import StoreContract
 
@@ -18,7 +19,9 @@ __all__ = [
     "BusContract",
     "FakeClock",
     "HintsContract",
+    "KeepingContract",
     "LedgerContract",
+    "PortableContract",
     "StoreContract",
     "declared_facts",
     "make_alert",
