@@ -26,7 +26,7 @@ from tests.unit.power_cut import SURVIVALS, cut_again_and_again, keep_the_log_sm
 Scenario = Callable[[Path, random.Random, int], Awaitable[Report]]
 
 STANDARD_RUNS = 200
-HEAD = f"{'scenario':34} {'runs':>6} {'accepted':>9} {'lost':>5} {'duplicated':>10} {'wrong':>6} {'longest outage':>14} {'took':>7}"
+HEAD = f"{'scenario':36} {'runs':>6} {'accepted':>9} {'lost':>5} {'duplicated':>10} {'wrong':>6} {'longest outage':>14} {'took':>7}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ async def torture(row: Row, runs: int, seed: int) -> bool:
                 print(f"from run {done + 1}, data in {folder}:\n{report.verdict}", file=sys.stderr)
         done += times
     print(
-        f"{row.name:34} {done:6} {total.accepted:9} {len(total.lost):5} {len(total.duplicated):10} {len(total.wrong):6}"
+        f"{row.name:36} {done:6} {total.accepted:9} {len(total.lost):5} {len(total.duplicated):10} {len(total.wrong):6}"
         f" {outage:12.2f} s {time.monotonic() - begun:5.0f} s",
         flush=True,
     )
