@@ -101,8 +101,13 @@ class Ledger(Protocol):
     `LalertError` where the store cannot be asked. A lease is taken with a higher token than any before it for the same name.
     """
 
-    async def beat(self, kind: str, node: str, held: Collection[Lease]) -> tuple[Collection[Lease], int]:
-        """Renew this node's sign of life, and those of its leases that are still its own; return these, and how many nodes live, this one included."""
+    async def beat(
+        self, kind: str, node: str, held: Collection[Lease], *, short: bool = False
+    ) -> tuple[Collection[Lease], int, int]:
+        """Renew this node's sign of life, with whether it is short of its part, and those of its leases that are still its own.
+
+        Returns these leases, how many nodes live, and how many of them were short when they were last heard of, this one included.
+        """
         ...
 
     async def take(self, kind: str, count: int, node: str, most: int) -> Collection[Lease]:

@@ -54,9 +54,12 @@ class LedgerLeases:
         return _Part(kind, count, self.node, self._ledger, self._clock, self._times, release)
 
 
-def fair(count: int, nodes: int) -> int:
-    """Return how many of `count` shares a node holds at most: so many that all are held, and that none moves without need."""
-    return math.ceil(count / max(1, nodes))
+def part(count: int, nodes: int, short: int) -> int:
+    """Return how many of `count` shares a node holds at most.
+
+    That is its part rounded up, so that all are held and none moves without need; rounded down as long as somebody is `short` of as much.
+    """
+    return count // nodes if short else math.ceil(count / nodes)
 
 
 async def only_here(leases: Leases, name: str, work: Callable[[Lease], Awaitable[None]]) -> None:
@@ -193,24 +196,24 @@ class _Part:
             log.warning("leases ran out before they were renewed", kind=self._kind, count=len(self._leases))
             self._leases = {}
             self._tell()
-        still, nodes = await self._ledger.beat(self._kind, self._node, list(self._leases.values()))
+        held = list(self._leases.values())
+        still, nodes, short = await self._ledger.beat(self._kind, self._node, held, short=self._short)
         kept = set(still)
         self._leases = {number: lease for number, lease in self._leases.items() if lease in kept}
         self._until = before + self._times.lease - self._times.margin
         self._tell()
-        most = fair(self._count, nodes)
-        self._short = False
+        most = part(self._count, nodes, short)
         if len(self._leases) < most:
             for lease in await self._ledger.take(
                 self._kind, self._count, self._node, most - len(self._leases)
             ):
                 self._leases[_number(lease)] = lease
             self._tell()
-            # Others hold more than their part, and are about to give it up.
-            self._short = len(self._leases) < self._count // nodes
         elif len(self._leases) > most and (self._leaving is None or self._leaving.done()):
             # Apart from this, which has the others to renew meanwhile.
             self._leaving = asyncio.create_task(self._give_up(sorted(self._leases)[most:]))
+        # Others hold more than their part then, and give it up when they hear of this.
+        self._short = len(self._leases) < self._count // nodes
 
     async def _give_up(self, numbers: Collection[int]) -> None:
         leases = [self._leases[number] for number in numbers]

@@ -24,17 +24,20 @@ class MemoryLedger:
     def __init__(self, clock: Clock, lease: float = TIMES.lease) -> None:
         self._clock = clock
         self._lease = lease
-        self._signs: dict[tuple[str, str], float] = {}
+        self._signs: dict[tuple[str, str], tuple[float, bool]] = {}
         self._holders: dict[str, tuple[Lease, float]] = {}
         self._tokens: dict[str, int] = {}
 
-    async def beat(self, kind: str, node: str, held: Collection[Lease]) -> tuple[Collection[Lease], int]:
+    async def beat(
+        self, kind: str, node: str, held: Collection[Lease], *, short: bool = False
+    ) -> tuple[Collection[Lease], int, int]:
         now = self._clock.monotonic()
-        self._signs[kind, node] = now
+        self._signs[kind, node] = (now, short)
         still = [lease for lease in held if lease.owner == node and self._holds(lease)]
         for lease in still:
             self._holders[lease.name] = (lease, now)
-        return still, sum(k == kind and now - seen < self._lease for (k, _), seen in self._signs.items())
+        living = [sign for (k, _), sign in self._signs.items() if k == kind and now - sign[0] < self._lease]
+        return still, len(living), sum(short for _, short in living)
 
     async def take(self, kind: str, count: int, node: str, most: int) -> Collection[Lease]:
         now = self._clock.monotonic()
@@ -72,9 +75,11 @@ class CutOff:
         self._ledger = ledger
         self.cut = False
 
-    async def beat(self, kind: str, node: str, held: Collection[Lease]) -> tuple[Collection[Lease], int]:
+    async def beat(
+        self, kind: str, node: str, held: Collection[Lease], *, short: bool = False
+    ) -> tuple[Collection[Lease], int, int]:
         self._pass()
-        return await self._ledger.beat(kind, node, held)
+        return await self._ledger.beat(kind, node, held, short=short)
 
     async def take(self, kind: str, count: int, node: str, most: int) -> Collection[Lease]:
         self._pass()
@@ -126,7 +131,7 @@ class LedgerContract:
             await ledger.beat("work", "a", [])
             assert len(await ledger.take("work", 2, "a", 2)) == 2
             assert len(await ledger.take("other", 2, "b", 2)) == 2
-            assert await ledger.beat("other", "b", []) == ([], 1)
+            assert await ledger.beat("other", "b", []) == ([], 1, 0)
 
     async def test_a_lease_runs_out_unless_it_is_renewed_and_so_does_a_sign_of_life(self) -> None:
         async with self.open_ledger() as ledger:
@@ -135,7 +140,7 @@ class LedgerContract:
             [lost] = await ledger.take("work", 2, "dead", 1)
             nodes = 0
             for _ in range(6):
-                still, nodes = await ledger.beat("work", "living", [kept])
+                still, nodes, _ = await ledger.beat("work", "living", [kept])
                 assert list(still) == [kept]
                 await asyncio.sleep(TIMES.lease / 5)
             assert nodes == 1  # the last beat came when the dead one's had run out
@@ -149,6 +154,29 @@ class LedgerContract:
             assert (await ledger.beat("work", "b", []))[1] == 2
             await ledger.give("work", "a", [], leaves=True)
             assert (await ledger.beat("work", "b", []))[1] == 1
+
+    async def test_who_is_short_of_its_part_is_told_until_it_says_otherwise_or_is_gone(self) -> None:
+        async with self.open_ledger() as ledger:
+            await ledger.beat("work", "a", [], short=True)
+            await ledger.beat("work", "b", [], short=True)
+            assert await ledger.beat("work", "c", []) == ([], 3, 2)
+            await ledger.beat("work", "a", [])
+            assert await ledger.beat("work", "c", []) == ([], 3, 1)
+            await ledger.give("work", "b", [], leaves=True)
+            assert await ledger.beat("work", "c", []) == ([], 2, 0)
+            await ledger.beat("work", "a", [], short=True)
+            await asyncio.sleep(TIMES.lease * 1.1)
+            assert await ledger.beat("work", "c", []) == ([], 1, 0)
+
+    async def test_no_node_has_two_more_than_another(self) -> None:
+        async with self.open_ledger() as ledger, AsyncExitStack() as nodes:
+            parts: list[Shares] = []
+            for name in "abcde":
+                leases = LedgerLeases(ledger, SystemClock(), node=name, times=TIMES)
+                parts.append(await nodes.enter_async_context(leases.divide("work", 11)))
+            # Were each just to keep to its part rounded up, the last would have none.
+            await eventually(lambda: sorted(len(part.held) for part in parts) == [2, 2, 2, 2, 3])
+            assert all_of(*parts) == list(range(11))
 
     async def test_nodes_share_fairly_and_a_newcomer_gets_its_part(self) -> None:
         async with self.open_ledger() as ledger, AsyncExitStack() as nodes:

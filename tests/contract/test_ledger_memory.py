@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from lalert.bus import Ledger
-from lalert.bus.leases import LeaseTimes, LedgerLeases, fair, only_here
+from lalert.bus.leases import LeaseTimes, LedgerLeases, only_here, part
 from lalert.bus.local import LocalLeases
 from lalert.clock import SystemClock
 from lalert.model import Lease
@@ -44,9 +44,10 @@ def test_the_documentation_gives_the_times_that_hold() -> None:
 
 def test_all_shares_are_held_and_no_node_has_more_than_its_part() -> None:
     for nodes in range(1, 70):
-        assert fair(64, nodes) * nodes >= 64
-        assert (fair(64, nodes) - 1) * nodes < 64
-    assert fair(1, 3) == 1
+        assert part(64, nodes, 0) * nodes >= 64
+        assert (part(64, nodes, 0) - 1) * nodes < 64
+        assert part(64, nodes, 1) == 64 // nodes
+    assert part(1, 3, 0) == 1
 
 
 async def test_a_node_that_was_frozen_holds_nothing_when_it_wakes_before_anybody_tells_it() -> None:

@@ -125,7 +125,7 @@ async def test_a_lease_is_taken_over_once_it_has_run_out_and_the_dead_leave_noth
             assert [(lease.owner, lease.token) for lease in leases] == [(node, "abc".index(node) + 1)] * 3
             assert list(await ledger.take("work", 3, "d", 3)) == []
             await asyncio.sleep(LEASE * 1.2)
-        assert await ledger.beat("work", "d", []) == ([], 1)
+        assert await ledger.beat("work", "d", []) == ([], 1, 0)
         assert len(await ledger.take("work", 3, "d", 3)) == 3
         consumers = await ask(port, "XINFO", "CONSUMERS", "{lalert}:work:work", "nodes")
         assert sorted(dict(zip(each[::2], each[1::2], strict=True))[b"name"] for each in consumers) == [

@@ -2,7 +2,7 @@
 
 Each share is an item of the stream `work:KIND`, delivered once to the group and never acknowledged. Whose pending list it is in holds the lease; how
 often it was delivered is the token; since when it is idle says when the lease runs out. What nobody holds is idle since 1970, with a consumer of
-no name. `nodes:KIND` has when each node was last heard of, by the server's clock.
+no name. `nodes:KIND` has when each node was last heard of, by the server's clock, and `short:KIND` the same of those that are short of their part.
 """
 
 from __future__ import annotations
@@ -43,18 +43,20 @@ _BEAT: Final = Script(
     _MINE
     + _NOW
     + f"""
-    local node, lease = ARGV[1], tonumber(ARGV[2])
+    local node, lease, short = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
     local still = {{}}
-    for at = 3, #ARGV, 2 do
+    for at = 4, #ARGV, 2 do
       if mine(KEYS[1], ARGV[at], node, ARGV[at + 1]) then
         redis.call('XCLAIM', KEYS[1], '{GROUP}', node, 0, ARGV[at], 'JUSTID')
-        still[#still + 1] = (at - 3) / 2
+        still[#still + 1] = (at - 4) / 2
       end
     end
     local time = now()
     redis.call('ZADD', KEYS[2], time, node)
+    if short then redis.call('ZADD', KEYS[3], time, node) else redis.call('ZREM', KEYS[3], node) end
     redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', time - lease)
-    return {{still, redis.call('ZCARD', KEYS[2])}}
+    redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', time - lease)
+    return {{still, redis.call('ZCARD', KEYS[2]), redis.call('ZCARD', KEYS[3])}}
     """,
 )
 _TAKE: Final = Script(
@@ -92,6 +94,7 @@ _GIVE: Final = Script(
     end
     if leaves then
       redis.call('ZREM', KEYS[2], node)
+      redis.call('ZREM', KEYS[3], node)
       if redis.call('EXISTS', KEYS[1]) == 1 then tidy(KEYS[1], node) end
     end
     return 1
@@ -106,11 +109,13 @@ class RedisLedger:
         self._link = link
         self._milliseconds = int(lease * 1000)
 
-    async def beat(self, kind: str, node: str, held: Collection[Lease]) -> tuple[Collection[Lease], int]:
+    async def beat(
+        self, kind: str, node: str, held: Collection[Lease], *, short: bool = False
+    ) -> tuple[Collection[Lease], int, int]:
         asked = [lease for lease in held if lease.owner == node]
-        words: list[Word] = [node, self._milliseconds, *_items(asked)]
-        still, nodes = await self._write(_BEAT, kind, words)
-        return [asked[int(number)] for number in still], nodes
+        words: list[Word] = [node, self._milliseconds, int(short), *_items(asked)]
+        still, nodes, all_short = await self._write(_BEAT, kind, words)
+        return [asked[int(number)] for number in still], nodes, all_short
 
     async def take(self, kind: str, count: int, node: str, most: int) -> Collection[Lease]:
         words: list[Word] = [node, self._milliseconds, most, count]
@@ -125,7 +130,9 @@ class RedisLedger:
 
     async def _write(self, script: Script, kind: str, words: Sequence[Word]) -> Reply:
         # A lease that is renewed late is lost.
-        return await self._link.write(script, [work_key(kind), key("nodes", kind)], words, first=True)
+        return await self._link.write(
+            script, [work_key(kind), key("nodes", kind), key("short", kind)], words, first=True
+        )
 
 
 def _items(leases: Collection[Lease]) -> list[Word]:
