@@ -230,16 +230,17 @@ class RedisStore(BackupTables):
             offset = offset_in(position, parts.epoch, 2**63 - 1)
         except (BadRequest, UnknownPosition):
             return
-        if offset > parts.newest:
+        # Only asked, never written: a position costs whoever invents it nothing.
+        if offset > parts.newest and offset <= await self._end_of_log():
             async with _no_longer_than(REACH_SECONDS):
-                await self._following.wait_for(min(offset, await self._settle()))
+                await self._following.wait_for(offset)
 
     async def find(self, alert_id: str) -> Entry | None:
         entry = await super().find(alert_id)
         if entry is None and (known := await self._link.ask("HGET", IDS, alert_id)) is not None:
             # Another node has just taken it: what refers to it, or asks for it, may come to this one at once.
             async with _no_longer_than(REACH_SECONDS):
-                await self._following.wait_for(min(offset_of_id(known.split()[1]), await self._settle()))
+                await self._following.wait_for(offset_of_id(known.split()[1]))
             entry = await super().find(alert_id)
         return entry
 
@@ -260,6 +261,11 @@ class RedisStore(BackupTables):
         if self._follower is None:
             raise StoreError("the store is not open")
         return self._follower
+
+    async def _end_of_log(self) -> int:
+        """Return the offset of the last entry that there is, on disk or not yet."""
+        last = await self._link.ask("XREVRANGE", LOG, "+", "-", "COUNT", 1)
+        return offset_of_id(last[0][0]) if last else 0
 
     async def _settle(self) -> int:
         """Make durable what the log holds, and return up to where that is."""
