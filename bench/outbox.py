@@ -163,13 +163,17 @@ class Sender:
         return time.perf_counter() - begun
 
     async def keep_posting(self, seconds: float) -> list[float]:
-        """Post at a steady pace, one after another; what waits too long delays what follows, and its wait counts from when it was due."""
-        begun = time.perf_counter()
+        """Post at a steady pace, whether or not the last is answered; returns how long after it was due each was answered."""
         waits: list[float] = []
-        for due in steps(begun, seconds):
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+
+        async def one(due: float) -> None:
             await self.post(make_cap(sender=SENDER, codes=[ELSEWHERE], polygon=None))
             waits.append(time.perf_counter() - due)
+
+        async with asyncio.TaskGroup() as group:
+            for due in steps(time.perf_counter(), seconds):
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                group.create_task(one(due))
         return waits
 
 

@@ -17,7 +17,7 @@ import structlog
 from lalert.bus.local import LocalBus, LocalLeases
 from lalert.clock import Clock, SystemClock
 from lalert.dispatch import Dispatcher, DispatchSettings, delivery_key
-from lalert.dispatch.dispatcher import LAUNCHES, TURN
+from lalert.dispatch.dispatcher import LAUNCHES, LONG_TURN_S, TURN
 from lalert.dispatch.lanes import Planned
 from lalert.errors import (
     BadRequest,
@@ -1763,3 +1763,35 @@ async def test_a_flood_of_deliveries_takes_the_loop_a_little_at_a_time(make_hub:
     assert sum(looked.counts) == 3 * 350
     assert max(looked.counts) <= TURN
     assert max(began.counts) <= LAUNCHES
+
+
+async def test_while_turns_of_the_loop_are_long_deliveries_take_less_of_them(make_hub: MakeHub) -> None:
+    began = Turns()
+
+    async def reply(delivery: Delivery) -> Outcome:
+        began.note()
+        return Outcome()
+
+    class Roomy(FakeChannel):
+        limits: ClassVar[Limits] = Limits(in_flight=500)
+
+    class Slow(SystemClock):
+        """A clock by which every look is a long turn after the last."""
+
+        looks = 0
+
+        def monotonic(self) -> float:
+            self.looks += 1
+            return self.looks * 2 * LONG_TURN_S
+
+    hub = make_hub(Roomy(reply), Slow(), replace(QUICK, journal_lanes=10))
+    async with hub.open_store():
+        for n in range(100):
+            await hub.store.save_subscription(subscription(f"s{n}"), hub.store.newest)
+    async with hub.running():
+        counting = asyncio.ensure_future(began.run())
+        await hub.submit("a")
+        await until(lambda: sum(began.counts) == 100)
+        counting.cancel()
+    # All of what one turn of planning has put in line begins together at first; from then on turns are long.
+    assert sorted(began.counts)[-2] <= LAUNCHES // 4
