@@ -54,6 +54,7 @@ _SETTLE: Final = Script(
     return last(KEYS[1])
     """,
     idempotent=True,
+    due=True,
 )
 _CANARY: Final = Script(
     "canary",

@@ -33,6 +33,7 @@ _APPEND: Final = Script(
     if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4]) end
     return 1
     """,
+    due=True,
 )
 
 

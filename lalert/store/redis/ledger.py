@@ -58,6 +58,7 @@ _BEAT: Final = Script(
     redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', time - lease)
     return {{still, redis.call('ZCARD', KEYS[2]), redis.call('ZCARD', KEYS[3])}}
     """,
+    due=True,
 )
 _TAKE: Final = Script(
     "take",
@@ -80,6 +81,7 @@ _TAKE: Final = Script(
     end
     return taken
     """,
+    due=True,
 )
 _GIVE: Final = Script(
     "give",
@@ -99,6 +101,7 @@ _GIVE: Final = Script(
     end
     return 1
     """,
+    due=True,
 )
 
 

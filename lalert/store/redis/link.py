@@ -427,8 +427,8 @@ class Link:
         answers = await wire.receive(
             before + len(commands), seconds=self._bounds.answer_seconds + self._bounds.confirm_seconds
         )
-        for answer in answers[:before]:
-            if isinstance(answer, ResponseError):
+        for n, answer in enumerate(answers[:before]):
+            if isinstance(answer, ResponseError) and (n >= len(notes) or _elsewhere(answer)):
                 raise answer
         self._loaded.update(new)
         return answers[before:]

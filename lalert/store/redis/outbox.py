@@ -97,10 +97,12 @@ _DROP: Final = Script(
     changed(id)
     return {dropped, settle_waiting(id, KEYS[3], ARGV[2], ARGV[3], ARGV[4])}
     """,
+    due=True,
 )
 _DROP_REST: Final = Script(
     "drop more rows of a subscription",
     _SETTLE_WAITING + "return {0, settle_waiting(ARGV[1], KEYS[3], ARGV[2], ARGV[3], ARGV[4])}",
+    due=True,
 )
 _RECORD: Final = Script(
     "record deliveries",
@@ -143,6 +145,7 @@ _RECORD: Final = Script(
     end
     return {{}}
     """,
+    due=True,
 )
 
 

@@ -38,6 +38,7 @@ _PUT_BACK: Final = Script(
     return 1
     """,
     idempotent=True,
+    due=True,
 )
 _NEW_EPOCH: Final = Script(
     "new_epoch",
@@ -50,6 +51,7 @@ _NEW_EPOCH: Final = Script(
     return redis.call('HGET', KEYS[1], 'epoch')
     """,
     idempotent=True,
+    due=True,
 )
 
 

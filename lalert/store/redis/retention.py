@@ -42,6 +42,7 @@ FORGOTTEN: Final = Script(
     if ARGV[2] > (redis.call('GET', KEYS[3]) or '') then redis.call('SET', KEYS[3], ARGV[2]) end
     return position
     """,
+    due=True,
 )
 _FORGET_ROWS: Final = Script(
     "forget deliveries",
@@ -60,6 +61,7 @@ _FORGET_ROWS: Final = Script(
     end
     return gone
     """,
+    due=True,
 )
 _FORGET_READINGS: Final = Script(
     "forget readings",
@@ -73,6 +75,7 @@ _FORGET_READINGS: Final = Script(
     end
     return #ARGV / 6
     """,
+    due=True,
 )
 
 

@@ -13,6 +13,7 @@ from lalert.store.redis.wire import Word, pack
 REMEMBERED_SECONDS: Final = 120
 """How long the reply to an operation is kept for who asks again: many times as long as anybody does (`Bounds.stall_seconds`)."""
 
+_DUE: Final = "#!lua flags=allow-oom\n"
 _ONCE: Final = """
 local operation = table.remove(KEYS, 1)
 local known = redis.call('GET', operation)
@@ -33,17 +34,20 @@ return reply
 class Script:
     """A Lua script that writes. It looks at everything before it changes anything: what was changed before an error stays.
 
+    A server without memory refuses it, unless it is `due` all the same: what was accepted must be told, delivered and at last let go of.
+
     The server remembers what it replied to an operation and replies the same again, unless the script is `idempotent` by itself; such a one must
     write something every time. A refusal is a reply like any other, not an error. A reply is made of strings, integers below 2**53 and lists.
     """
 
     __slots__ = ("name", "once", "sha", "source")
 
-    def __init__(self, name: str, body: str, *, idempotent: bool = False) -> None:
+    def __init__(self, name: str, body: str, *, idempotent: bool = False, due: bool = False) -> None:
         self.name = name
         self.once = not idempotent
         kept = REMEMBERED_SECONDS * 1000
-        self.source = body.encode() if idempotent else (_ONCE % (kept, body, kept)).encode()
+        source = body if idempotent else _ONCE % (kept, body, kept)
+        self.source = (_DUE + source if due else source).encode()
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
     def call(self, keys: Sequence[str], args: Sequence[Word]) -> bytes:
