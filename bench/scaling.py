@@ -463,8 +463,10 @@ async def lanes() -> Figures:
         await outbox.prepare(folder / "none", filters, 0)
         await outbox.prepare(folder / "all", filters, LANES)
         async with outbox.node(folder / "none") as (_, pid, bare_s):
+            await asyncio.sleep(2)
             bare = outbox.resident(pid)
         async with outbox.node(folder / "all") as (_, pid, loaded_s):
+            await asyncio.sleep(2)
             return {
                 "lane_bytes": (outbox.resident(pid) - bare) * 1024 / LANES,
                 "start": bare_s,
