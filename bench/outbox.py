@@ -162,13 +162,13 @@ class Sender:
             assert response.status == 201, body
         return time.perf_counter() - begun
 
-    async def keep_posting(self, seconds: float) -> list[float]:
-        """Post at a steady pace, whether or not the last is answered; returns how long after it was due each was answered."""
-        waits: list[float] = []
+    async def keep_posting(self, seconds: float) -> list[tuple[float, float]]:
+        """Post at a steady pace, whether or not the last is answered; returns when each was due and how long after that it was answered."""
+        waits: list[tuple[float, float]] = []
 
         async def one(due: float) -> None:
             await self.post(make_cap(sender=SENDER, codes=[ELSEWHERE], polygon=None))
-            waits.append(time.perf_counter() - due)
+            waits.append((due, time.perf_counter() - due))
 
         async with asyncio.TaskGroup() as group:
             for due in steps(time.perf_counter(), seconds):
@@ -198,25 +198,28 @@ async def main() -> bool:
             loaded = resident(process)
             sender, flood = Sender(session, url, key), Sender(session, url, key)
             await sender.keep_posting(1.0)
-            calm = await sender.keep_posting(CALM_S)
+            calm = [wait for _, wait in await sender.keep_posting(CALM_S)]
             steady = asyncio.create_task(sender.keep_posting(FLOOD_S))
             await asyncio.sleep(1.0)
             codes = municipalities()
             wanted = make_flood(codes)
             begun = time.perf_counter()
             await asyncio.gather(*(flood.post(raw) for raw in wanted))
-            burst = time.perf_counter() - begun
-            waits = await steady
+            answered = time.perf_counter()
+            posted = await steady
             after = await metrics(session, url)
             full = resident(process)
     print(
         f"{options.lanes} lanes, {len(filters)} filters, {ALERTS} alerts to each; milliseconds from POST to 201, one post every {1e3 * EVERY_S:.0f} ms"
     )
-    for title, times in {"before": calm, "during": waits}.items():
+    # While fifty alerts come in at once, whoever posts with them waits for them too; that is the door's figure, and not the deliveries'.
+    burst = [wait for due, wait in posted if begun - wait <= due <= answered]
+    waits = [wait for due, wait in posted if due > answered]
+    for title, times in {"before": calm, "with the burst": burst, "during": waits}.items():
         print(
-            f"  {title:8} p50 {quantile(times, 0.5):7.2f}   p99 {quantile(times, 0.99):7.2f}   max {1e3 * max(times):7.2f}"
+            f"  {title:14} p50 {quantile(times, 0.5):7.2f}   p99 {quantile(times, 0.99):7.2f}   max {1e3 * max(times):7.2f}"
         )
-    print(f"  the burst of {ALERTS} was answered in {1e3 * burst:.0f} ms")
+    print(f"  the burst of {ALERTS} was answered in {1e3 * (answered - begun):.0f} ms")
     print(
         f"  started in {loaded_s:.2f} s ({bare_s:.2f} s without lanes), {(loaded - bare) / max(1, options.lanes):.2f} kB a lane; {full / 1024:.0f} MB at the end"
     )
