@@ -6,22 +6,25 @@ epoch, because positions that were told now mean something else.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lalert.store.redis.entries import encode, id_of, offset_of
+from lalert.store.redis.entries import FORGET, encode, id_of, offset_of
 from lalert.store.redis.keys import FORMAT, IDS, LAST, LOG, MARKS, MARKS_KEPT, META, RESTORING
 from lalert.store.redis.scripts import Script
-from lalert.store.redis.stream import APPEND, CONFLICT, Follower
+from lalert.store.redis.stream import APPEND, CONFLICT, Follower, mapping
 from lalert.store.redis.wire import Wire, Word
 from lalert.store.sqlite.log import Columns
 from lalert.store.sqlite.view import LogView
 
 SECONDS: Final = 2.0
 AT_ONCE: Final = 100
+BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,18 @@ _PUT_BACK: Final = Script(
       redis.call('XADD', KEYS[1], ARGV[n], unpack(ARGV, n + 3, n + 10))
       redis.call('HSET', KEYS[2], ARGV[n + 1], ARGV[n + 2] .. ' ' .. ARGV[n])
     end
+    return 1
+    """,
+    idempotent=True,
+    due=True,
+)
+_TAKE_PLACE: Final = Script(
+    "take place",
+    LAST
+    + f"""
+    -- KEYS: log. ARGV: the last id that the log was seen to have, up to where nodes have read it: what comes must come after that.
+    if last(KEYS[1]) ~= ARGV[1] then return 0 end
+    redis.call('XADD', KEYS[1], ARGV[2], 'v', '1', '{FORGET}', '[]')
     return 1
     """,
     idempotent=True,
@@ -88,13 +103,17 @@ async def standing(wire: Wire, ours: int) -> Standing:
 async def put_back(wire: Wire, follower: Follower, there: Standing) -> str:
     """Give the server what it has lost of what this node knows to be committed; returns the epoch that then holds."""
     view = follower.view
-    if there.last < follower.read:
-        if view.offset <= there.last or await _in_place(wire, view, there.last):
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SECONDS):
+            await follower.caught_up()
+    while there.last < follower.read and await _nothing_came(wire, view, there.last):
+        if await _in_place(wire, view, there.last):
             follower.rewind(view.offset)
             return there.epoch
+        # Another was quicker, with all of it or a part.
         there = await standing(wire, follower.read)
         if there.has_ours:
-            return there.epoch  # another node was quicker
+            return there.epoch
     if moved := await _at_the_end(wire, view):
         logger.error(
             "the store had lost %d entries in a fail-over; they are put back with new positions", moved
@@ -105,10 +124,24 @@ async def put_back(wire: Wire, follower: Follower, there: Standing) -> str:
     return there.epoch
 
 
+async def _nothing_came(wire: Wire, view: LogView, last: int) -> bool:
+    """Return whether the log ends, at `last`, with what the view has there. By a clock that is behind, a stranger may stand among what was lost."""
+    known = await view.last(last, 1)
+    place = (known[0].offset or 0) if known else 0
+    if place == last:
+        return True
+    if known and await _place_of(wire, known[0]) != place:
+        return False
+    if view.offset <= last:
+        return True
+    found = await wire.call("XRANGE", LOG, id_of(last), id_of(last), seconds=SECONDS)
+    return not found or FORGET.encode() in mapping(found[0][1])
+
+
 async def _in_place(wire: Wire, view: LogView, last: int) -> bool:
     """Append what follows `last` with the ids that it had; False where something else has come since."""
     number = 0
-    while lost := await view.again(last, AT_ONCE):
+    while lost := _together(await view.again(last, AT_ONCE)):
         args: list[Word] = [id_of(last)]
         for new in lost:
             assert new.offset is not None
@@ -117,8 +150,20 @@ async def _in_place(wire: Wire, view: LogView, last: int) -> bool:
         if not await _call(wire, _PUT_BACK, (LOG, IDS), args):
             return False
         number += len(lost)
+    if last < view.offset and not await _call(wire, _TAKE_PLACE, (LOG,), (id_of(last), id_of(view.offset))):
+        return False
     logger.warning("the store had lost %d entries in a fail-over; they are put back where they were", number)
     return True
+
+
+def _together(lost: Sequence[Columns]) -> Sequence[Columns]:
+    """Return the first of them, as many as the server takes in one go without keeping others waiting for long."""
+    size = 0
+    for count, new in enumerate(lost):
+        size += len(new.raw)
+        if count and size > BYTES_AT_ONCE:
+            return lost[:count]
+    return lost
 
 
 async def _at_the_end(wire: Wire, view: LogView) -> int:

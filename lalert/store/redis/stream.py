@@ -126,6 +126,15 @@ class Follower:
         self.read = max(self.view.offset, min(self.read, offset))
         self.committed = min(self.committed, self.read)
 
+    async def caught_up(self) -> None:
+        """Wait until the view has all that was read and is committed."""
+        await self.wait_for(
+            max(
+                (each.offset or 0 for each in self._waiting if (each.offset or 0) <= self.committed),
+                default=0,
+            )
+        )
+
     async def wait_for(self, offset: int) -> None:
         """Wait until the view has come to `offset`."""
         while self.view.offset < offset:
