@@ -102,3 +102,32 @@ async def test_what_comes_after_a_letting_go_that_a_failover_lost_is_read_whatev
             later = make_alert()
             assert (await a.append(later)).fresh
             assert ids(a.told)[-1] == later.id
+
+
+async def test_what_a_node_knows_to_be_accepted_and_has_not_told_yet_is_put_back_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_failover(tmp_path) as (primary, replica):
+        way = Moving(primary.port or 0)
+        async with a_node(way, tmp_path) as a:
+            await in_step(primary, replica)
+            await ask(replica.port, "REPLICAOF", "NO", "ONE")
+            view = a.store._following.view
+            apply, go_on = view.apply, asyncio.Event()
+
+            async def held_up(entries: Any) -> Any:  # noqa: ANN401
+                await go_on.wait()
+                return await apply(entries)
+
+            monkeypatch.setattr(view, "apply", held_up)
+            async with a_node(primary.port or 0, tmp_path) as b:
+                lost = (await b.append(make_alert())).entry
+            offset = int(lost.position.rpartition("-")[2])
+            await eventually(lambda: a.store._following.committed >= offset)
+            way.port = replica.port or 0
+            kill(primary)
+            await asyncio.sleep(0.3)
+            go_on.set()
+            later = (await a.append(make_alert())).entry
+            assert a.told == [lost, later]
+            assert await ask(replica.port, "XLEN", LOG) == 2
