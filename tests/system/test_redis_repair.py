@@ -115,7 +115,7 @@ async def test_what_a_node_knows_to_be_accepted_and_has_not_told_yet_is_put_back
             view = a.store._following.view
             apply, go_on = view.apply, asyncio.Event()
 
-            async def held_up(entries: Any) -> Any:  # noqa: ANN401
+            async def held_up(entries: Any) -> Any:
                 await go_on.wait()
                 return await apply(entries)
 
