@@ -48,7 +48,14 @@ APPEND: Final = Script(
 )
 
 PAGE: Final = 500
-"""Entries in one look into the stream: about 2 MB."""
+"""Entries in one look into the stream, at most: about 2 MB of ordinary ones."""
+PAGE_BYTES: Final = 8 * 1024 * 1024
+"""So much of documents in one look, about: the server knows a bound by number alone, so the number follows from what came last."""
+FIRST_PAGE: Final = 8
+AHEAD_BYTES: Final = 32 * 1024 * 1024
+"""So much of documents may wait for the view before no more is read."""
+BREATH_SECONDS: Final = 0.05
+"""How long it is waited for room, or for marks, where as much waits."""
 READ_AT_ONCE: Final = 32
 """Documents of other nodes that are read in one go in a thread: each go costs a turn of the loop, which is more than an ordinary document."""
 BLOCK_SECONDS: Final = 1.0
@@ -98,7 +105,9 @@ class Follower:
         """The offset up to which the stream was read."""
         self.committed = 0
         self._marks = "0-0"
+        self._page = FIRST_PAGE
         self._waiting: deque[Columns | Forgotten] = deque()
+        self._waiting_bytes = 0
         self._own: OrderedDict[str, NewEntry] = OrderedDict()
         self._oldest_wait = 0.0
         self._moved = asyncio.Event()
@@ -122,7 +131,7 @@ class Follower:
     def rewind(self, offset: int) -> None:
         """Forget what was read after `offset` and is not committed: the log no longer has it."""
         while self._waiting and (self._waiting[-1].offset or 0) > offset:
-            self._waiting.pop()
+            self._waiting_bytes -= _size(self._waiting.pop())
         self.read = max(self.view.offset, min(self.read, offset))
         self.committed = min(self.committed, self.read)
 
@@ -145,11 +154,13 @@ class Follower:
         """Read history up to a committed offset; nobody is told of it."""
         wire = await self._connected()
         while self.read < upto:
+            count = self._page
             page = await wire.call(
-                "XRANGE", LOG, f"({id_of(self.read)}", id_of(upto), "COUNT", PAGE, seconds=ANSWER_SECONDS
+                "XRANGE", LOG, f"({id_of(self.read)}", id_of(upto), "COUNT", count, seconds=ANSWER_SECONDS
             )
             read = [_readable(stream_id, mapping(fields)) for stream_id, fields in page]
-            self.read = offset_of(page[-1][0]) if len(page) == PAGE else upto
+            self._measure(sum(map(_size, read)), len(read))
+            self.read = offset_of(page[-1][0]) if len(page) == count else upto
             entries: list[Columns] = []
             for found in read:
                 if isinstance(found, Forgotten):
@@ -205,29 +216,31 @@ class Follower:
     async def _read_on(self) -> None:
         while True:
             wire = await self._connected()
-            block = int(BLOCK_SECONDS * 1000)
-            question = (
-                "XREAD",
-                "COUNT",
-                PAGE,
-                "BLOCK",
-                block,
-                "STREAMS",
-                LOG,
-                MARKS,
-                id_of(self.read),
-                self._marks,
-            )
-            answer = await wire.call(*question, seconds=BLOCK_SECONDS + ANSWER_SECONDS)
+            seconds, streams = BLOCK_SECONDS, [LOG, MARKS, id_of(self.read), self._marks]
+            if self._waiting_bytes >= AHEAD_BYTES:
+                seconds, streams = BREATH_SECONDS, [MARKS, self._marks]
+            question = ("XREAD", "COUNT", self._page, "BLOCK", int(seconds * 1000), "STREAMS", *streams)
+            try:
+                answer = await wire.call(*question, seconds=seconds + ANSWER_SECONDS)
+            except TimeoutError:
+                self._page = max(1, self._page // 2)
+                raise
             self.alive = self._clock.monotonic()
             for stream, items in answer or ():
                 if stream == LOG.encode():
+                    before = self._waiting_bytes
                     for stream_id, fields in items:
                         self._take(stream_id, mapping(fields))
+                    self._measure(self._waiting_bytes - before, len(items))
                 else:
                     for stream_id, fields in items:
                         self._marks = stream_id.decode()
                         self._mark(mapping(fields))
+
+    def _measure(self, size: int, count: int) -> None:
+        """Let the next page be as large as what came last says: `size` bytes of documents in `count` entries."""
+        fitting = PAGE_BYTES * count // max(1, size)
+        self._page = max(1, min(PAGE, fitting, self._page * 2))
 
     def _take(self, stream_id: bytes, fields: Fields) -> None:
         columns, offset = _readable(stream_id, fields), offset_of(stream_id)
@@ -244,6 +257,7 @@ class Follower:
         if not self._waiting:
             self._oldest_wait = self._clock.monotonic()
         self._waiting.append(columns)
+        self._waiting_bytes += _size(columns)
         self.read = offset
         self._moved.set()
 
@@ -268,7 +282,7 @@ class Follower:
             # Only now: what fails is begun again with the same entries. Meanwhile the line may have been cut short (`rewind`).
             applied = batch[-1].offset or 0
             while self._waiting and (self._waiting[0].offset or 0) <= applied:
-                self._waiting.popleft()
+                self._waiting_bytes -= _size(self._waiting.popleft())
             self._oldest_wait = self._clock.monotonic()
             self._advanced.set()
             self._advanced = asyncio.Event()
@@ -321,6 +335,10 @@ class Follower:
                 and self._clock.monotonic() - self._oldest_wait >= ORPHAN_SECONDS
             ):
                 self.commit(await self._settle())
+
+
+def _size(columns: Columns | Forgotten | None) -> int:
+    return len(columns.raw) if isinstance(columns, Columns) else 0
 
 
 def _quick(columns: Columns) -> bool:
