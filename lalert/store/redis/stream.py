@@ -219,9 +219,18 @@ class Follower:
             seconds, streams = BLOCK_SECONDS, [LOG, MARKS, id_of(self.read), self._marks]
             if self._waiting_bytes >= AHEAD_BYTES:
                 seconds, streams = BREATH_SECONDS, [MARKS, self._marks]
-            question = ("XREAD", "COUNT", self._page, "BLOCK", int(seconds * 1000), "STREAMS", *streams)
+            block = int(seconds * 1000)
             try:
-                answer = await wire.call(*question, seconds=seconds + ANSWER_SECONDS)
+                answer = await wire.call(
+                    "XREAD",
+                    "COUNT",
+                    self._page,
+                    "BLOCK",
+                    block,
+                    "STREAMS",
+                    *streams,
+                    seconds=seconds + ANSWER_SECONDS,
+                )
             except TimeoutError:
                 self._page = max(1, self._page // 2)
                 raise
