@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from lalert.errors import StoreError, Unavailable
 from lalert.store.redis import repair
 from lalert.store.redis.entries import encode, id_of, offset_of
-from lalert.store.redis.keys import IDS, LOG
+from lalert.store.redis.keys import IDS, LOG, META
 from lalert.store.sqlite import log
 from lalert.testing import declared_facts, make_alert
-from tests.redis_kit import ask, kill
+from tests.redis_kit import ask, free_port, kill, valkey
 from tests.system.test_redis_log import Moving, a_failover, a_node, eventually, ids, in_step
 
 
@@ -131,3 +132,45 @@ async def test_what_a_node_knows_to_be_accepted_and_has_not_told_yet_is_put_back
             later = (await a.append(make_alert())).entry
             assert a.told == [lost, later]
             assert await ask(replica.port, "XLEN", LOG) == 2
+
+
+async def test_a_node_leaves_a_server_that_is_no_primary_any_more_also_to_read(tmp_path: Path) -> None:
+    async with a_failover(tmp_path) as (primary, replica):
+        way = Moving(primary.port or 0)
+        async with a_node(way, tmp_path) as a:
+            first = (await a.append(make_alert())).entry
+            await in_step(primary, replica)
+            await ask(replica.port, "REPLICAOF", "NO", "ONE")
+            # It answers all the same, and hears of nothing.
+            await ask(primary.port, "REPLICAOF", "127.0.0.1", free_port())
+            way.port = replica.port or 0
+            later = (await a.append(make_alert())).entry
+            assert a.told == [first, later]
+            await a.store.check()
+
+
+async def test_a_new_epoch_is_seen_also_where_the_mark_that_says_so_is_missed(tmp_path: Path) -> None:
+    with valkey(tmp_path / "one") as server:
+        async with a_node(server.port or 0, tmp_path) as a:
+            await ask(server.port, "HSET", META, "epoch", "another")
+            async with asyncio.timeout(5):
+                await a.store.lost.wait()
+
+
+async def test_a_node_whose_view_does_not_go_on_is_not_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with valkey(tmp_path / "one") as server:
+        async with a_node(server.port or 0, tmp_path) as a, a_node(server.port or 0, tmp_path) as b:
+
+            async def full(_: Any) -> Any:
+                raise StoreError("the disk is full")
+
+            monkeypatch.setattr(a.store._following.view, "apply", full)
+            await b.append(make_alert())
+            await b.store.check()
+            with pytest.raises(Unavailable, match="view"):
+                await a.store.check()
+            monkeypatch.undo()
+            await eventually(lambda: a.told == b.told)
+            await a.store.check()

@@ -168,8 +168,14 @@ class RedisStore(BackupTables):
             async with asyncio.timeout(CHECK_SECONDS):
                 await self._link.write(_CANARY, (META, MARKS), (token,))
                 await met
+                await self._following.caught_up()
         except TimeoutError as error:
-            why = self._broken or self._link.trouble or "what is written is not seen in the log"
+            unseen = (
+                "this node's view of the log does not go on"
+                if met.done() and not met.cancelled()
+                else "what is written is not seen in the log"
+            )
+            why = self._broken or self._link.trouble or unseen
             raise Unavailable(f"the store has not answered within {CHECK_SECONDS:g} s ({why})") from error
         finally:
             del self._canaries[token]

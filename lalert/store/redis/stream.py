@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import orjson
+from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import RedisError
 
 from lalert.clock import Clock
 from lalert.errors import LalertError
 from lalert.model import LARGE_BYTES
 from lalert.store.redis.entries import FORGET, Unreadable, decode, id_of, offset_of
-from lalert.store.redis.keys import LOG, MARKS
+from lalert.store.redis.keys import LOG, MARKS, META
 from lalert.store.redis.scripts import Script
 from lalert.store.redis.wire import Wire
 from lalert.store.sqlite.log import Columns, NewEntry
@@ -62,6 +63,7 @@ BLOCK_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 3.0
 """How long the server may be silent beyond what it was asked to wait."""
 RETRY_SECONDS: Final = 0.2
+STANDING_SECONDS: Final = 1.0
 ORPHAN_SECONDS: Final = 0.25
 """How long entries wait for their writer to move the mark, before another does."""
 
@@ -105,6 +107,7 @@ class Follower:
         """The offset up to which the stream was read."""
         self.committed = 0
         self._marks = "0-0"
+        self._checked = 0.0
         self._page = FIRST_PAGE
         self._waiting: deque[Columns | Forgotten] = deque()
         self._waiting_bytes = 0
@@ -216,6 +219,7 @@ class Follower:
     async def _read_on(self) -> None:
         while True:
             wire = await self._connected()
+            await self._check_standing(wire)
             seconds, streams = BLOCK_SECONDS, [LOG, MARKS, id_of(self.read), self._marks]
             if self._waiting_bytes >= AHEAD_BYTES:
                 seconds, streams = BREATH_SECONDS, [MARKS, self._marks]
@@ -245,6 +249,19 @@ class Follower:
                     for stream_id, fields in items:
                         self._marks = stream_id.decode()
                         self._mark(mapping(fields))
+
+    async def _check_standing(self, wire: Wire) -> None:
+        """See now and then that this is still the primary and the log that is known: who was not reading just then was told of neither."""
+        now = self._clock.monotonic()
+        if now - self._checked < STANDING_SECONDS:
+            return
+        role = await wire.call("ROLE", seconds=ANSWER_SECONDS)
+        if role[0] != b"master":
+            await wire.close()
+            raise Lost(f"{wire.place} is no primary now")
+        if (epoch := await wire.call("HGET", META, "epoch", seconds=ANSWER_SECONDS)) is not None:
+            self._marked({b"epoch": epoch})
+        self._checked = now
 
     def _measure(self, size: int, count: int) -> None:
         """Let the next page be as large as what came last says: `size` bytes of documents in `count` entries."""
