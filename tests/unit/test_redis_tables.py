@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -132,6 +133,20 @@ async def test_a_lease_is_taken_over_once_it_has_run_out_and_the_dead_leave_noth
             b"-",
             b"d",
         ]
+
+
+async def test_a_server_whose_clock_was_ahead_for_a_while_keeps_no_dead_node_alive(port: int) -> None:
+    async with link(port) as opened:
+        ledger = RedisLedger(opened, 60)
+        await ledger.beat("work", "dead", [])
+        assert len(await ledger.take("work", 2, "dead", 2)) == 2
+        hour_ahead = int(time.time() * 1000) + 3_600_000
+        for kind in ("nodes", "short"):
+            await ask(port, "ZADD", f"{{lalert}}:{kind}:work", hour_ahead, "dead")
+        assert await ledger.beat("work", "a", []) == ([], 1, 0)
+        taken = list(await ledger.take("work", 2, "a", 2))
+        assert [(lease.owner, lease.token) for lease in taken] == [("a", 2)] * 2
+        assert list((await ledger.beat("work", "dead", [replace(taken[0], owner="dead", token=1)]))[0]) == []
 
 
 async def test_more_shares_than_before_are_all_handed_out(port: int) -> None:

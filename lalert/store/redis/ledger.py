@@ -41,6 +41,7 @@ end
 _BEAT: Final = Script(
     "beat",
     _MINE
+    + _TIDY
     + _NOW
     + f"""
     local node, lease, short = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
@@ -53,6 +54,16 @@ _BEAT: Final = Script(
     end
     local time = now()
     redis.call('ZADD', KEYS[2], time, node)
+    -- Last heard of by a clock that was ahead: until it comes there again, such a node would neither die nor its leases run out.
+    for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], time + lease, '+inf')) do
+      local held = redis.pcall('XPENDING', KEYS[1], '{GROUP}', '-', '+', 1000, ahead)
+      for _, one in ipairs(held.err and {{}} or held) do
+        redis.call('XCLAIM', KEYS[1], '{GROUP}', '{NOBODY}', 0, one[1], 'TIME', 0, 'JUSTID')
+      end
+      if not held.err then tidy(KEYS[1], ahead) end
+      redis.call('ZREM', KEYS[2], ahead)
+      redis.call('ZREM', KEYS[3], ahead)
+    end
     if short then redis.call('ZADD', KEYS[3], time, node) else redis.call('ZREM', KEYS[3], node) end
     redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', time - lease)
     redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', time - lease)
