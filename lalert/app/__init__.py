@@ -448,11 +448,16 @@ async def offline_administration(settings: Settings) -> AsyncIterator[tuple[Admi
         yield Administration(store, normalise_code, clock), Scores(store, clock), store
 
 
-async def offline_backup(settings: Settings, target: Path, *, force: bool) -> int:
-    """Back up the store, as `Portable.backup` does; raises `NotFound` where there is none, `StoreError` while a node holds the data directory's."""
+def require_hub(settings: Settings) -> None:
+    """Raise `NotFound` where no embedded store is: a command that only reads would make an empty one, and call it well."""
     data = Path(settings.hub.data)
     if not settings.store.url and not (data / DATABASE).is_file():
         raise NotFound(f"there is no hub in {data}; name its data directory with --data")
+
+
+async def offline_backup(settings: Settings, target: Path, *, force: bool) -> int:
+    """Back up the store, as `Portable.backup` does; raises `NotFound` where there is none, `StoreError` while a node holds the data directory's."""
+    require_hub(settings)
     async with _offline_store(settings) as store:
         size = await store.backup(str(target), force=force)
         await _noted(store, Action.BACKED_UP, target.name, {"bytes": size})

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import orjson
 import structlog
 
+from lalert.errors import StoreError
 from lalert.model import JST
 from lalert.store.audit import Head
 
@@ -56,9 +57,13 @@ async def published(records: Records) -> list[DayHead]:
 
 
 def read_heads(kept: bytes | None) -> list[DayHead]:
-    """Return the heads of what the store keeps of them."""
-    lines: list[str] = orjson.loads(kept) if kept else []
-    return [_read(line) for line in lines]
+    """Return the heads of what the store keeps of them; raises `StoreError` if it is none."""
+    try:
+        return [_read(str(line)) for line in orjson.loads(kept)] if kept else []
+    except (ValueError, TypeError) as error:
+        raise StoreError(
+            "what the store holds of the heads of its audit chain cannot be read: somebody has changed it; restore the newest backup"
+        ) from error
 
 
 async def publish(records: Records, now: datetime) -> None:

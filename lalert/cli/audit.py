@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from lalert.app import audit_of_file
+from lalert.app import audit_of_file, require_hub
 from lalert.audit import HEADS_FILE, heads_in, line_json, line_of
 from lalert.cli.admin import Office, run
 from lalert.cli.settings import node_options, settings
@@ -101,6 +101,7 @@ def verify(
                 found.documents = 0
                 found.blame(found.compare(documents))
     else:
+        require_hub(settings(config_file, data))
         noted = heads_in(Path(settings(config_file, data).hub.data) / HEADS_FILE)
         found = run(config_file, data, lambda office: _checked(office, [one.head for one in noted] + given))
     click.echo(sentence(found, lang))
@@ -128,6 +129,7 @@ def show(
             if _wanted(shown, start, org_id):
                 click.echo(json.dumps(shown, ensure_ascii=False) if form == "json" else _text(shown))
 
+    require_hub(settings(config_file, data))
     run(config_file, data, print_all)
 
 
@@ -211,6 +213,8 @@ def _of_file(
 
 
 def _exported(file: Path) -> Iterator[KeptLine]:
+    if not file.stat().st_size:
+        raise Refused(f"{file} holds no line; export the chain again")
     with file.open(encoding="utf-8", errors="replace") as opened:
         for number, text in enumerate(opened, 1):
             try:

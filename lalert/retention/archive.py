@@ -99,12 +99,27 @@ def _ids(index: Path) -> set[str]:
     end = whole.rfind(b"\n") + 1
     if end < len(whole):
         os.truncate(index, end)
-    return {orjson.loads(each)["id"] for each in whole[:end].splitlines()}
+    return set(filter(None, map(_id, whole[:end].splitlines())))
+
+
+def _id(line: bytes) -> str | None:
+    """Return the id that a line names; None for one that somebody else has written."""
+    try:
+        return str(orjson.loads(line)["id"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _holds(path: Path, raw: bytes) -> bool:
+    try:
+        return path.read_bytes() == raw
+    except FileNotFoundError:
+        return False
 
 
 def _write(documents: Mapping[Path, bytes]) -> None:
-    """Give each document its file, as far as it has none: its name it gets only when it is whole and on disk."""
-    missing = {path: raw for path, raw in documents.items() if not path.exists()}
+    """Give each document its file, as far as it has none that holds it: its name it gets only when it is whole and on disk."""
+    missing = {path: raw for path, raw in documents.items() if not _holds(path, raw)}
     partials = {path: path.with_name(f".{path.name}.partial") for path in missing}
     with ExitStack() as files:
         written: list[int] = []

@@ -19,8 +19,10 @@ from lalert.cli import main
 from lalert.errors import Unavailable
 from lalert.model import Role
 from lalert.store.audit import Head, Note
-from lalert.testing import make_cap
+from lalert.store.sqlite import SqliteStore
+from lalert.testing import FakeClock, make_cap, revive
 from lalert.testing.node import RunningNode, running_node
+from lalert.testing.store import ignore
 
 SENDER = "bousai@hitoyoshi.example"
 
@@ -291,6 +293,68 @@ async def test_a_document_that_is_not_the_one_accepted_is_named(tmp_path: Path) 
     assert (
         await verified(code=1) == "Alert never-seen is in the log, but no line says that it was accepted.\n"
     )
+
+
+async def test_a_cursor_that_was_set_back_hides_no_document(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with running_node(data) as node:
+        await node.post(make_cap(sender=SENDER, identifier="one"))
+        _, accepted = await node.post(make_cap(sender=SENDER, identifier="two"))
+        kept = await line(node, "alert.accepted", 2)
+    with closing(apsw.Connection(str(data / "lalert.db"))) as db:
+        db.execute("UPDATE entry SET raw = ? WHERE offset = 2", (b"<alert/>",))
+        db.execute("UPDATE meta SET value = 0 WHERE key = 'audited'")
+    alert = accepted["url"].removeprefix("/alerts/")
+    for words in ((), ("--file", str(data / "lalert.db"))):
+        said = await asyncio.to_thread(lalert, data, "audit", "verify", "--lang", "en", *words, code=1)
+        assert said == (
+            f"The document of alert {alert} is not the one that was accepted (line {kept['number']}).\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("UPDATE meta SET value = 'x' WHERE key = 'audit'", "its audit chain ends"),
+        ("DELETE FROM meta WHERE key = 'audit'", "its audit chain ends"),
+        ("UPDATE meta SET value = 'x' WHERE key = 'audited'", "its audit chain goes"),
+        ("DELETE FROM meta WHERE key = 'audited'", "its audit chain goes"),
+        ("UPDATE adapter_state SET value = x'7b' WHERE owner = 'audit'", "heads of its audit chain"),
+        ("UPDATE adapter_state SET value = x'5b315d' WHERE owner = 'audit'", "heads of its audit chain"),
+    ],
+)
+async def test_what_the_store_says_of_its_chain_and_cannot_be_read_is_told_in_one_sentence(
+    tmp_path: Path, sql: str, told: str
+) -> None:
+    async with SqliteStore(
+        tmp_path / "lalert.db", revive=revive, on_append=ignore, clock=FakeClock()
+    ) as store:
+        await store.put("audit", "heads", b"[]")
+    with closing(apsw.Connection(str(tmp_path / "lalert.db"))) as db:
+        db.execute(sql)
+    for words in ((), ("--file", str(tmp_path / "lalert.db"))):
+        done = await asyncio.to_thread(
+            CliRunner().invoke, main, ["audit", "verify", "--data", str(tmp_path), *words]
+        )
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert told in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+async def test_where_no_hub_is_none_is_called_sound_and_none_is_made(tmp_path: Path) -> None:
+    for command in ("verify", "show"):
+        done = await asyncio.to_thread(
+            CliRunner().invoke, main, ["audit", command, "--data", str(tmp_path / "typo")]
+        )
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "there is no hub in" in done.stderr
+    (tmp_path / "lines.json").touch()
+    done = await asyncio.to_thread(
+        CliRunner().invoke, main, ["audit", "verify", "--file", str(tmp_path / "lines.json")]
+    )
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "holds no line" in done.stderr
+    assert not (tmp_path / "typo").exists()
 
 
 async def test_a_chain_made_anew_is_found_by_a_head_that_was_kept(tmp_path: Path) -> None:

@@ -162,6 +162,20 @@ async def test_what_a_crash_cut_off_in_the_archive_is_made_whole(
     assert sorted(each.name for each in day.iterdir() if each.name.startswith(".")) == []
 
 
+async def test_a_file_of_the_archive_that_is_another_than_the_document_is_made_anew(
+    store: SqliteStore, folder: Path, clock: FakeClock
+) -> None:
+    entry = await old(store)
+    clock.step(FAR)
+    Archive(folder).keep([entry])
+    [file] = folder.rglob("*.xml")
+    file.write_bytes(b"")
+    with (file.parent / "index.jsonl").open("ab") as index:
+        index.write(b"a note of somebody's\n{}\n[]\n")
+    assert await retention(store, folder, clock).sweep() == Swept(alerts=1)
+    assert file.read_bytes() == entry.alert.raw
+
+
 async def test_a_document_that_cannot_be_read_keeps_its_group_and_no_other(
     path: Path, folder: Path, clock: FakeClock
 ) -> None:

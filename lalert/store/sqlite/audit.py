@@ -40,6 +40,11 @@ SELECT offset, id, scope, stored, digest, about FROM entry WHERE offset > ? ORDE
 _DOCUMENTS: Final = (
     "SELECT offset, id, raw FROM entry WHERE offset > ? AND offset <= ? ORDER BY offset LIMIT ?"
 )
+_LINED: Final = """
+SELECT e.offset FROM audit a JOIN entry e ON e.id = CASE
+    WHEN json_valid(a.text) AND a.text ->> '$.action' = 'alert.accepted' THEN a.text ->> '$.subject' END
+ORDER BY a.number DESC LIMIT 1
+"""
 _NO_END: Final = 2**63 - 1
 
 
@@ -70,7 +75,7 @@ class AuditTable(Access):
 
     async def documents(self, after: str | None, limit: int) -> list[Document]:
         offset = 0 if after is None else self._offset(after)
-        upto = await self._ask(_audited)
+        upto = await self._ask(_lined)
         return await self._ask(
             partial(documents_after, epoch=self._parts.epoch, offset=offset, upto=upto, limit=limit)
         )
@@ -120,7 +125,7 @@ def chain_in(path: Path) -> Iterator[Chain]:
                 raise StoreError(f"{path} is of a lalert that kept no audit chain yet")
             days = row(db, "SELECT value FROM adapter_state WHERE owner = 'audit' AND key = 'heads'")
             lines = (KeptLine(*line) for line in db.execute(_AFTER, (0, _NO_END)))
-            documents = _documents_in(db, _audited(db))
+            documents = _documents_in(db, _lined(db))
             yield Chain(lines, head_of(db), None if days is None else bytes(days[0]), documents)
     except apsw.NotADBError as error:
         raise StoreError(f"{path} is no backup of lalert") from error
@@ -136,8 +141,12 @@ def _documents_in(db: apsw.Connection, upto: int) -> Iterator[Document]:
 def head_of(db: apsw.Connection) -> Head:
     """Return the head that the file itself knows, apart from the lines: some that were cut off at the end are missed by it."""
     found = row(db, "SELECT value FROM meta WHERE key = 'audit'")
-    assert found is not None
-    return Head.parse(found[0])
+    try:
+        return Head.parse(str(found and found[0]))
+    except ValueError as error:
+        raise StoreError(
+            "the store does not say where its audit chain ends: somebody has changed it; restore the newest backup"
+        ) from error
 
 
 def accepted_after(db: apsw.Connection, epoch: str, offset: int, limit: int) -> list[tuple[int, Note]]:
@@ -182,5 +191,15 @@ def _append(db: apsw.Connection, notes: Sequence[Note]) -> Head:
 
 def _audited(db: apsw.Connection) -> int:
     found = row(db, "SELECT value FROM meta WHERE key = 'audited'")
-    assert found is not None
-    return int(found[0])
+    try:
+        return int(str(found and found[0]))
+    except ValueError as error:
+        raise StoreError(
+            "the store does not say how far its audit chain goes: somebody has changed it; restore the newest backup"
+        ) from error
+
+
+def _lined(db: apsw.Connection) -> int:
+    """Return up to where entries have their lines; a cursor that somebody has set back does not hide what they say."""
+    last = row(db, _LINED)
+    return max(_audited(db), last[0] if last else 0)
