@@ -11,7 +11,7 @@ import pytest
 from lalert.errors import StoreError, Unavailable
 from lalert.store.redis import repair
 from lalert.store.redis.entries import encode, id_of, offset_of
-from lalert.store.redis.keys import IDS, LOG, META
+from lalert.store.redis.keys import IDS, LOG, MARKS, META
 from lalert.store.sqlite import log
 from lalert.testing import declared_facts, make_alert
 from tests.redis_kit import ask, free_port, kill, valkey
@@ -155,6 +155,17 @@ async def test_a_new_epoch_is_seen_also_where_the_mark_that_says_so_is_missed(tm
             await ask(server.port, "HSET", META, "epoch", "another")
             async with asyncio.timeout(5):
                 await a.store.lost.wait()
+
+
+async def test_the_mark_of_an_epoch_that_is_over_again_ends_no_node(tmp_path: Path) -> None:
+    with valkey(tmp_path / "one") as server:
+        for epoch in ("second", "third"):
+            await ask(server.port, "XADD", MARKS, "*", "epoch", epoch)
+        await ask(server.port, "HSET", META, "epoch", "third", "format", "1")
+        async with a_node(server.port or 0, tmp_path) as a:
+            assert (await a.append(make_alert())).entry.position.startswith("third-")
+            await a.store.check()
+            assert not a.store.lost.is_set()
 
 
 async def test_a_node_whose_view_does_not_go_on_is_not_well(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ class Follower:
         """The offset up to which the stream was read."""
         self.committed = 0
         self._marks = "0-0"
-        self._checked = 0.0
+        self._checked = -math.inf
         self._page = FIRST_PAGE
         self._waiting: deque[Columns | Forgotten] = deque()
         self._waiting_bytes = 0
@@ -290,7 +291,11 @@ class Follower:
     def _mark(self, fields: Fields) -> None:
         if (upto := fields.get(b"upto")) is not None:
             self.commit(offset_of(upto))
-        self._marked(fields)
+        if b"epoch" in fields:
+            # Which one holds now is asked: this may be a mark from before another.
+            self._checked = -math.inf
+        else:
+            self._marked(fields)
 
     async def _apply(self) -> None:
         while True:
