@@ -18,7 +18,7 @@ from lalert.app import offline_administration
 from lalert.audit import line_of, published
 from lalert.cli.settings import node_options, settings
 from lalert.config import Settings
-from lalert.errors import Refused
+from lalert.errors import Refused, Unavailable
 from lalert.model import Role, SignaturePolicy
 from lalert.scores import cards_json
 from lalert.store.audit import Document, Head, KeptLine
@@ -82,13 +82,22 @@ class SocketOffice:
         seconds: float | None = 300.0,
     ) -> Row:
         url, timeout = f"http://node{path}", aiohttp.ClientTimeout(total=seconds)
-        async with self._session.request(method, url, json=body, params=query, timeout=timeout) as response:
-            answer: Row = await response.json(content_type=None)
-            if response.status >= 400:
-                raise Refused(
-                    str(answer.get("detail", "the node refused it")), code=str(answer.get("code", "refused"))
-                )
-            return answer
+        try:
+            async with self._session.request(
+                method, url, json=body, params=query, timeout=timeout
+            ) as response:
+                answer: Row = await response.json(content_type=None)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable(
+                "the node went away before it had answered: see whether it runs, and give the command again"
+            ) from error
+        if response.status >= 400:
+            raise Refused(
+                str(answer.get("detail", "the node refused it")), code=str(answer.get("code", "refused"))
+            )
+        return answer
 
     async def create_org(
         self, org: str, codes: list[str], senders: list[str], name: str, policy: OrgPolicy

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from lalert.store.sqlite import SqliteStore
 from lalert.testing import FakeClock, make_alert, make_cap, revive
 from lalert.testing.node import ORG, RunningNode, running_node
 from lalert.testing.store import append, ignore
+from lalert.web.admin import socket_path
 from tests.system.test_webhook_delivery import receiving
 
 SENDER = "bousai@hitoyoshi.example"
@@ -112,6 +115,41 @@ async def test_what_was_owed_is_sent_after_a_restore_but_nothing_twice_and_nothi
                     await asyncio.sleep(0.02)
         assert [hit.identifier for hit in receiver.hits] == ["owed"]
         assert receiver.hits[0].key == delivery_key("s", owed.alert.id)
+
+
+async def test_a_node_that_dies_before_it_has_answered_is_told_in_one_sentence(tmp_path: Path) -> None:
+    async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    with socket_path(tmp_path) as path:
+        async with await asyncio.start_unix_server(die, path):
+            done = await lalert("backup", str(tmp_path / "monday.lalert"), "--data", str(tmp_path))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("lalert: the node went away before it had answered")
+    assert done.stderr.count("\n") == 1
+
+
+async def test_a_file_that_may_grow_no_more_is_told_with_its_cause(tmp_path: Path) -> None:
+    data, file = tmp_path / "data", tmp_path / "monday.lalert"
+    async with running_node(data):
+        pass
+    assert (await lalert("backup", str(file), "--data", str(data))).exit_code == 0
+    script = """
+import resource, sys
+from lalert.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+main(sys.argv[1:])
+"""
+    for words in (("backup", "--force"), ("restore", "--force")):
+        asked = [sys.executable, "-c", script, *words, str(file), "--data", str(data)]
+        done = await asyncio.to_thread(
+            subprocess.run, asked, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.count("\n") == 1
+        assert "(the disk " in done.stderr
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["data", "monday.lalert"]
 
 
 async def test_a_store_at_rest_is_backed_up_too_and_where_none_is_none_is_made(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def back_up(
             raise _stopped() from error
         except (apsw.FullError, apsw.IOError) as error:
             raise Unavailable(
-                f"the backup failed ({error}): make room at {target} or choose another place"
+                f"the backup failed ({_cause(error)}): make room at {target} or choose another place"
             ) from error
         except apsw.Error as error:
             raise StoreError(f"{source} cannot be copied ({error}): restore the newest backup") from error
@@ -107,7 +107,9 @@ def restore(
                 _take(file, partial)
                 found = _renew(partial, epoch or secrets.token_hex(4))
             except (apsw.FullError, apsw.IOError) as error:
-                raise Unavailable(f"{path} cannot be written ({error}): make room on the disk") from error
+                raise Unavailable(
+                    f"{path} cannot be written ({_cause(error)}): make room on the disk"
+                ) from error
             except apsw.Error as error:
                 raise StoreError(f"{file} is damaged ({error}): take an older backup") from error
             moved = _move_aside(path, now) if taken else None
@@ -199,6 +201,13 @@ def _finish(partial: Path, vfs: str | None, stopped: Callable[[], bool] = lambda
             raise StoreError(f"the store is damaged ({found}): no backup was made; restore the newest one")
         copy.set_progress_handler(None)
         copy.pragma("journal_mode", "delete")
+
+
+def _cause(error: apsw.Error) -> str:
+    """Return what went wrong with a disk; SQLite itself has no words for what stops its copying."""
+    if str(error) != "not an error":
+        return str(error)
+    return "the disk is full" if isinstance(error, apsw.FullError) else "the disk cannot be written"
 
 
 def _put_in_place(partial: Path, fd: int, target: Path) -> None:
