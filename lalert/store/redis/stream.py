@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -112,12 +112,10 @@ class Follower:
         self._page = FIRST_PAGE
         self._waiting: deque[Columns | Forgotten] = deque()
         self._waiting_bytes = 0
-        self._own: OrderedDict[str, NewEntry] = OrderedDict()
+        self._own: dict[str, NewEntry] = {}
         self._oldest_wait = 0.0
         self._moved = asyncio.Event()
         self._advanced = asyncio.Event()
-        self.alive = 0.0
-        """When the stream last answered, by the monotonic clock."""
 
     def expect(self, new: NewEntry) -> None:
         """Take note of an entry that this node is about to append: it need not be read again when it comes by the stream."""
@@ -239,7 +237,6 @@ class Follower:
             except TimeoutError:
                 self._page = max(1, self._page // 2)
                 raise
-            self.alive = self._clock.monotonic()
             for stream, items in answer or ():
                 if stream == LOG.encode():
                     before = self._waiting_bytes
