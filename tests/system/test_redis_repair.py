@@ -185,3 +185,21 @@ async def test_a_node_whose_view_does_not_go_on_is_not_well(
             monkeypatch.undo()
             await eventually(lambda: a.told == b.told)
             await a.store.check()
+
+
+async def test_nothing_is_taken_for_committed_that_a_failover_has_lost_before_it_was_read(
+    tmp_path: Path,
+) -> None:
+    async with a_failover(tmp_path) as (primary, replica):
+        way = Moving(primary.port or 0)
+        async with a_node(way, tmp_path) as a:
+            first = (await a.append(make_alert())).entry
+            await in_step(primary, replica)
+            await ask(replica.port, "REPLICAOF", "NO", "ONE")
+            following = a.store._following
+            following.commit(following.read + (3_600_000 << 21))
+            way.port = replica.port or 0
+            kill(primary)
+            later = (await a.append(make_alert())).entry
+            assert a.told == [first, later]
+            assert following.committed == int(later.position.rpartition("-")[2])

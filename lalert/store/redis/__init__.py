@@ -333,7 +333,9 @@ class RedisStore(BackupTables):
             )
         elif there.epoch != self._epoch:
             raise self._lose()
-        elif self._follower is not None and not there.has_ours:
+        elif self._follower is not None and there.has_ours:
+            self._follower.doubt(there.last)
+        elif self._follower is not None:
             epoch = await repair.put_back(wire, self._follower, there)
             if epoch != self._epoch:
                 raise self._lose()

@@ -130,6 +130,10 @@ class Follower:
             self.committed = offset
             self._moved.set()
 
+    def doubt(self, last: int) -> None:
+        """Take nothing after `last` for committed: there the log of this server ends. Where it has gone on meanwhile, the marks say so again."""
+        self.committed = min(self.committed, last)
+
     def rewind(self, offset: int) -> None:
         """Forget what was read after `offset` and is not committed: the log no longer has it."""
         while self._waiting and (self._waiting[-1].offset or 0) > offset:
