@@ -242,6 +242,14 @@ TAMPERING = {
         "3行目の場所に別の行があります。",
         "Another line stands in the place of line 3",
     ),
+    "INSERT INTO audit SELECT -5, text, hash FROM audit WHERE number = 2": (
+        "1行目の場所に別の行があります。",
+        "Another line stands in the place of line 1",
+    ),
+    "INSERT INTO audit SELECT 0, text, hash FROM audit WHERE number = 2": (
+        "1行目の場所に別の行があります。",
+        "Another line stands in the place of line 1",
+    ),
     "DELETE FROM audit WHERE number >= 5": (
         "5行目から先がありません。",
         "From line 5 on there is nothing",

@@ -25,14 +25,12 @@ _INSERT: Final = "INSERT INTO audit VALUES (?, CAST(? AS TEXT), ?)"
 _SET: Final = "UPDATE meta SET value = ? WHERE key = ?"
 # As bytes: a text that somebody has changed may be no UTF-8 any more, and must be found all the same.
 _AFTER: Final = "SELECT number, CAST(text AS BLOB), hash FROM audit WHERE number > ? ORDER BY number LIMIT ?"
-_BEFORE: Final = (
-    "SELECT number, CAST(text AS BLOB), hash FROM audit WHERE number < ? ORDER BY number DESC LIMIT ?"
-)
+_BEFORE: Final = "SELECT number, CAST(text AS BLOB), hash FROM audit WHERE number > 0 AND number < ? ORDER BY number DESC LIMIT ?"
 AFTER_OF: Final = """
 SELECT number, CAST(text AS BLOB), hash FROM audit WHERE text ->> 'org' = ? AND number > ? ORDER BY number LIMIT ?
 """
 BEFORE_OF: Final = """
-SELECT number, CAST(text AS BLOB), hash FROM audit WHERE text ->> 'org' = ? AND number < ? ORDER BY number DESC LIMIT ?
+SELECT number, CAST(text AS BLOB), hash FROM audit WHERE text ->> 'org' = ? AND number > 0 AND number < ? ORDER BY number DESC LIMIT ?
 """
 _ACCEPTED: Final = """
 SELECT offset, id, scope, stored, digest, about FROM entry WHERE offset > ? ORDER BY offset LIMIT ?
@@ -46,6 +44,8 @@ SELECT e.offset FROM audit a JOIN entry e ON e.id = CASE
 ORDER BY a.number DESC LIMIT 1
 """
 _NO_END: Final = 2**63 - 1
+_NO_BEGIN: Final = -(2**63)
+"""A chain begins at 1; what somebody has put before that is found by whoever reads from the begin."""
 
 
 class AuditTable(Access):
@@ -82,7 +82,7 @@ class AuditTable(Access):
 
     async def audit_lines(self, after: int, limit: int, org: str | None = None) -> list[KeptLine]:
         if org is None:
-            found = await self._rows(_AFTER, after, max(0, limit))
+            found = await self._rows(_AFTER, after or _NO_BEGIN, max(0, limit))
         else:
             found = await self._rows(AFTER_OF, org, after, max(0, limit))
         return [KeptLine(*line) for line in found]
@@ -124,7 +124,7 @@ def chain_in(path: Path) -> Iterator[Chain]:
             if row(db, "SELECT 1 FROM sqlite_schema WHERE name = 'audit'") is None:
                 raise StoreError(f"{path} is of a lalert that kept no audit chain yet")
             days = row(db, "SELECT value FROM adapter_state WHERE owner = 'audit' AND key = 'heads'")
-            lines = (KeptLine(*line) for line in db.execute(_AFTER, (0, _NO_END)))
+            lines = (KeptLine(*line) for line in db.execute(_AFTER, (_NO_BEGIN, _NO_END)))
             documents = _documents_in(db, _lined(db))
             yield Chain(lines, head_of(db), None if days is None else bytes(days[0]), documents)
     except apsw.NotADBError as error:
