@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -73,7 +74,14 @@ async def restore_store(
     """Make the store that the settings name out of a backup (`sqlite.backup.restore`, `redis.restoring.restore_into`)."""
     finder = find_server(settings)
     if finder is None:
-        return await asyncio.to_thread(restore, file, data / DATABASE, force=force, now=clock.now())
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(
+                restore, file, data / DATABASE, force=force, now=clock.now(), stop=stop
+            )
+        except asyncio.CancelledError:  # who has pressed Ctrl-C must not find a hub afterwards
+            stop.set()
+            raise
     return await restore_into(
         finder,
         file,

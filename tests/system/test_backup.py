@@ -152,6 +152,34 @@ main(sys.argv[1:])
     assert sorted(each.name for each in tmp_path.iterdir()) == ["data", "monday.lalert"]
 
 
+async def test_a_restore_that_is_broken_off_has_changed_nothing(tmp_path: Path) -> None:
+    data, file = tmp_path / "data", tmp_path / "monday.lalert"
+    async with running_node(data):
+        pass
+    assert (await lalert("backup", str(file), "--data", str(data))).exit_code == 0
+    script = """
+import os, signal, sys, time
+from lalert.cli import main
+from lalert.store.sqlite import backup
+take = backup._take
+def taken(*places):
+    take(*places)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.5)
+backup._take = taken
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main(sys.argv[1:])
+"""
+    fresh = tmp_path / "fresh"
+    asked = [sys.executable, "-c", script, "restore", str(file), "--data", str(fresh)]
+    done = await asyncio.to_thread(
+        subprocess.run, asked, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    assert [each.name for each in fresh.iterdir()] == ["lalert.db.lock"]
+
+
 async def test_a_store_at_rest_is_backed_up_too_and_where_none_is_none_is_made(tmp_path: Path) -> None:
     data, file = tmp_path / "data", tmp_path / "monday.lalert"
     at = ("--data", str(data))

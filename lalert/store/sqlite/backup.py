@@ -86,14 +86,21 @@ def back_up(
 
 
 def restore(
-    file: Path, path: Path, *, force: bool = False, now: datetime, epoch: str | None = None
+    file: Path,
+    path: Path,
+    *,
+    force: bool = False,
+    now: datetime,
+    epoch: str | None = None,
+    stop: threading.Event | None = None,
 ) -> Restored:
     """Make the store at `path` out of a backup, with a new epoch (or the one that is given); offsets, and with them cursors and history, stay.
 
     A store that is there already is moved aside with `force`, never deleted. Raises `StoreError` while a node holds the store, and for what is no
-    sound backup; `Conflict` without `force`. Either everything is in place when it returns, or nothing has changed.
+    sound backup; `Conflict` without `force`; `Unavailable` after `stop`. Either everything is in place when it returns, or nothing has changed.
     """
     require_sound_sqlite(apsw.sqlite_lib_version())
+    stopped = (stop or threading.Event()).is_set
     lock = Lock(path)
     lock.acquire()
     try:
@@ -112,6 +119,8 @@ def restore(
                 ) from error
             except apsw.Error as error:
                 raise StoreError(f"{file} is damaged ({error}): take an older backup") from error
+            if stopped():
+                raise Unavailable("the restore was called off; nothing has changed")
             moved = _move_aside(path, now) if taken else None
             for sidecar in _SIDECARS:
                 path.with_name(path.name + sidecar).unlink(missing_ok=True)
