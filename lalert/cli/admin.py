@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from lalert.app import offline_administration
+from lalert.app import offline_administration, require_hub
 from lalert.audit import line_of, published
 from lalert.cli.settings import node_options, settings
 from lalert.config import Settings
@@ -188,12 +188,20 @@ class StoreOffice:
         return list(await self._store.documents(after, LOCAL_PAGE))
 
 
-def run(config_file: Path | None, data: Path | None, work: Callable[[Office], Awaitable[T]]) -> T:
-    """Do `work` with whichever office is open: the node's, if one answers on the socket, else the store's."""
+def run(
+    config_file: Path | None,
+    data: Path | None,
+    work: Callable[[Office], Awaitable[T]],
+    *,
+    reads: bool = False,
+) -> T:
+    """Do `work` with whichever office is open: the node's, if one answers on the socket, else the store's; for what only `reads` none is made."""
     chosen = settings(config_file, data)
     try:
         return ask_node(Path(chosen.hub.data), work)
     except NoNodeError:
+        if reads:
+            require_hub(chosen)
         return asyncio.run(_on_store(chosen, work))
 
 

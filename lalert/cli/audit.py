@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from lalert.app import audit_of_file, require_hub
+from lalert.app import audit_of_file
 from lalert.audit import HEADS_FILE, heads_in, line_json, line_of
 from lalert.cli.admin import Office, run
 from lalert.cli.settings import node_options, settings
@@ -101,9 +101,13 @@ def verify(
                 found.documents = 0
                 found.blame(found.compare(documents))
     else:
-        require_hub(settings(config_file, data))
         noted = heads_in(Path(settings(config_file, data).hub.data) / HEADS_FILE)
-        found = run(config_file, data, lambda office: _checked(office, [one.head for one in noted] + given))
+        found = run(
+            config_file,
+            data,
+            lambda office: _checked(office, [one.head for one in noted] + given),
+            reads=True,
+        )
     click.echo(sentence(found, lang))
     sys.exit(1 if found.fault else 0)
 
@@ -129,8 +133,7 @@ def show(
             if _wanted(shown, start, org_id):
                 click.echo(json.dumps(shown, ensure_ascii=False) if form == "json" else _text(shown))
 
-    require_hub(settings(config_file, data))
-    run(config_file, data, print_all)
+    run(config_file, data, print_all, reads=True)
 
 
 @dataclass(slots=True)
