@@ -13,7 +13,7 @@ from lalert.store.redis.wire import Wire
 
 ANSWER_SECONDS: Final = 3.0
 OLDEST: Final = (7, 2)
-"""The first version with WAITAOF. Valkey gives 7.2.4 here and its own version elsewhere."""
+"""The first version with WAITAOF, and needed in memory too: on 7.0.15 a fence refuses the very node that holds the lease. Valkey gives 7.2.4 here and its own version elsewhere."""
 
 _MEMORY: Final = 'or write `durability = "memory"` under [store] if it may lose alerts'
 
