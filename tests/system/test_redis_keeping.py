@@ -100,6 +100,21 @@ async def test_from_a_file_to_redis_and_back_every_row_is_the_same(
     assert content(again) == content(full)
 
 
+async def test_a_hub_that_was_only_looked_at_is_as_good_as_none(
+    port: int, full: Path, tmp_path: Path
+) -> None:
+    async with node(port, tmp_path) as store:
+        assert await store.tenants() == []
+        await store.check()
+        epoch = store.newest.partition("-")[0]
+    assert await take(port, full, tmp_path) == 6
+    async with node(port, tmp_path) as store:
+        assert store.newest.partition("-")[0] != epoch
+        assert len(await store.read(None, 10)) == 6
+    with pytest.raises(Conflict):
+        await take(port, full, tmp_path)
+
+
 async def test_a_restore_takes_nothing_away_and_is_opened_by_nobody_before_it_is_whole(
     port: int, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

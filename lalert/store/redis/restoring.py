@@ -19,7 +19,7 @@ from lalert.store.audit import KeptLine, decode
 from lalert.store.redis.access import PAGE, Tables, padded
 from lalert.store.redis.audit import AUDITED, HEAD, LINES
 from lalert.store.redis.audit import of_org as lines_of
-from lalert.store.redis.directory import DirectoryTables
+from lalert.store.redis.directory import TENANTS, DirectoryTables
 from lalert.store.redis.entries import encode, id_of
 from lalert.store.redis.finding import TAG, Finder
 from lalert.store.redis.keys import FORMAT, IDS, LAST, LOG, META, RESTORING, TRIMMED
@@ -44,8 +44,12 @@ ROWS: Final = 500
 _BEGIN: Final = Script(
     "begin a restore",
     f"""
-    -- KEYS: meta, log. ARGV: a token, whether an unfinished one may be begun anew.
-    if redis.call('HEXISTS', KEYS[1], 'epoch') == 1 then return 'taken' end
+    -- KEYS: meta, log, and what no hub is without that was ever used. ARGV: a token, whether an unfinished one may be begun anew.
+    if redis.call('HEXISTS', KEYS[1], 'epoch') == 1 then
+      -- Whoever only looks at an empty store makes a hub of it.
+      if redis.call('EXISTS', unpack(KEYS, 2)) > 0 then return 'taken' end
+      redis.call('HDEL', KEYS[1], 'epoch', 'format')
+    end
     local unfinished = redis.call('HEXISTS', KEYS[1], '{RESTORING}') == 1
     if unfinished and ARGV[2] ~= '1' then return 'unfinished' end
     if redis.call('EXISTS', KEYS[2]) == 1 and not unfinished then return 'taken' end
@@ -168,7 +172,7 @@ class _Filling(DirectoryTables, OutboxTables, ScoreTables, SensorTables, Proposa
 
     async def fill(self, source: SqliteStore, *, force: bool) -> None:
         token = secrets.token_hex(8)
-        match await self._change(_BEGIN, [META, LOG], [token, int(force)]):
+        match await self._change(_BEGIN, [META, LOG, TENANTS, LINES, COUNT], [token, int(force)]):
             case b"taken":
                 raise Conflict(
                     "there is a hub in this Redis already: name an empty one, or another db, in [store] url"
