@@ -39,12 +39,18 @@ class _Validators(threading.local):
 
 _validators = _Validators()
 
+# With its first schema libxml2 makes tables that all threads share, and takes no care that only one does so: two at once leave a process in which no
+# schema can be read any more. So the first is made here, where only one thread can be, and no two are ever made at once.
+_COMPILING = threading.Lock()
+etree.XMLSchema(etree.fromstring(b'<schema xmlns="http://www.w3.org/2001/XMLSchema"/>'))
+
 
 def validator(file: str) -> etree.XMLSchema:
     """Return the calling thread's validator of a schema."""
     found = _validators.compiled.get(file)
     if found is None:
-        found = _validators.compiled[file] = etree.XMLSchema(etree.fromstring(schema(file)))
+        with _COMPILING:
+            found = _validators.compiled[file] = etree.XMLSchema(etree.fromstring(schema(file)))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -63,3 +65,42 @@ def test_the_schema_does_not_repeat_the_comma_of_the_standard_s_pattern() -> Non
     assert text.count(sent) == 1
     assert libxml2("1.2").validate(etree.fromstring(text.encode()))
     assert not libxml2("1.2").validate(etree.fromstring(text.replace(sent, sent.replace("+", ",")).encode()))
+
+
+_THREADS_BEGIN_TOGETHER = """
+import threading, time
+from lxml import etree
+
+made, at_once, lock, real = [], [], threading.Lock(), etree.XMLSchema
+
+def slowly(tree):
+    with lock:
+        made.append(threading.current_thread().name)
+        at_once.append(len(made) - len(done))
+    time.sleep(0.02)
+    try:
+        return real(tree)
+    finally:
+        with lock:
+            done.append(1)
+
+done = []
+etree.XMLSchema = slowly
+from lalert.cap.trees import validator
+
+print(len(made), made[0])
+threads = [threading.Thread(target=validator, args=("cap-1.2.xsd",)) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(made), max(at_once))
+"""
+
+
+def test_the_first_schema_is_made_by_one_thread_and_never_two_at_once() -> None:
+    # Two at once, at first, leave a process in which libxml2 can read no schema any more: seen in one of eight processes whose threads began together.
+    done = subprocess.run(
+        [sys.executable, "-c", _THREADS_BEGIN_TOGETHER], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n")[:2] == ["1 MainThread", "9 1"]
