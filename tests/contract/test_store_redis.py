@@ -16,6 +16,7 @@ from lalert.store import OnAppend, Store
 from lalert.store.redis import Finder, RedisStore, parse_url
 from lalert.store.redis.ledger import RedisLedger
 from lalert.testing import AuditContract, LedgerContract, StoreContract, revive
+from lalert.testing.keeping import KeepingContract
 from lalert.testing.leases import TIMES
 from lalert.testing.store import ignore
 from tests.redis_kit import ask, cluster, link
@@ -35,7 +36,7 @@ async def port(running: ValkeyServer) -> int:
     return listening
 
 
-class TestRedisStore(StoreContract, AuditContract):
+class TestRedisStore(StoreContract, AuditContract, KeepingContract):
     @pytest.fixture(autouse=True)
     def prepare(self, port: int, tmp_path: Path) -> None:
         self.port = port

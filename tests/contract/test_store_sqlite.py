@@ -11,10 +11,11 @@ from lalert.clock import Clock, SystemClock
 from lalert.store import OnAppend, Store
 from lalert.store.sqlite import Memory, SqliteStore
 from lalert.testing import AuditContract, StoreContract, revive
+from lalert.testing.keeping import KeepingContract
 from lalert.testing.store import ignore
 
 
-class TestSqliteStore(StoreContract, AuditContract):
+class TestSqliteStore(StoreContract, AuditContract, KeepingContract):
     """With everything in memory that a test can append."""
 
     memory = Memory()

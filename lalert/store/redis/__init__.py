@@ -239,15 +239,13 @@ class RedisStore(BackupTables):
             return
         # Only asked, never written: a position costs whoever invents it nothing.
         if offset > parts.newest and offset <= await self._end_of_log():
-            async with _no_longer_than(REACH_SECONDS):
-                await self._following.wait_for(offset)
+            await self._come_to(offset)
 
     async def find(self, alert_id: str) -> Entry | None:
         entry = await super().find(alert_id)
         if entry is None and (known := await self._link.ask("HGET", IDS, alert_id)) is not None:
             # Another node has just taken it: what refers to it, or asks for it, may come to this one at once.
-            async with _no_longer_than(REACH_SECONDS):
-                await self._following.wait_for(offset_of_id(known.split()[1]))
+            await self._come_to(offset_of_id(known.split()[1]))
             entry = await super().find(alert_id)
         return entry
 
