@@ -43,7 +43,7 @@ from lalert.store import Store
 from lalert.store.audit import LOCAL, Action, Detail, Document, Head, KeptLine, Note
 from lalert.store.sqlite.audit import chain_in
 from lalert.store.sqlite.backup import Restored
-from lalert.tenancy import CHANGED, Administration, Caller, KeyRing, may_see
+from lalert.tenancy import CHANGED, Administration, Caller, KeyRing, Tickets, may_see
 from lalert.web import admin, pages
 from lalert.web.context import FirstKeys
 from lalert.web.health import Metrics
@@ -212,6 +212,7 @@ class Node:
         site = Site(
             hub=self.hub,
             streams=self.live,
+            tickets=Tickets(ground.shelf, self.keyring, self.clock),
             stations=engine,
             metrics=Metrics(self._gauges, self.scores.found),
             canary=self.canary,

@@ -22,6 +22,7 @@ from lalert.store.redis import Finder, RedisStore, parse_url
 from lalert.store.redis.restoring import restore_into
 from lalert.store.sqlite import SqliteStore
 from lalert.store.sqlite.backup import Restored, restore
+from lalert.tenancy.tickets import MAX_TICKETS, TICKET_SECONDS, LocalShelf, Shelf
 
 DATABASE: Final = "lalert.db"
 LEASE: Final = LeaseTimes()
@@ -37,6 +38,7 @@ class Ground:
     store: Store
     bus: LocalBus
     leases: Leases
+    shelf: Shelf
     lost: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -49,7 +51,7 @@ async def open_ground(
     if finder is None:
         bus = LocalBus()
         async with SqliteStore(data / DATABASE, revive=revive, on_append=bus.publish, clock=clock) as store:
-            yield Ground(store, bus, LocalLeases())
+            yield Ground(store, bus, LocalLeases(), LocalShelf(clock))
         return
     shared = SharedBus()
     async with RedisStore(
@@ -64,7 +66,11 @@ async def open_ground(
     ) as remote:
         shared.send = remote.hint
         yield Ground(
-            remote, shared, LedgerLeases(remote.ledger(LEASE.lease), clock, times=LEASE), remote.lost
+            remote,
+            shared,
+            LedgerLeases(remote.ledger(LEASE.lease), clock, times=LEASE),
+            remote.shelf(TICKET_SECONDS, MAX_TICKETS),
+            remote.lost,
         )
 
 

@@ -142,14 +142,16 @@ class Live:
         audience: Hashable = None,
         address: str | None = None,
         snapshot: bool = False,
+        embeddable: bool | None = None,
     ) -> web.StreamResponse:
         """Serve one SSE stream until it ends.
 
-        Resumes from the header `Last-Event-ID`, else from `after`; None of both means from now on (with `snapshot`, after what is in force). Raises,
-        before anything was sent, `BadRequest` for what cannot be a position, `Unavailable` and `TooManyRequests` at the limits.
+        Resumes from the header `Last-Event-ID`, else from `after`; None of both means from now on (with `snapshot`, after what is in force).
+        `embeddable` lets pages of other sites read it (by default a stream without a key). Raises, before anything was sent, `BadRequest` for what cannot be a position, `Unavailable` and `TooManyRequests` at the limits.
         """
         after = _position(request.headers.get("Last-Event-ID") or after)
-        response = web.StreamResponse(headers=_sse_headers(public=key_id is None))
+        public = key_id is None if embeddable is None else embeddable
+        response = web.StreamResponse(headers=_sse_headers(public=public))
         response.force_close()
         if request.method == hdrs.METH_HEAD:
             await response.prepare(request)

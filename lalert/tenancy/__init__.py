@@ -3,6 +3,7 @@
 from lalert.tenancy.admin import Administration, NewKey
 from lalert.tenancy.keys import ANONYMOUS, CHANGED, Caller, KeyRing, new_secret, secret_digest
 from lalert.tenancy.rights import may_see, require, sender_allowed, sender_tolerated
+from lalert.tenancy.tickets import Tickets
 
 __all__ = [
     "ANONYMOUS",
@@ -11,6 +12,7 @@ __all__ = [
     "Caller",
     "KeyRing",
     "NewKey",
+    "Tickets",
     "may_see",
     "new_secret",
     "require",

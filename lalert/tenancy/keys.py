@@ -155,6 +155,14 @@ class KeyRing:
             )
         return Caller(tenant, key)
 
+    def holder(self, key_id: str) -> Caller | None:
+        """Return who holds a key, None where it does not hold any more."""
+        key = self._by_id.get(key_id)
+        tenant = self._tenants.get(key.tenant) if key else None
+        if key is None or tenant is None or not key.valid_at(self._clock.now()):
+            return None
+        return Caller(tenant, key)
+
     def still_valid(self, key_id: str) -> bool:
         """Say whether an open stream may go on."""
         key = self._by_id.get(key_id)

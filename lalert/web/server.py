@@ -12,7 +12,7 @@ from lalert import cap, resources
 from lalert.hub import Hub
 from lalert.model import Role
 from lalert.plugin import Access, Endpoint, Route
-from lalert.tenancy import Administration, require
+from lalert.tenancy import Administration, Tickets, require
 from lalert.web import admin, audit, health, pages, streams
 from lalert.web.api import CORS, Api, Scorecards, Stations
 from lalert.web.context import FirstKeys, PagesContext
@@ -34,6 +34,7 @@ class Site:
 
     hub: Hub
     streams: streams.Streams
+    tickets: Tickets
     stations: Stations
     metrics: Metrics
     canary: health.Watch
@@ -56,7 +57,7 @@ def make_app(site: Site) -> web.Application:
     app.add_routes(health.routes(site.hub.store, site.canary, site.metrics, site.durability, site.stopping))
     app.add_routes(Api(site.hub, site.stations, site.metrics, site.scores).routes())
     app.add_routes(audit.routes(site.hub))
-    app.add_routes(streams.routes(site.hub, site.streams))
+    app.add_routes(streams.routes(site.hub, site.streams, site.tickets))
     app.add_routes(_descriptions())
     app.add_routes(people.routes())
     for endpoint in site.endpoints:

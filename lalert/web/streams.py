@@ -1,19 +1,20 @@
-"""`/v1/stream` and `/v1/ws`: who may listen to what, and then over to the live part."""
+"""`/v1/stream`, `/v1/ws` and the tickets for them: who may listen to what, and then over to the live part."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+import orjson
 from aiohttp import hdrs, web
 
 from lalert import matching
 from lalert.errors import BadRequest, Forbidden
 from lalert.hub import Hub
 from lalert.model import Filter, Role
-from lalert.tenancy import require
-from lalert.web.api import take
+from lalert.tenancy import Caller, Tickets, require
+from lalert.web.api import nothing_else, take
 from lalert.web.request import identify
 
 
@@ -30,6 +31,7 @@ class Streams(Protocol):
         format: str = "json",
         key_id: str | None = None,
         audience: Hashable = None,
+        embeddable: bool | None = None,
     ) -> web.StreamResponse: ...
 
     async def websocket(
@@ -45,32 +47,64 @@ class Streams(Protocol):
     ) -> web.StreamResponse: ...
 
 
-def routes(hub: Hub, streams: Streams) -> list[web.RouteDef]:
-    """Return the two streams over one hub."""
+LISTENERS = (Role.RECEIVER, Role.SENDER, Role.ADMIN)
+
+
+def routes(hub: Hub, streams: Streams, tickets: Tickets) -> list[web.RouteDef]:
+    """Return the two streams over one hub, and where to get a ticket for them."""
 
     async def sse(request: web.Request) -> web.StreamResponse:
-        wanted, options = _options(request)
-        return await streams.sse(request, wanted, **options)
+        wanted, options, ticket = _options(request)
+        caller = await _caller(request, ticket)
+        # Nothing that a browser adds by itself opens a stream: with a ticket any page may read what it was given to hear.
+        embeddable = caller.key is None or ticket is not None
+        return await streams.sse(request, wanted, **options, **_who(caller), embeddable=embeddable)
 
     async def websocket(request: web.Request) -> web.StreamResponse:
-        _same_origin(request)
-        wanted, options = _options(request)
-        return await streams.websocket(request, wanted, **options)
+        wanted, options, ticket = _options(request)
+        if ticket is None:
+            _same_origin(request)
+        caller = await _caller(request, ticket)
+        return await streams.websocket(request, wanted, **options, **_who(caller))
 
-    def _options(request: web.Request) -> tuple[Filter, dict[str, str]]:
-        caller = identify(request, hub.keyring, hub.clock)
-        if caller.key is not None:
-            require(caller, Role.RECEIVER, Role.SENDER, Role.ADMIN)
-        own, pairs = take(request, "after", "lang", "format")
-        if own.get("format", "json") not in ("json", "cap"):
-            raise BadRequest(f"format: {own['format'][:20]!r} must be json or cap")
-        if caller.key is not None and caller.audience is not None:
-            own |= {"key_id": caller.key.id, "audience": caller.audience}
-        if own.get("format") == "cap":
-            own["format"] = "json+cap"
-        return matching.parse_filter(pairs), own
+    async def ticket(request: web.Request) -> web.Response:
+        caller = require(identify(request, hub.keyring, hub.clock), *LISTENERS)
+        nothing_else(list(request.query.items()))
+        assert caller.key is not None
+        made = await tickets.issue(caller.key.id)
+        body = (
+            orjson.dumps({"ticket": made.secret, "expires": made.ends.isoformat(timespec="seconds")}) + b"\n"
+        )
+        headers = {hdrs.CACHE_CONTROL: "no-store"}
+        return web.Response(status=201, body=body, content_type="application/json", headers=headers)
 
-    return [web.get("/v1/stream", sse), web.get("/v1/ws", websocket)]
+    async def _caller(request: web.Request, ticket: str | None) -> Caller:
+        if ticket is None:
+            caller = identify(request, hub.keyring, hub.clock)
+        elif hdrs.AUTHORIZATION in request.headers:
+            raise BadRequest("ticket: give a key in the header or a ticket, not both")
+        else:
+            caller = await tickets.redeem(ticket)
+        return require(caller, *LISTENERS) if caller.key is not None else caller
+
+    return [web.get("/v1/stream", sse), web.get("/v1/ws", websocket), web.post("/v1/tickets", ticket)]
+
+
+def _options(request: web.Request) -> tuple[Filter, dict[str, str], str | None]:
+    """Return what is to be heard, how, and with which ticket; all of it is read before a ticket is used up."""
+    own, pairs = take(request, "after", "lang", "format", "ticket")
+    ticket = own.pop("ticket", None)
+    if own.get("format", "json") not in ("json", "cap"):
+        raise BadRequest(f"format: {own['format'][:20]!r} must be json or cap")
+    if own.get("format") == "cap":
+        own["format"] = "json+cap"
+    return matching.parse_filter(pairs), own, ticket
+
+
+def _who(caller: Caller) -> dict[str, Any]:
+    if caller.key is None or caller.audience is None:
+        return {}
+    return {"key_id": caller.key.id, "audience": caller.audience}
 
 
 def _same_origin(request: web.Request) -> None:

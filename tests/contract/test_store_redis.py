@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -34,6 +35,21 @@ async def port(running: ValkeyServer) -> int:
     await ask(running.port, "FLUSHALL")
     listening: int = running.port
     return listening
+
+
+async def test_the_nodes_shelf_of_tickets_is_bounded_and_gives_each_once(port: int, tmp_path: Path) -> None:
+    finder = Finder(parse_url(f"redis+cluster://127.0.0.1:{port}"))
+    path = tmp_path / "view.db"
+    store = RedisStore(finder, path, revive=revive, on_append=ignore, clock=SystemClock())
+    async with store:
+        shelf = store.shelf(0.3, 2)
+        assert [await shelf.put(name, "key") for name in (b"a", b"b", b"c")] == [True, True, False]
+        assert await shelf.put(b"d", "other")
+        assert [await shelf.take(name) for name in (b"a", b"a", b"c")] == ["key", None, None]
+        assert await shelf.put(b"e", "key")
+        await asyncio.sleep(0.31)
+        assert await shelf.take(b"b") is None
+        assert [await shelf.put(name, "key") for name in (b"f", b"g", b"h")] == [True, True, False]
 
 
 class TestRedisStore(StoreContract, AuditContract, KeepingContract):

@@ -58,6 +58,21 @@ async def level(pair: Pair) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_a_ticket_of_one_node_serves_once_at_whichever_is_asked_first(pair: Pair) -> None:
+    a, b = pair
+
+    async def opened(node: RunningNode, ticket: str) -> int:
+        async with node.http.get(f"{node.url}/v1/stream", params={"ticket": ticket}) as response:
+            return response.status
+
+    for first in (a, b):
+        headers = a.headers(Role.RECEIVER)
+        async with a.http.post(f"{a.url}/v1/tickets", headers=headers) as response:
+            ticket = (await response.json())["ticket"]
+        asked = [opened(node, ticket) for node in (first, a, b, b)]
+        assert sorted(await asyncio.gather(*asked)) == [200, 401, 401, 401]
+
+
 async def test_what_is_posted_to_one_node_is_at_once_in_all_that_another_tells_and_shows(pair: Pair) -> None:
     a, b = pair
     async with listening(b, area="43203") as events, listening(b, ws=True, area="43203") as frames:

@@ -30,6 +30,7 @@ from lalert.store.redis.retention import FORGOTTEN
 from lalert.store.redis.scripts import Script
 from lalert.store.redis.server import require_sound_server
 from lalert.store.redis.stream import APPEND, CONFLICT, FRESH, Fields, Follower
+from lalert.store.redis.tickets import RedisShelf
 from lalert.store.redis.wire import Wire
 from lalert.store.sqlite import log
 from lalert.store.sqlite.codec import offset_of as offset_in
@@ -226,6 +227,10 @@ class RedisStore(BackupTables):
     def ledger(self, lease: float) -> RedisLedger:
         """Return where the nodes write down who holds which share, for `lease` seconds at a time."""
         return RedisLedger(self._link, lease)
+
+    def shelf(self, seconds: float, most: int) -> RedisShelf:
+        """Return where the nodes keep unused tickets, each for so many seconds and of one key no more than `most`."""
+        return RedisShelf(self._link, seconds, most)
 
     def hint(self, kind: str, subject: str) -> None:
         """Tell every node's `on_hint`, this one's too, as far as the connection holds."""
