@@ -8,5 +8,8 @@ from lalert.matching.facts import facts_of as facts_of
 from lalert.matching.index import FilterIndex as FilterIndex
 from lalert.matching.query import filter_pairs as filter_pairs
 from lalert.matching.query import parse_filter as parse_filter
-from lalert.matching.rules import explain as explain
+from lalert.matching.reasons import Reason as Reason
+from lalert.matching.reasons import Rule as Rule
+from lalert.matching.reasons import explain as explain
+from lalert.matching.reasons import hindrances as hindrances
 from lalert.matching.rules import wants as wants

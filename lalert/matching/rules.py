@@ -1,9 +1,9 @@
-"""What it takes for a filter to want an entry, and which rule it was."""
+"""What it takes for a filter to want an entry."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -46,7 +46,7 @@ def wants(
 
 def is_wanted(filter: Filter, shapes: Shapes, entry: Entry, speaking: Iterable[Voice]) -> bool:
     """Answer as `wants` does, from what is worth making once: the `shapes_of` a filter and the `voices` of an entry."""
-    return _hears(filter, entry) and any(_concerns(filter, shapes, voice) for voice in speaking)
+    return hears(filter, entry) and any(concerns(filter, shapes, voice) for voice in speaking)
 
 
 def voices(entry: Entry, lineage: Sequence[Entry], gazetteer: Gazetteer | None) -> list[Voice]:
@@ -74,40 +74,24 @@ def shapes_of(filter: Filter) -> Shapes:
     return _shapes(filter.points, filter.polygon, filter.bbox)
 
 
-def explain(
-    filter: Filter, entry: Entry, lineage: Sequence[Entry] = (), gazetteer: Gazetteer | None = None
-) -> list[str]:
-    """Return by which rules a filter wants an entry, a sentence each; empty exactly where `wants` says no."""
-    if not _hears(filter, entry):
-        return []
-    shapes = shapes_of(filter)
-    reasons: list[str] = []
-    for voice in voices(entry, lineage, gazetteer):
-        if _concerns(filter, shapes, voice):
-            earlier = voice.entry is not entry
-            told = (
-                f"was told of {voice.entry.alert.identifier}, which this one continues: " if earlier else ""
-            )
-            reasons += [told + reason for reason in _reasons(filter, shapes, voice)]
-    return reasons
-
-
 def _speaks_for_itself(alert: Alert, seen: set[str]) -> bool:
     if alert.infos or not alert.references:
         return True
     return not all(reference.id in seen for reference in alert.references)
 
 
-def _hears(filter: Filter, entry: Entry) -> bool:
+def hears(filter: Filter, entry: Entry) -> bool:
+    """Say whether a filter asks for messages of this status at all."""
     status = entry.alert.status
     return status in filter.statuses and status is not Status.DRAFT
 
 
-def _concerns(filter: Filter, shapes: Shapes, voice: Voice) -> bool:
+def concerns(filter: Filter, shapes: Shapes, voice: Voice) -> bool:
+    """Say whether a filter wants something because of this one voice."""
     return (
-        _hears(filter, voice.entry)
+        hears(filter, voice.entry)
         and _has_attributes(filter, voice.entry)
-        and _is_there(filter, shapes, voice)
+        and is_there(filter, shapes, voice)
     )
 
 
@@ -122,26 +106,29 @@ def _has_attributes(filter: Filter, entry: Entry) -> bool:
         return False
     if filter.min_level is not None and level is not None and level < filter.min_level:
         return False
-    if filter.categories and not any(_is_of_one(filter.categories, info.categories) for info in alert.infos):
+    if filter.categories and not any(is_of_one(filter.categories, info.categories) for info in alert.infos):
         return False
     if filter.events and not any(info.event in filter.events for info in alert.infos):
         return False
     return filter.min_severity is None or any(
-        _is_grave(info.severity, filter.min_severity) for info in alert.infos
+        is_grave(info.severity, filter.min_severity) for info in alert.infos
     )
 
 
-def _is_of_one(wanted: frozenset[str], categories: Collection[str]) -> bool:
+def is_of_one(wanted: frozenset[str], categories: Collection[str]) -> bool:
+    """Say whether an info with these categories passes a filter that names some."""
     # Of no category is "nobody has said", like a severity of Unknown: only CAP 1.0 and a tolerant policy let it in.
     return not categories or not wanted.isdisjoint(categories)
 
 
-def _is_grave(severity: Severity, least: Severity) -> bool:
+def is_grave(severity: Severity, least: Severity) -> bool:
+    """Say whether a severity passes a filter's `min_severity`."""
     # CAP 3.2.2: Unknown is not "harmless", it is "nobody has said yet".
     return severity is Severity.UNKNOWN or SEVERITY_RANK[severity] >= SEVERITY_RANK[least]
 
 
-def _is_there(filter: Filter, shapes: Shapes, voice: Voice) -> bool:
+def is_there(filter: Filter, shapes: Shapes, voice: Voice) -> bool:
+    """Say whether one of a filter's places lies where a voice speaks of."""
     facts = voice.entry.facts
     if filter.anywhere or (facts.nowhere and not facts.codes):
         return True
@@ -184,30 +171,3 @@ def _shapes(
             )
         )
     return tuple(shapes)
-
-
-def _reasons(filter: Filter, shapes: Shapes, voice: Voice) -> Iterator[str]:
-    facts = voice.entry.facts
-    if filter.anywhere:
-        yield "the filter names no place"
-    elif facts.nowhere:
-        yield "the alert names no place, so it concerns its sender's whole jurisdiction"
-    for area in sorted(filter.areas & facts.reach):
-        yield f"area {area}: the alert concerns {_some(facts.codes) if area not in facts.codes else 'it'}"
-    if voice.ground is None:
-        return
-    for lon, lat in filter.points:
-        if shapely.intersects_xy(voice.ground, lon, lat):
-            yield f"point {lat:g},{lon:g} lies in the alert's area"
-    for name, shape in zip(_surfaces(filter), shapes[1 if filter.points else 0 :], strict=True):
-        if shapely.intersects(voice.ground, shape):
-            yield f"the {name} meets the alert's area"
-
-
-def _surfaces(filter: Filter) -> list[str]:
-    return [name for name, surface in (("polygon", filter.polygon), ("bbox", filter.bbox)) if surface]
-
-
-def _some(codes: Iterable[str]) -> str:
-    first, *more = sorted(codes)
-    return f"{first} and {len(more)} more" if more else first

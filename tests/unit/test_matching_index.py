@@ -16,7 +16,7 @@ from lalert import resources
 from lalert.cap import JIS_GEOCODE_NAMES
 from lalert.errors import InvalidGeometry
 from lalert.geo import Gazetteer
-from lalert.matching import FilterIndex, explain, facts_of, wants
+from lalert.matching import FilterIndex, explain, facts_of, hindrances, wants
 from lalert.matching.rules import voices
 from lalert.model import (
     Area,
@@ -145,9 +145,13 @@ def test_the_index_agrees_with_asking_every_filter(
 
 @given(filters, chains())
 @settings(deadline=None)
-def test_an_explanation_is_given_exactly_to_those_who_hear(wanted: Filter, chain: list[Entry]) -> None:
+def test_whoever_hears_and_whoever_does_not_is_told_why(wanted: Filter, chain: list[Entry]) -> None:
     *lineage, entry = chain
-    assert bool(explain(wanted, entry, lineage)) is wants(wanted, entry, lineage)
+    hears = wants(wanted, entry, lineage)
+    reasons = explain(wanted, entry, lineage) or hindrances(wanted, entry, lineage)
+    assert bool(explain(wanted, entry, lineage)) is hears
+    assert bool(hindrances(wanted, entry, lineage)) is not hears
+    assert all(reason.en and reason.ja for reason in reasons)
 
 
 @given(filters, chains())

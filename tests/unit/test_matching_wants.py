@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -342,9 +342,13 @@ def test_who_heard_of_a_bare_cancel_hears_of_what_follows_it(enter: Enter) -> No
 # Explanations
 
 
+def said(filter: Filter, entry: Entry, lineage: Sequence[Entry] = ()) -> list[str]:
+    return [reason.en for reason in explain(filter, entry, lineage)]
+
+
 def test_an_explanation_names_each_rule_that_matched(enter: Enter) -> None:
     lon, lat = IN_HITOYOSHI
-    reasons = explain(
+    reasons = said(
         place(HITOYOSHI, "43", points=(IN_HITOYOSHI, IN_TOKYO), bbox=(lon, lat, lon + 1, lat + 1)),
         enter(HITOYOSHI),
     )
@@ -359,14 +363,14 @@ def test_an_explanation_names_each_rule_that_matched(enter: Enter) -> None:
 def test_an_explanation_says_by_what_somebody_was_told_before(enter: Enter) -> None:
     first = enter(HITOYOSHI)
     cancel = enter(bare=True, msg_type=MsgType.CANCEL, references=(first,))
-    assert explain(place(HITOYOSHI), cancel, [first]) == [
+    assert said(place(HITOYOSHI), cancel, [first]) == [
         f"was told of {first.alert.identifier}, which this one continues: area {HITOYOSHI}: the alert concerns it"
     ]
-    assert explain(place(NISHIKI), cancel, [first]) == []
+    assert said(place(NISHIKI), cancel, [first]) == []
 
 
 def test_an_explanation_says_that_a_whole_jurisdiction_is_concerned(enter: Enter) -> None:
-    assert "the alert names no place, so it concerns its sender's whole jurisdiction" in explain(
+    assert "the alert names no place, so it concerns its sender's whole jurisdiction" in said(
         place(HITOYOSHI), enter()
     )
 
