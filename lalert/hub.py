@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
@@ -29,6 +29,7 @@ from lalert.geo import Gazetteer
 from lalert.model import (
     LARGE_BYTES,
     Alert,
+    Changes,
     Entry,
     Facts,
     Filter,
@@ -47,6 +48,9 @@ from lalert.tenancy import Caller, KeyRing, may_see
 
 if TYPE_CHECKING:
     import aiohttp
+
+K = TypeVar("K")
+K_co = TypeVar("K_co", covariant=True)
 
 log = structlog.get_logger()
 
@@ -137,6 +141,32 @@ class _Referred:
     turn: str
 
 
+class Keep(Protocol[K_co]):
+    """What is done with an alert that may go out: `Store.append`, or `Store.foresee`."""
+
+    def __call__(
+        self,
+        alert: Alert,
+        origin: Origin,
+        received: datetime,
+        facts: Facts,
+        jurisdiction: frozenset[str],
+        *,
+        changes: Changes | None = None,
+        correction: bool = False,
+    ) -> Awaitable[K_co]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """What would become of a document that may go out. `entry` has no position yet unless the document was accepted before (then not `fresh`)."""
+
+    entry: Entry
+    fresh: bool
+    lineage: tuple[Entry, ...]
+    warnings: tuple[Problem, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Entries of a listing, and the position to go on after."""
@@ -225,6 +255,14 @@ class Hub:
         own = cap.Verification(signed=True, signer=signer.certificate.fingerprint)
         return await self._take(raw, caller, kind, remote, own)
 
+    async def foresee(
+        self, raw: bytes, caller: Caller, kind: OriginKind, remote: str | None = None
+    ) -> Foresight:
+        """Judge a CAP document just as `submit` does, and keep, count and tell nothing. Raises what `submit` raises."""
+        foreseen, warnings = await self._judged(raw, caller, kind, remote, None, self.store.foresee)
+        warnings = (*warnings, *intake.found_by_the_log(foreseen.entry))
+        return Foresight(foreseen.entry, foreseen.fresh, foreseen.lineage, warnings)
+
     async def certificate(self) -> str:
         """Return the certificates, PEM, that readers verify with what the hub itself issues; raises `Unavailable`."""
         try:
@@ -246,6 +284,20 @@ class Hub:
         remote: str | None,
         own: cap.Verification | None = None,
     ) -> Receipt:
+        appended, warnings = await self._judged(raw, caller, kind, remote, own, self.store.append)
+        warnings = (*warnings, *intake.found_by_the_log(appended.entry))
+        return Receipt(appended.entry, appended.fresh, warnings)
+
+    async def _judged(
+        self,
+        raw: bytes,
+        caller: Caller,
+        kind: OriginKind,
+        remote: str | None,
+        own: cap.Verification | None,
+        keep: Keep[K],
+    ) -> tuple[K, tuple[Problem, ...]]:
+        """Parse and judge a document and have it kept; returns what came of that, and the warnings of intake."""
         if len(raw) > cap.MAX_BYTES:
             raise TooLarge(f"the document has {len(raw)} bytes; the limit is {cap.MAX_BYTES}")
         received = self.clock.now()
@@ -264,7 +316,7 @@ class Hub:
         )
         if not alert.references:
             case = intake.Case(alert, caller, received, {}, self.gazetteer, self._policy, signature, facts)
-            return await self._keep(case, origin, home)
+            return await _kept(case, origin, home, keep)
         referred = await self._referred(alert, caller)
         async with self._turns.setdefault(referred.turn, asyncio.Lock()):
             heads = {id: await self.store.heads(entry) for id, entry in referred.known.items()}
@@ -280,22 +332,7 @@ class Hub:
                 heads,
                 referred.ambiguous,
             )
-            return await self._keep(case, origin, home)
-
-    async def _keep(self, case: intake.Case, origin: Origin, home: frozenset[str]) -> Receipt:
-        judge = partial(intake.judge, case)
-        warnings = await asyncio.to_thread(judge) if case.alert.large else judge()
-        message = case.message if case.alert.references else None
-        appended = await self.store.append(
-            case.alert,
-            origin,
-            case.now,
-            case.facts,
-            home if case.facts.nowhere else frozenset(),
-            changes=lifecycle.replaces(message) if message else None,
-            correction=message is not None and lifecycle.corrects(message),
-        )
-        return Receipt(appended.entry, appended.fresh, (*warnings, *intake.found_by_the_log(appended.entry)))
+            return await _kept(case, origin, home, keep)
 
     async def _referred(self, alert: Alert, caller: Caller) -> _Referred:
         """Return what the alert refers to, as far as it is here; a reference without a time gets that of the one alert it can mean."""
@@ -461,6 +498,24 @@ class Hub:
         await self.audit.note(
             Action.REDELIVERED, row.key, by=by, org=subscription.tenant or "", details=details
         )
+
+
+async def _kept(
+    case: intake.Case, origin: Origin, home: frozenset[str], keep: Keep[K]
+) -> tuple[K, tuple[Problem, ...]]:
+    judge = partial(intake.judge, case)
+    warnings = await asyncio.to_thread(judge) if case.alert.large else judge()
+    message = case.message if case.alert.references else None
+    kept = await keep(
+        case.alert,
+        origin,
+        case.now,
+        case.facts,
+        home if case.facts.nowhere else frozenset(),
+        changes=lifecycle.replaces(message) if message else None,
+        correction=message is not None and lifecycle.corrects(message),
+    )
+    return kept, warnings
 
 
 class AdapterHub:

@@ -23,6 +23,7 @@ import structlog
 from lalert import texts
 from lalert.bus import Bus, Held, Hints, Leases
 from lalert.clock import Clock
+from lalert.dispatch.audience import Audience, Bar, MaySee, Wants, barred
 from lalert.dispatch.follower import Follower, Plan
 from lalert.dispatch.journal import Journal, Result
 from lalert.dispatch.lanes import Lane, Mark, Planned, Tries, delivery_key, plan
@@ -45,7 +46,7 @@ from lalert.errors import (
     Unavailable,
     UnknownPosition,
 )
-from lalert.model import Delivery, Entry, Filter, Lease, MsgType, Outcome, Scope, Status, Subscription
+from lalert.model import Delivery, Entry, Filter, Lease, MsgType, Outcome, Status, Subscription
 from lalert.plugin import Channel
 from lalert.store import SHARES, AlertLog, DeliveryRow, DeliveryState, Outbox, StateStore
 from lalert.store import Lane as StoredLane
@@ -80,12 +81,6 @@ class Line(Bus, Hints, Protocol):
     """What the dispatcher hears, and says to the other nodes."""
 
 
-class Wants(Protocol):
-    """Says whether a filter wants an entry, the former audience of what it refers to included (`matching.wants`)."""
-
-    def __call__(self, filter: Filter, entry: Entry, lineage: Sequence[Entry], /) -> bool: ...
-
-
 Groups = dict[Filter, dict[str, Lane]]
 """Lanes by what they want, so that each filter is asked once."""
 
@@ -111,10 +106,6 @@ class _Unheard:
         pass
 
     settled = confirmed = gone = planned
-
-
-MaySee = Callable[[Subscription, Entry], bool]
-"""Says whether the owner of a subscription may have an entry that is not Public."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +189,7 @@ class Dispatcher:
     ) -> None:
         self._store = store
         self._bus = bus
-        self._wants = wants
-        self._may_see = may_see
+        self._audience = Audience(wants, may_see)
         self._tally = tally or _Unheard()
         self._clock = clock
         self._random = random
@@ -966,7 +956,7 @@ class Dispatcher:
         self._remember(entry)
         offered: Counter[str] = Counter()
         for filter in list(groups):
-            wanted = self._wanted(filter, entry, lineage)
+            wanted = self._audience.wanted(filter, entry, lineage)
             for lane in list(groups.get(filter, {}).values()) if wanted else ():
                 if await self._is_open(lane, planned) and self._offer(lane, planned, entry):
                     offered[lane.subscription.channel] += 1
@@ -993,17 +983,6 @@ class Dispatcher:
             )
             return ()
 
-    def _wanted(self, filter: Filter, entry: Entry, lineage: Sequence[Entry]) -> bool:
-        # The gate for drills stands here too, so that no defect in matching can send one to somebody who did not ask for it.
-        if entry.alert.status not in filter.statuses:
-            return False
-        try:
-            return self._wants(filter, entry, lineage)
-        except Exception:
-            # A defect over one filter must neither stop the log nor leave somebody untold.
-            log.exception("a filter cannot be judged; its subscribers are told", position=entry.position)
-            return True
-
     async def _is_open(self, lane: Lane, planned: Planned) -> bool:
         """Say whether an entry is still to be planned for a lane."""
         if lane.closed or planned.order <= lane.offered[planned.actual]:
@@ -1018,7 +997,7 @@ class Dispatcher:
 
     def _offer(self, lane: Lane, planned: Planned, entry: Entry) -> bool:
         """Let an entry wait for a lane, or settle it at once; returns whether it was new to the lane and meant for it."""
-        if not self._permitted(lane, entry):
+        if not self._audience.permitted(lane.subscription, entry):
             return False
         for older in lane.replaced_by(planned):
             self._settle(
@@ -1034,38 +1013,25 @@ class Dispatcher:
         )
         if known:
             lane.settled.discard(planned.position)
-        elif not planned.actual and not self._outlet(lane).channel.drill_safe:
-            self._settle(
-                lane,
-                planned,
-                DeliveryState.DROPPED,
-                f"status {entry.alert.status}, and the channel is not drill-safe",
-            )
-        elif planned.deadline <= self._clock.now():
-            self._settle_overdue(lane, planned)
-        elif planned.outdated or lane.superseded(planned):
-            self._settle(
-                lane, planned, DeliveryState.SUPERSEDED, "arrived after the message that replaces it"
-            )
         else:
-            lane.add(planned)
+            self._settle_barred_or_add(lane, planned, entry)
         # Last: what failed before here is offered again, and nobody who was told is told twice.
         lane.offered[planned.actual] = planned.order
         self._place(lane)
         return not known
 
-    def _permitted(self, lane: Lane, entry: Entry) -> bool:
-        if entry.alert.scope is Scope.PUBLIC:
-            return True
-        try:
-            return self._may_see is not None and self._may_see(lane.subscription, entry)
-        except Exception:
-            log.exception(
-                "who may see an alert cannot be judged; it is withheld",
-                position=entry.position,
-                subscription=lane.id,
-            )
-            return False
+    def _settle_barred_or_add(self, lane: Lane, planned: Planned, entry: Entry) -> None:
+        bar = barred(planned, self._clock.now(), drill_safe=self._outlet(lane).channel.drill_safe)
+        if bar is Bar.NOT_DRILL_SAFE:
+            detail = f"status {entry.alert.status}, and the channel is not drill-safe"
+            self._settle(lane, planned, DeliveryState.DROPPED, detail)
+        elif bar is Bar.TOO_LATE:
+            self._settle_overdue(lane, planned)
+        elif bar is Bar.OUTDATED or lane.superseded(planned):
+            detail = "arrived after the message that replaces it"
+            self._settle(lane, planned, DeliveryState.SUPERSEDED, detail)
+        else:
+            lane.add(planned)
 
     def _planned(self, entry: Entry, before: Mark | None, lineage: Sequence[Entry]) -> Planned:
         order = self._store.order(entry.position)

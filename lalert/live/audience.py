@@ -60,15 +60,20 @@ class Audience:
 
     def stands(self, filter: Filter, audience: Hashable, entry: Entry) -> bool:
         """Say whether an entry that is in force is so for a filter: by itself, whoever was told of what it replaced."""
-        if entry.alert.status not in filter.statuses or not self.may_see(audience, entry):
-            return False
-        return self._decided(filter, entry, ())
+        return self.hears(filter, audience, entry, ())
 
     async def concerns(self, filter: Filter, audience: Hashable, entry: Entry) -> bool:
         """Say whether an entry goes to a filter of an audience."""
-        if entry.alert.status not in filter.statuses or not self.may_see(audience, entry):
-            return False
-        return self._decided(filter, entry, await self.lineage(entry))
+        return self._is_open(filter, audience, entry) and self._decided(
+            filter, entry, await self.lineage(entry)
+        )
+
+    def hears(self, filter: Filter, audience: Hashable, entry: Entry, lineage: Sequence[Entry]) -> bool:
+        """Say the same as `concerns` of an entry whose lineage is known."""
+        return self._is_open(filter, audience, entry) and self._decided(filter, entry, lineage)
+
+    def _is_open(self, filter: Filter, audience: Hashable, entry: Entry) -> bool:
+        return entry.alert.status in filter.statuses and self.may_see(audience, entry)
 
     def _decided(self, filter: Filter, entry: Entry, lineage: Sequence[Entry]) -> bool:
         try:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import Final, Protocol, Self
+from typing import Final, Literal, Protocol, Self
 
 from aiohttp import hdrs, web
 
@@ -34,6 +35,9 @@ MAX_POSITION: Final = 200
 """Characters of a position that is looked at at all; ours have under 50."""
 
 POLL_SECONDS: Final = 0.02
+
+HEARERS_AT_ONCE: Final = 50
+"""How many connections that catch up are looked at before everybody else has a turn: about a millisecond."""
 
 
 class Log(resume.Log, ends.Log, Protocol):
@@ -221,6 +225,24 @@ class Live:
         """Follow what ends by itself of all that `filter` wanted, from now on; the iterator raises `Unavailable` as that of `follow`."""
         return EndFollower(self._fan_out, self._audience, filter, audience)
 
+    async def hearers(
+        self, entry: Entry, lineage: Sequence[Entry]
+    ) -> Counter[tuple[Filter, Literal["sse", "websocket"]]]:
+        """Count the connections to this node that would be told of an entry now, by what they asked for; those that still catch up included."""
+        counts: Counter[tuple[Filter, Literal["sse", "websocket"]]] = Counter()
+        for group in list(self._fan_out.hearing(entry, lineage)):
+            counts[group.key.filter, _kind(group.key.wire)] += len(group.members)
+        hears: dict[tuple[Filter, Hashable], bool] = {}
+        for number, conn in enumerate([c for c in self._lines.all if c.group is None and c.open], 1):
+            about = conn.about
+            key = (about.filter, about.audience)
+            if key not in hears:
+                hears[key] = self._audience.hears(*key, entry, lineage)
+            counts[about.filter, _kind(conn.wire)] += hears[key]
+            if number % HEARERS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return +counts
+
     @property
     def position(self) -> str:
         """Return the newest position that was offered to everybody who hears no drills."""
@@ -296,6 +318,10 @@ def _position(text: str | None) -> str | None:
     if text is not None and len(text) > MAX_POSITION:
         raise BadRequest(f"a position has at most {MAX_POSITION} characters; give it back as it came")
     return text
+
+
+def _kind(wire: Wire) -> Literal["sse", "websocket"]:
+    return "websocket" if wire is Wire.WS else "sse"
 
 
 def _sse_headers(*, public: bool) -> dict[str, str]:

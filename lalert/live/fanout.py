@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
@@ -20,7 +20,7 @@ from lalert.live import frames
 from lalert.live.audience import Audience, Bodies
 from lalert.live.connection import Connection, Lines
 from lalert.live.frames import Close, Wire
-from lalert.live.lanes import Lane, NewIndex, hears_drills
+from lalert.live.lanes import Group, Lane, NewIndex, hears_drills
 from lalert.live.settings import LiveSettings
 from lalert.live.window import Heard, Mark, Window
 from lalert.model import Entry, Filter
@@ -308,10 +308,8 @@ class FanOut:
     def _plan(self, lane: Lane, entry: Entry, lineage: Sequence[Entry], *, ended: bool = False) -> list[Job]:
         jobs: list[Job] = []
         made: dict[tuple[str, str | None, Wire], bytes] = {}
-        for group in lane.groups(self._match(lane, entry, lineage)):
+        for group in self._hearing(lane, entry, lineage):
             key = group.key
-            if not self._audience.may_see(key.audience, entry):
-                continue
             frame = made.get((key.format, key.lang, key.wire))
             if frame is None:
                 at = lane.settled.position if ended else None
@@ -319,6 +317,16 @@ class FanOut:
                 made[key.format, key.lang, key.wire] = frame
             jobs.append(Job(frame, list(group.members)))
         return jobs
+
+    def hearing(self, entry: Entry, lineage: Sequence[Entry]) -> Iterator[Group]:
+        """Yield the groups that an entry would be written to now."""
+        for lane in (self.real, self.drill):
+            yield from self._hearing(lane, entry, lineage)
+
+    def _hearing(self, lane: Lane, entry: Entry, lineage: Sequence[Entry]) -> Iterator[Group]:
+        for group in lane.groups(self._match(lane, entry, lineage)):
+            if self._audience.may_see(group.key.audience, entry):
+                yield group
 
     def _match(self, lane: Lane, entry: Entry, lineage: Sequence[Entry]) -> Collection[Filter]:
         try:

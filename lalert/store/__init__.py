@@ -49,6 +49,15 @@ class Appended:
     fresh: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What `append` would answer. `entry` has no position yet unless it is there already; `lineage` is what `AlertLog.lineage` would return of it."""
+
+    entry: Entry
+    fresh: bool
+    lineage: tuple[Entry, ...] = ()
+
+
 class DeliveryState(StrEnum):
     """Where a delivery stands; everything but `RETRY` is settled."""
 
@@ -185,6 +194,20 @@ class AlertLog(Protocol):
         A reference without a time means the one alert of that sender and identifier, also one that comes later; where there
         are several, none. Raises `Unavailable` when the store cannot take it now.
         """
+        ...
+
+    async def foresee(
+        self,
+        alert: Alert,
+        origin: Origin,
+        received: datetime,
+        facts: Facts,
+        jurisdiction: frozenset[str],
+        *,
+        changes: Changes | None = None,
+        correction: bool = False,
+    ) -> Foreseen:
+        """Return what `append` would answer now, and keep nothing: no position is used up and nobody is told. Raises what `append` raises."""
         ...
 
     async def reach(self, position: str) -> None:

@@ -48,6 +48,7 @@ from lalert.store import (
     DeliveryRow,
     DeliveryState,
     Example,
+    Foreseen,
     OnAppend,
     Reason,
     Score,
@@ -810,6 +811,32 @@ class StoreContract:
         async with self.open_store() as store:
             [entry] = await store.read(None, 1)
             assert (entry.changes, entry.correction) == (changed, True)
+
+    async def test_what_is_foreseen_is_what_an_append_then_does_and_leaves_nothing(self) -> None:
+        first, second = make_alert(sent=TEN), make_alert(sent=TEN)
+        update = make_alert(sent=TEN + timedelta(minutes=2), msg_type="Update", references=[first])
+        older = make_alert(sent=TEN + timedelta(minutes=1), msg_type="Update", references=[first])
+        joined = make_alert(sent=TEN + timedelta(minutes=3), msg_type="Update", references=[update, second])
+        cancel = make_alert(sent=TEN + timedelta(minutes=4), msg_type="Cancel", references=[joined], infos=())
+        heard: list[Entry] = []
+        async with self.open_store(on_append=heard.extend, clock=FakeClock(LATER)) as store:
+            for alert in (update, first, second, older, joined, cancel):
+                newest, told = store.newest, len(heard)
+                columns = (alert, ORIGIN, TEN, declared_facts(alert), frozenset({"432032"}))
+                foreseen = await store.foresee(*columns)
+                assert await store.foresee(*columns) == foreseen
+                assert (store.newest, len(heard)) == (newest, told)
+                assert await store.find(alert.id) is None
+                entry = (await store.append(*columns)).entry
+                assert foreseen == Foreseen(
+                    replace(entry, position=""), True, tuple(await store.lineage(entry))
+                )
+                assert await store.foresee(*columns) == Foreseen(entry, fresh=False)
+            assert alerts(heard) == [update, first, second, older, joined, cancel]
+            assert (heard[1].outdated, heard[3].outdated) == (True, True)
+            assert heard[4].replaced
+            other = make_alert(identifier=first.identifier, sent=TEN, headline="別の内容")
+            await refuses(store.foresee(other, ORIGIN, TEN, declared_facts(other), frozenset()), Conflict)
 
     async def test_the_heads_are_the_newest_states_of_every_chain(self) -> None:
         first, second, alone = (make_alert(sent=TEN) for _ in range(3))

@@ -1746,14 +1746,14 @@ async def test_a_flood_of_deliveries_takes_the_loop_a_little_at_a_time(make_hub:
         for n in range(350):
             await hub.store.save_subscription(subscription(f"s{n}", tenant="hitoyoshi"), hub.store.newest)
     async with hub.running() as dispatcher:
-        look = dispatcher._may_see
+        look = dispatcher._audience._may_see
         assert look is not None
 
         def counted(subscription: Subscription, entry: Entry) -> bool:
             looked.note()
             return look(subscription, entry)
 
-        dispatcher._may_see = counted
+        dispatcher._audience._may_see = counted
         counting = [asyncio.ensure_future(each.run()) for each in (began, looked)]
         for n in range(3):
             await hub.submit(f"a{n}", scope="Restricted", restriction="staff")

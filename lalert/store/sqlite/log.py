@@ -336,6 +336,31 @@ class Appender:
         return place
 
 
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """Where an append would end up. Not itself a `Placed`, which the writer would tell everybody of."""
+
+    placed: Placed
+
+
+def rehearse(db: apsw.Connection, new: Columns, now: datetime) -> Rehearsed:
+    """Append an alert and take it back again; raises what `Appender.append` raises."""
+    known = row(db, _KNOWN, (new.id,))
+    if known is not None:
+        offset, incident, digest, *_ = known
+        if digest != new.digest:
+            raise Conflict(conflict_of(new))
+        return Rehearsed(Placed(new, offset, False, incident, now))
+    db.execute("SAVEPOINT rehearsal")
+    try:
+        return Rehearsed(_Linking(db, new).append(now, None))
+    finally:
+        # A full disk may have ended the whole transaction already, and this with it.
+        if db.in_transaction:
+            db.execute("ROLLBACK TO rehearsal")
+            db.execute("RELEASE rehearsal")
+
+
 class _Linking:
     """Appends one alert that refers to others, or that others have referred to before it came."""
 

@@ -274,10 +274,19 @@ class Open:
         """Take what was just placed into memory, as the newest entry."""
         if placed.joined:
             self.ring.forget_lineages()
-        new, offset = placed.new, placed.offset
+        offset = placed.offset
+        entry = self.entry_of(placed, position(self.epoch, offset))
+        self.ring.add(offset, entry.alert.id, entry, placed.lineage)
+        self.newest = offset
+        return entry
+
+    @staticmethod
+    def entry_of(placed: log.Placed, at: str) -> Entry:
+        """Return what was placed as the entry at a position."""
+        new = placed.new
         assert isinstance(new, log.NewEntry)
-        entry = Entry(
-            position(self.epoch, offset),
+        return Entry(
+            at,
             new.received,
             placed.stored,
             new.alert,
@@ -289,9 +298,6 @@ class Open:
             new.correction,
             new.changes,
         )
-        self.ring.add(offset, new.id, entry, placed.lineage)
-        self.newest = offset
-        return entry
 
     def loaded(self, offset: int) -> None:
         """Take note that the file has been filled up to `offset` behind the back of memory, and nobody was to be told."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 
 from lalert.errors import UnknownPosition
-from lalert.model import Entry
+from lalert.model import Alert, Changes, Entry, Facts, Origin
+from lalert.store import Foreseen
 from lalert.store.sqlite import log
 from lalert.store.sqlite.access import Access
 from lalert.store.sqlite.codec import position, scope_of
@@ -27,6 +28,27 @@ class LogTables(Access):
 
     def order(self, position: str) -> tuple[int, ...]:
         return (self._offset(position),)
+
+    async def foresee(
+        self,
+        alert: Alert,
+        origin: Origin,
+        received: datetime,
+        facts: Facts,
+        jurisdiction: frozenset[str],
+        *,
+        changes: Changes | None = None,
+        correction: bool = False,
+    ) -> Foreseen:
+        parts = self._parts
+        new = log.prepare(alert, origin, received.astimezone(UTC), facts, jurisdiction, changes, correction)
+        now = parts.clock.now()
+        rehearsed = await self._write(lambda db: log.rehearse(db, new, now), size=len(new.raw))
+        placed = rehearsed.placed
+        if not placed.fresh:
+            [known] = await parts.entries([placed.offset])
+            return Foreseen(known, fresh=False)
+        return Foreseen(parts.entry_of(placed, ""), True, tuple(await parts.entries(placed.lineage)))
 
     async def reach(self, position: str) -> None:  # noqa: ARG002  # nobody else has told any
         return

@@ -1,0 +1,97 @@
+"""Which durable targets an alert is for, and what keeps it from going out to them: decided here for the planning and for the dry run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, Protocol
+
+import structlog
+
+from lalert.dispatch.lanes import Planned
+from lalert.model import Entry, Filter, Scope, Subscription
+
+log = structlog.get_logger("lalert.dispatch")
+
+AT_ONCE: Final = 20
+"""Filters that are asked, or targets that are sorted twenty times as many, before everybody else has a turn: under a millisecond."""
+
+
+class Wants(Protocol):
+    """Says whether a filter wants an entry, the former audience of what it refers to included (`matching.wants`)."""
+
+    def __call__(self, filter: Filter, entry: Entry, lineage: Sequence[Entry], /) -> bool: ...
+
+
+MaySee = Callable[[Subscription, Entry], bool]
+"""Says whether the owner of a subscription may have an entry that is not Public."""
+
+
+class Bar(StrEnum):
+    """Why a target is not sent what it asked for."""
+
+    NOT_DRILL_SAFE = "not-drill-safe"
+    TOO_LATE = "too-late"
+    OUTDATED = "outdated"
+
+
+def barred(planned: Planned, now: datetime, *, drill_safe: bool) -> Bar | None:
+    """Return what keeps an alert that is new to a target from being sent to it, None if nothing does."""
+    if not planned.actual and not drill_safe:
+        return Bar.NOT_DRILL_SAFE
+    if planned.deadline <= now:
+        return Bar.TOO_LATE
+    return Bar.OUTDATED if planned.outdated else None
+
+
+class Audience:
+    """Decides for one target at a time."""
+
+    def __init__(self, wants: Wants, may_see: MaySee | None) -> None:
+        self._wants = wants
+        self._may_see = may_see
+
+    def wanted(self, filter: Filter, entry: Entry, lineage: Sequence[Entry]) -> bool:
+        """Say whether a filter wants an entry; of one that cannot be judged, that it does."""
+        # The gate for drills stands here too, so that no defect in matching can send one to somebody who did not ask for it.
+        if entry.alert.status not in filter.statuses:
+            return False
+        try:
+            return self._wants(filter, entry, lineage)
+        except Exception:
+            # A defect over one filter must neither stop the log nor leave somebody untold.
+            log.exception("a filter cannot be judged; its subscribers are told", position=entry.position)
+            return True
+
+    def permitted(self, subscription: Subscription, entry: Entry) -> bool:
+        """Say whether the owner of a subscription may have an entry."""
+        if entry.alert.scope is Scope.PUBLIC:
+            return True
+        try:
+            return self._may_see is not None and self._may_see(subscription, entry)
+        except Exception:
+            log.exception(
+                "who may see an alert cannot be judged; it is withheld",
+                position=entry.position,
+                subscription=subscription.id,
+            )
+            return False
+
+    async def of(
+        self, entry: Entry, lineage: Sequence[Entry], subscriptions: Iterable[Subscription]
+    ) -> Mapping[Filter, list[Subscription]]:
+        """Return those of the subscriptions that an entry is for, by what they asked for; equal filters are asked once."""
+        groups: dict[Filter, list[Subscription]] = {}
+        for number, subscription in enumerate(subscriptions, 1):
+            groups.setdefault(subscription.filter, []).append(subscription)
+            if number % (20 * AT_ONCE) == 0:
+                await asyncio.sleep(0)
+        found: dict[Filter, list[Subscription]] = {}
+        for number, (filter, group) in enumerate(groups.items(), 1):
+            if self.wanted(filter, entry, lineage):
+                found[filter] = [one for one in group if self.permitted(one, entry)]
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return {filter: group for filter, group in found.items() if group}
