@@ -140,6 +140,11 @@ class Bodies:
             return kept
         return self._keep(key, self._body(entry, format, lang))
 
+    def timed(self, entry: Entry, format: str, lang: str | None) -> bytes:
+        """Return the same with its hop times; `sent` is now, for all who are written these bytes. Raises as `get`."""
+        body = self.get(entry, format, lang)
+        return frames.with_hops(body, entry.received, entry.stored, self._clock.now())
+
     def _keep(self, key: tuple[str, str, str | None], body: bytes) -> bytes:
         if not body.startswith(b'{"') or b"\n" in body or b"\r" in body:
             # It would tear the envelope of SSE apart.
@@ -162,7 +167,7 @@ class Bodies:
         """
         try:
             kind = Kind.EXPIRED if entry.outdated or self.expired(entry) else Kind.ALERT
-            data = self.get(entry, format, lang)
+            data = self.timed(entry, format, lang)
             if ended is None:
                 return frames.event(wire, kind, data, entry.position)
             when = entry.alert.expires

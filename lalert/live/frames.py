@@ -146,9 +146,17 @@ def hello(wire: Wire, retry: float) -> bytes:
     return _whole(wire, f"retry: {round(retry * 1000)}\n\n".encode())
 
 
-def utc_text(moment: datetime) -> str:
-    """Return RFC 3339 in UTC with milliseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def with_hops(body: bytes, received: datetime, stored: datetime, sent: datetime) -> bytes:
+    """Return the JSON object of an alert with `hops` as its first member: when the hub had received it, had it durably, and framed it."""
+    times = b'{"hops":{"received":"%b","stored":"%b","sent":"%b"},'
+    return (
+        times % tuple(utc_text(each, "microseconds").encode() for each in (received, stored, sent)) + body[1:]
+    )
+
+
+def utc_text(moment: datetime, timespec: str = "milliseconds") -> str:
+    """Return RFC 3339 in UTC."""
+    return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def _envelope(wire: Wire, kind: Kind, position: str | None) -> tuple[bytes, bytes]:

@@ -307,7 +307,7 @@ class Resume:
             if n:
                 yield b","
             try:
-                yield self._bodies.get(entry, conn.about.format, conn.about.lang)
+                yield self._bodies.timed(entry, conn.about.format, conn.about.lang)
             except Exception:
                 log.exception(
                     "entry %s cannot be written as %s for a snapshot", entry.position, conn.about.format

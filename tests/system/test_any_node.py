@@ -92,6 +92,7 @@ async def test_what_is_posted_to_one_node_is_at_once_in_all_that_another_tells_a
         for ear in (events, frames):
             told = await ear.next()
             assert (told["type"], told["position"]) == ("alert", answer["position"])
+            assert told.pop("hops").keys() == {"received", "stored", "sent"}
             assert told == listed["alerts"][-1] | {"type": "alert"}
 
 

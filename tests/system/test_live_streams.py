@@ -19,6 +19,7 @@ from tests.system.live_kit import (
     CITY,
     ELSEWHERE,
     FAST,
+    SENT,
     MemoryBus,
     MemoryLog,
     Reader,
@@ -28,6 +29,7 @@ from tests.system.live_kit import (
     WsReader,
     body,
     http,
+    make_entry,
     served,
     until,
 )
@@ -78,7 +80,31 @@ async def test_both_streams_carry_the_same_object(hub: Served) -> None:
     sse, ws = await hub.sse("lang=ja&format=cap"), await hub.ws("lang=ja&format=cap")
     hub.publish()
     expected = {"position": "e-1", "format": "cap", "lang": "ja", "headline": "1番"}
-    assert (await sse.next()).data == (await ws.next()).data == expected
+    for reader in (sse, ws):
+        told = (await reader.next()).data
+        assert told.pop("hops").keys() == {"received", "stored", "sent"}
+        assert told == expected
+
+
+async def test_every_alert_carries_its_hops_live_caught_up_in_a_snapshot_and_at_its_end() -> None:
+    log = MemoryLog()
+    async with served(log=log, settings=FAST) as hub:
+        twins = [await hub.ws(), await hub.ws()]
+        before = datetime.now(UTC)
+        soon = make_entry(1, expires=datetime.now(UTC) + timedelta(seconds=0.8))
+        times = (SENT.replace(microsecond=123), SENT.replace(microsecond=4567))
+        log.entries.append(replace(soon, received=times[0], stored=times[1]))
+        hub.bus.publish(log.entries)
+        live = [(await reader.next()).data["hops"] for reader in twins]
+        assert live[0] == live[1], "one frame for all members of a group"
+        caught_up = (await (await hub.sse("after=e-0")).next()).data["hops"]
+        snapshot = (await (await hub.ws("snapshot")).next()).data["alerts"][0]["hops"]
+        ended = (await twins[0].next("expired", within=4.0)).data["hops"]
+        for hops in (live[0], caught_up, snapshot, ended):
+            assert hops["received"] == "2026-11-23T03:00:00.000123Z"
+            assert hops["stored"] == "2026-11-23T03:00:00.004567Z"
+            assert before <= datetime.fromisoformat(hops["sent"]) <= datetime.now(UTC)
+        assert live[0]["sent"] < caught_up["sent"] < snapshot["sent"] < ended["sent"]
 
 
 async def test_the_sse_answer_is_fit_for_browsers_and_proxies(hub: Served) -> None:
@@ -289,6 +315,8 @@ async def test_a_long_snapshot_is_fragmented_and_pings_are_answered_meanwhile() 
         assert [first for first in reader.frames if first != 0x81][:2] == [0x01, 0x00]
         assert 0x80 in reader.frames
         sse = await (await hub.sse("snapshot")).next()
+        for alert in (*sse.data["alerts"], *snapshot.data["alerts"]):
+            assert alert.pop("hops")
         assert sse.data == snapshot.data
 
 

@@ -1,0 +1,89 @@
+"""asyncapi.yaml says what the running streams send and take: each event is held against its schema."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from lalert import resources
+from lalert.config import Live, Settings
+from lalert.live.frames import Close, Kind
+from lalert.model import Role
+from lalert.testing import make_cap
+from lalert.testing.node import running_node
+from tests.system.nodes_kit import listening
+
+ASYNCAPI: dict[str, Any] = yaml.safe_load(resources.schema("asyncapi.yaml"))
+SENDER = "bousai@hitoyoshi.example"
+
+
+def checked(event: dict[str, Any]) -> dict[str, Any]:
+    payload = ASYNCAPI["components"]["messages"][event["type"]]["payload"]
+    checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+    schema = payload | {"components": ASYNCAPI["components"]}
+    jsonschema.Draft202012Validator(schema, format_checker=checker).validate(event)
+    return event
+
+
+def test_every_kind_of_event_is_a_message_of_both_channels_and_every_reference_leads_somewhere() -> None:
+    kinds = {str(kind) for kind in Kind}
+    for channel in ASYNCAPI["channels"].values():
+        assert {*channel["messages"]} >= kinds
+    websocket = ASYNCAPI["channels"]["websocket"]["messages"].keys()
+    told = {_last(each) for each in ASYNCAPI["operations"]["tell"]["messages"]}
+    heard = {_last(each) for each in ASYNCAPI["operations"]["confirm"]["messages"]}
+    assert told == kinds
+    assert told | heard == websocket
+    assert websocket == ASYNCAPI["components"]["messages"].keys()
+    _resolve(ASYNCAPI)
+
+
+def test_every_close_code_that_says_do_not_come_back_is_told() -> None:
+    text = ASYNCAPI["channels"]["websocket"]["description"]
+    assert [str(int(code)) for code in Close if not code.again and str(int(code)) not in text] == []
+
+
+async def test_what_the_streams_send_has_the_described_form(tmp_path: Path) -> None:
+    async with (
+        running_node(tmp_path / "data", Settings(live=Live(heartbeat_s=0.5))) as node,
+        AsyncExitStack() as stack,
+    ):
+        key = await node.key(Role.RECEIVER)
+        lost = {"key": key, "after": "nowhere-1"}
+        ears = [await stack.enter_async_context(listening(node, ws=ws, **lost)) for ws in (False, True)]
+        seen = [checked(await ear.next(kind)) for ear in ears for kind in ("gap", "snapshot")]
+        now = datetime.now(UTC)
+        raw = make_cap(sender=SENDER, sent=now, expires=now + timedelta(seconds=0.7))
+        assert (await node.post(raw))[0] == 201
+        kinds = ("alert", "heartbeat", "expired")
+        seen += [checked(await ear.next(kind)) for kind in kinds for ear in ears]
+        document = await stack.enter_async_context(
+            listening(node, key=key, after=seen[0]["position"], format="cap")
+        )
+        seen.append(checked(await document.next("expired")))
+        assert seen[-1]["cap"]
+        await node.node.administration.revoke_key(key)
+        seen += [checked(await ear.next("bye")) for ear in ears]
+        assert {event["type"] for event in seen} == {str(kind) for kind in Kind}
+
+
+def _last(reference: dict[str, str]) -> str:
+    return reference["$ref"].rpartition("/")[2]
+
+
+def _resolve(node: Any) -> None:
+    if isinstance(node, dict):
+        if "$ref" in node:
+            found: Any = ASYNCAPI
+            for part in node["$ref"].removeprefix("#/").split("/"):
+                found = found[part]
+        for each in node.values():
+            _resolve(each)
+    elif isinstance(node, list):
+        for each in node:
+            _resolve(each)
