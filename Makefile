@@ -31,7 +31,8 @@ check: .venv/.dev ## lint, format, types, layers, change fragments, vendored fil
 	$(BIN)/python scripts/changelog.py check && $(BIN)/python scripts/vendor_frontend.py --check && $(BIN)/python scripts/check_tree.py
 
 bench: .venv/.dev ## measure; writes nothing, prints figures
-	@for script in bench/[a-z]*.py; do echo "== $$script"; $(BIN)/python -m bench.$$(basename $$script .py) || exit 1; done
+	@for script in bench/[a-z]*.py bench/*/__main__.py; do \
+		module=$$(echo $$script | sed 's|/__main__||; s|\.py$$||; s|/|.|g'); echo "== $$module"; $(BIN)/python -m $$module || exit 1; done
 
 fuzz: .venv/.dev ## look for a document that breaks the reader, for 60 s (FUZZ_SECONDS=); installs atheris where there is one
 	@$(INSTALL) --require-hashes --no-build-isolation -r requirements/fuzz.txt || echo "atheris does not install for this Python and system" >&2
