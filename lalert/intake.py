@@ -187,6 +187,9 @@ def _inside_its_jurisdiction(case: Case) -> Iterator[Problem]:
     assert tenant is not None
     if tenant.everywhere:
         return iter(())
+    # What lies inside as a whole, as it nearly always does, need not be drawn once more.
+    drawn = case.facts.drawn
+    covered = drawn is not None and bool(_home_of(case).covers(drawn))
     for path, area in _areas(case.alert):
         for code in _declared(area):
             if not tenant.codes & _upwards(code, case.gazetteer):
@@ -194,7 +197,7 @@ def _inside_its_jurisdiction(case: Case) -> Iterator[Problem]:
                     f"{path}: {code} is not one of the places that {tenant.id} may alert for",
                     code="area-not-yours",
                 )
-        if (area.polygons or area.circles) and not _covered(area, case):
+        if (area.polygons or area.circles) and not (covered or _covered(area, case)):
             raise Forbidden(
                 f"{path}: the drawn area reaches beyond the places that {tenant.id} may alert for",
                 code="area-not-yours",
@@ -273,15 +276,18 @@ def _upwards(code: str, gazetteer: Gazetteer) -> frozenset[str]:
 
 
 def _covered(area: Area, case: Case) -> bool:
-    assert case.caller.tenant is not None
-    official = case.gazetteer.boundaries == "official"
-    metres = case.policy.border_buffer_m if official else case.policy.approximate_buffer_m
-    home = _home(case.gazetteer, case.caller.tenant.codes, metres)
     try:
         drawn = area_geometry(replace(area, geocodes=()))
     except InvalidGeometry as error:
         raise Forbidden(f"{area.area_desc}: {error.detail}", code="area-not-yours") from error
-    return bool(home.covers(drawn))
+    return bool(_home_of(case).covers(drawn))
+
+
+def _home_of(case: Case) -> BaseGeometry:
+    assert case.caller.tenant is not None
+    official = case.gazetteer.boundaries == "official"
+    metres = case.policy.border_buffer_m if official else case.policy.approximate_buffer_m
+    return _home(case.gazetteer, case.caller.tenant.codes, metres)
 
 
 @lru_cache(maxsize=256)

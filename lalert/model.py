@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
@@ -308,12 +308,19 @@ class Origin:
     signer: str | None = None
 
 
+def _no_outline() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What the hub derives from an alert once, so that nobody derives it twice.
 
     `codes` are 6-digit municipality codes and 2-digit prefectures, as declared or found by geometry; `reach` is those with everything above
-    and below them, for matching by hash; `level` is the 警戒レベル 1-5 or None; `bbox` is west, south, east, north in degrees.
+    and below them, for matching by hash; `level` is the 警戒レベル 1-5 or None; `bbox` is west, south, east, north in degrees, around
+    everything below. `drawn` is the union of the polygons and circles in (lon, lat) degrees, prepared; `ground` are the municipalities without wards,
+    and the wards, that are concerned with their whole territory, through declared codes or as the jurisdiction. `outline` draws both
+    together, which takes up to a second the first time for a nation.
     `nowhere` is true when the alert names no place at all: it then concerns the sender's whole jurisdiction, which `codes` holds.
     """
 
@@ -322,7 +329,9 @@ class Facts:
     level: int | None = None
     kind: str = ""
     bbox: tuple[float, float, float, float] | None = None
-    geometry: BaseGeometry | None = field(default=None, repr=False, compare=False)
+    drawn: BaseGeometry | None = field(default=None, repr=False, compare=False)
+    ground: frozenset[str] = frozenset()
+    outline: Callable[[], BaseGeometry | None] = field(default=_no_outline, repr=False, compare=False)
     nowhere: bool = False
 
 

@@ -376,6 +376,7 @@ def _warm_gazetteer(data: Path) -> Gazetteer:
     """Load it with its outlines and their index made: the first alert of a flood must not be the one that waits for them."""
     gazetteer = load_gazetteer(data)
     gazetteer.codes_of(shapely.Point(139.69, 35.69))
+    gazetteer.leaves_meeting([shapely.Point(139.69, 35.69)])
     gazetteer.reach(["13"])
     return gazetteer
 

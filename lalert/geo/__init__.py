@@ -11,6 +11,7 @@ from lalert.geo.gazetteer import PlaceKind as PlaceKind
 from lalert.geo.shapes import area_geometry as area_geometry
 from lalert.geo.shapes import bbox as bbox
 from lalert.geo.shapes import circle_geometry as circle_geometry
+from lalert.geo.shapes import joint_bbox as joint_bbox
 from lalert.geo.shapes import judged_ring as judged_ring
 from lalert.geo.shapes import polygon_geometry as polygon_geometry
 from lalert.geo.shapes import repair as repair

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -17,6 +17,8 @@ import shapely
 
 from lalert.errors import LalertError
 from lalert.geo.boundaries import read_boundaries
+from lalert.geo.leaves import Leaves
+from lalert.geo.shapes import Floats
 from lalert.geo.territories import Territories
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class Gazetteer:
         }
         self._territories = Territories(outlines, wards, self._official)
         self._joined: dict[str, BaseGeometry] = {}
+        self._below: dict[str, frozenset[str]] = {}
 
     @classmethod
     def from_csv(cls, table: bytes) -> Self:
@@ -223,6 +226,36 @@ class Gazetteer:
             return self._territories.city(place.code)
         parts = place.successors or [child.code for child in self.children(place.code)]
         return shapely.union_all([self.geometry(part) for part in parts])
+
+    def leaves(self, codes: Iterable[str]) -> frozenset[str]:
+        """Return the municipalities without wards, and the wards, whose territories together are those of the codes.
+
+        A city stands for its wards, a prefecture for all in it, a former ward for its successors; a code without a territory for nothing.
+        """
+        return frozenset().union(*map(self._leaves_of, codes))
+
+    def _leaves_of(self, code: str) -> frozenset[str]:
+        if code not in self._below and (code in self._territories.leaves or code in self._by_code):
+            self._below[code] = self._find_leaves(code)
+        return self._below.get(code, frozenset())
+
+    def _find_leaves(self, code: str) -> frozenset[str]:
+        if code in self._territories.leaves:
+            return frozenset({code})
+        parts = self._by_code[code].successors or [child.code for child in self.children(code)]
+        return self.leaves(parts)
+
+    def leaves_meeting(self, shapes: Sequence[BaseGeometry]) -> list[frozenset[str]]:
+        """Return for each valid shape in (lon, lat) degrees the leaves whose territory it meets; a border belongs to both sides."""
+        return self._leaves.meeting(shapes)
+
+    def boxes(self, leaves: Collection[str]) -> Floats:
+        """Return the bounds of the leaves' territories, a row each of west, south, east, north in degrees."""
+        return self._leaves.boxes(leaves)
+
+    @cached_property
+    def _leaves(self) -> Leaves:
+        return Leaves(self._territories.leaves)
 
     def codes_of(self, geometry: BaseGeometry) -> frozenset[str]:
         """Return the 6-digit codes of the municipalities and wards that a geometry in (lon, lat) degrees touches.

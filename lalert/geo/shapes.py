@@ -197,8 +197,22 @@ def bbox(geometry: BaseGeometry) -> tuple[float, float, float, float] | None:
     if geometry.is_empty:
         return None
     west, south, east, north = (float(bound) for bound in geometry.bounds)
+    if west > -180 or east < 180:
+        return west, south, east, north
+    return joint_bbox(shapely.bounds(shapely.get_parts(geometry)))
+
+
+def joint_bbox(boxes: Floats) -> tuple[float, float, float, float] | None:
+    """Return the box around several, each a row of west, south, east, north within -180..180; None around none.
+
+    Where they touch the antimeridian from both sides it leaves out the widest gap between them, as `bbox` does.
+    """
+    if not len(boxes):
+        return None
+    west, south = boxes[:, :2].min(axis=0).tolist()
+    east, north = boxes[:, 2:].max(axis=0).tolist()
     if west == -180 and east == 180:
-        west, east = _around_the_gap(geometry)
+        west, east = _around_the_gap(boxes)
     return west, south, east, north
 
 
@@ -367,10 +381,9 @@ def _runs(points: Floats, marked: npt.NDArray[np.bool_]) -> list[Floats] | None:
     return None if any(2 * len(run) > len(points) for run in runs) else runs
 
 
-def _around_the_gap(geometry: BaseGeometry) -> tuple[float, float]:
-    """Return the western and eastern end of a geometry that touches the antimeridian from both sides."""
-    bounds = shapely.bounds(shapely.get_parts(geometry))
-    spans = bounds[np.argsort(bounds[:, 0])]
+def _around_the_gap(boxes: Floats) -> tuple[float, float]:
+    """Return the western and eastern end of boxes that touch the antimeridian from both sides."""
+    spans = boxes[np.argsort(boxes[:, 0])]
     east_so_far = np.maximum.accumulate(spans[:, 2])[:-1]
     gaps = spans[1:, 0] - east_so_far
     if not len(gaps) or gaps.max() <= 0:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import shapely
 
 from lalert import cap
 from lalert.errors import InvalidCode, InvalidGeometry
-from lalert.geo import Gazetteer, bbox, circle_geometry, polygon_geometry, repair, union
+from lalert.geo import Gazetteer, bbox, circle_geometry, joint_bbox, polygon_geometry, repair, union
+from lalert.geo.shapes import Floats
 from lalert.model import Alert, Area, Facts, Ring
 
 if TYPE_CHECKING:
@@ -31,26 +33,27 @@ def facts_of(alert: Alert, gazetteer: Gazetteer, jurisdiction: frozenset[str] = 
     """
     areas = _distinct_areas(alert)
     declared = [(area, declared_codes(area)) for area in areas]
-    drawn = [(shape, codes) for area, codes in declared if (shape := drawn_geometry(area)) is not None]
+    shapes = [(shape, codes) for area, codes in declared if (shape := drawn_geometry(area)) is not None]
     codes: frozenset[str] = frozenset().union(*(own for _, own in declared))
     known = frozenset(code for code in codes if _is_known(code, gazetteer))
-    nowhere = not known and not drawn
+    nowhere = not known and not shapes
     if nowhere:
         codes = jurisdiction | codes if jurisdiction else frozenset()
-        geometry = territory(gazetteer, jurisdiction)
     else:
-        codes |= _found(drawn, known, gazetteer)
-        ground = territory(gazetteer, known)
-        geometry = _union([*(shape for shape, _ in drawn), *([ground] if ground is not None else [])])
-    if geometry is not None:
-        shapely.prepare(geometry)
+        codes |= _found(shapes, known, gazetteer)
+    drawn = _union([shape for shape, _ in shapes])
+    if drawn is not None:
+        shapely.prepare(drawn)
+    ground = _ground(gazetteer, jurisdiction if nowhere else known)
     return Facts(
         codes=codes,
         reach=gazetteer.reach(codes),
         level=cap.level(alert),
         kind=cap.kind(alert),
-        bbox=bbox(geometry) if geometry is not None else None,
-        geometry=geometry,
+        bbox=_bbox(gazetteer, drawn, ground),
+        drawn=drawn,
+        ground=ground,
+        outline=partial(outline, gazetteer, drawn, ground),
         nowhere=nowhere,
     )
 
@@ -97,7 +100,7 @@ def _distinct_areas(alert: Alert) -> list[Area]:
 
 
 def _is_known(code: str, gazetteer: Gazetteer) -> bool:
-    return gazetteer.place(code) is not None or gazetteer.geometry(code) is not None
+    return gazetteer.place(code) is not None or bool(gazetteer.leaves([code]))
 
 
 def _found(
@@ -114,9 +117,38 @@ def _found(
 
 
 @lru_cache(maxsize=256)
-def territory(gazetteer: Gazetteer, codes: frozenset[str]) -> BaseGeometry | None:
-    """Return the ground of all the codes that the gazetteer can draw, or None."""
-    return _union([shape for code in sorted(codes) if (shape := gazetteer.geometry(code)) is not None])
+def _ground(gazetteer: Gazetteer, codes: frozenset[str]) -> frozenset[str]:
+    """Remembered so that a nation's alerts hold its 1,900 leaves once."""
+    return gazetteer.leaves(codes)
+
+
+def _bbox(
+    gazetteer: Gazetteer, drawn: BaseGeometry | None, ground: frozenset[str]
+) -> tuple[float, float, float, float] | None:
+    if not ground:
+        return bbox(drawn) if drawn is not None else None
+    boxes = _box_of_ground(gazetteer, ground)
+    if drawn is not None:
+        boxes = np.vstack((boxes, shapely.bounds(shapely.get_parts(drawn))))
+    return joint_bbox(boxes)
+
+
+@lru_cache(maxsize=256)
+def _box_of_ground(gazetteer: Gazetteer, ground: frozenset[str]) -> Floats:
+    boxes = gazetteer.boxes(ground)
+    return np.hstack((boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0))).reshape(1, 4)
+
+
+def outline(gazetteer: Gazetteer, drawn: BaseGeometry | None, ground: frozenset[str]) -> BaseGeometry | None:
+    """Return what is drawn together with the territory of the leaves, or None of nothing; up to a second the first time for a nation."""
+    parts = [drawn, territory(gazetteer, ground)]
+    return _union([part for part in parts if part is not None])
+
+
+@lru_cache(maxsize=64)
+def territory(gazetteer: Gazetteer, leaves: frozenset[str]) -> BaseGeometry | None:
+    """Return the ground of leaves in one geometry, or None of none."""
+    return _union([shape for leaf in sorted(leaves) if (shape := gazetteer.geometry(leaf)) is not None])
 
 
 def _union(shapes: list[BaseGeometry]) -> BaseGeometry | None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import shapely
 
 from lalert.geo import Gazetteer
-from lalert.matching.rules import Shapes, Voice, is_wanted, shapes_of, voices
+from lalert.matching.rules import Places, Voice, is_wanted, places_of, voices
 from lalert.model import Entry, Filter
 
 if TYPE_CHECKING:
@@ -30,10 +30,11 @@ class FilterIndex:
     def __init__(self, gazetteer: Gazetteer | None = None) -> None:
         self._gazetteer = gazetteer
         self._numbers: dict[Filter, int] = {}
-        self._filters: dict[int, tuple[Filter, Shapes]] = {}
+        self._filters: dict[int, tuple[Filter, Places]] = {}
         self._next = 0
         self._anywhere: set[int] = set()
         self._by_code: dict[str, set[int]] = {}
+        self._by_leaf: dict[str, set[int]] = {}
         self._shaped: set[int] = set()
         self._grid = _Grid()
 
@@ -47,30 +48,34 @@ class FilterIndex:
         """Take a filter in; once more changes nothing. Raises InvalidGeometry for one that `parse_filter` would have refused."""
         if filter in self._numbers:
             return
-        shapes = shapes_of(filter)
+        places = places_of(filter, self._gazetteer)
         number, self._next = self._next, self._next + 1
         self._numbers[filter] = number
-        self._filters[number] = (filter, shapes)
+        self._filters[number] = (filter, places)
         if filter.anywhere:
             self._anywhere.add(number)
         for code in filter.areas:
             self._by_code.setdefault(code, set()).add(number)
-        if shapes:
+        if places.shapes:
             self._shaped.add(number)
-            self._grid.add(number, shapes)
+            self._grid.add(number, places.shapes)
+        for leaf in places.leaves or ():
+            self._by_leaf.setdefault(leaf, set()).add(number)
 
     def discard(self, filter: Filter) -> None:
         """Forget a filter, if it is there."""
         number = self._numbers.pop(filter, None)
         if number is None:
             return
-        _, shapes = self._filters.pop(number)
+        _, places = self._filters.pop(number)
         self._anywhere.discard(number)
         for code in filter.areas:
             _discard(self._by_code, code, number)
-        if shapes:
+        if places.shapes:
             self._shaped.discard(number)
-            self._grid.discard(number, shapes)
+            self._grid.discard(number, places.shapes)
+        for leaf in places.leaves or ():
+            _discard(self._by_leaf, leaf, number)
 
     def match(self, entry: Entry, lineage: Sequence[Entry] = ()) -> set[Filter]:
         """Return the filters that want an entry; `lineage` as for `wants`."""
@@ -79,7 +84,7 @@ class FilterIndex:
         for voice in speaking:
             candidates |= self._candidates(voice)
         found = (self._filters[number] for number in candidates)
-        return {wanted for wanted, shapes in found if is_wanted(wanted, shapes, entry, speaking)}
+        return {wanted for wanted, places in found if is_wanted(wanted, places, entry, speaking)}
 
     def _candidates(self, voice: Voice) -> set[int]:
         facts = voice.entry.facts
@@ -90,9 +95,11 @@ class FilterIndex:
             facts.reach if len(facts.reach) < len(self._by_code) else self._by_code.keys() & facts.reach
         ):
             numbers |= self._by_code.get(code, _NONE)
-        if voice.ground is not None:
-            numbers |= self._grid.near(voice.ground)
-        elif facts.nowhere:
+        for leaf in voice.ground:
+            numbers |= self._by_leaf.get(leaf, _NONE)
+        if facts.drawn is not None:
+            numbers |= self._grid.near(facts.drawn)
+        if (facts.nowhere and not voice.ground) or (voice.ground and self._gazetteer is None):
             numbers |= self._shaped
         return numbers
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import shapely
 
 from lalert.geo import Gazetteer
 from lalert.matching.rules import (
-    Shapes,
+    Places,
     Voice,
     concerns,
     hears,
     is_grave,
     is_of_one,
     is_there,
-    shapes_of,
+    places_of,
     voices,
 )
 from lalert.model import Entry, Filter, Status
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 
 class Rule(StrEnum):
@@ -61,11 +65,11 @@ def explain(
     """Return by which rules a filter wants an entry; empty exactly where `wants` says no."""
     if not hears(filter, entry):
         return []
-    shapes = shapes_of(filter)
+    places = places_of(filter, gazetteer)
     reasons: list[Reason] = []
     for voice in voices(entry, lineage, gazetteer):
-        if concerns(filter, shapes, voice):
-            found = _grounds(filter, shapes, voice)
+        if concerns(filter, places, voice):
+            found = _grounds(filter, places, voice, gazetteer)
             reasons += found if voice.entry is entry else (_told_before(r, voice.entry) for r in found)
     return reasons
 
@@ -79,12 +83,12 @@ def hindrances(
     """
     if not hears(filter, entry):
         return [_unheard(filter, entry)]
-    shapes = shapes_of(filter)
+    places = places_of(filter, gazetteer)
     speaking = voices(entry, lineage, gazetteer)
-    if any(concerns(filter, shapes, voice) for voice in speaking):
+    if any(concerns(filter, places, voice) for voice in speaking):
         return []
     own = [voice for voice in speaking if voice.entry is entry]
-    return [reason for voice in (own or speaking[-1:]) for reason in _missing(filter, shapes, voice)]
+    return [reason for voice in (own or speaking[-1:]) for reason in _missing(filter, places, voice)]
 
 
 def _told_before(reason: Reason, earlier: Entry) -> Reason:
@@ -97,7 +101,7 @@ def _told_before(reason: Reason, earlier: Entry) -> Reason:
     )
 
 
-def _grounds(filter: Filter, shapes: Shapes, voice: Voice) -> Iterator[Reason]:
+def _grounds(filter: Filter, places: Places, voice: Voice, gazetteer: Gazetteer | None) -> Iterator[Reason]:
     facts = voice.entry.facts
     if filter.anywhere:
         yield Reason(Rule.ANYWHERE, "the filter names no place", "条件に場所の指定がありません")
@@ -113,17 +117,27 @@ def _grounds(filter: Filter, shapes: Shapes, voice: Voice) -> Iterator[Reason]:
         else:
             en, ja = _some(facts.codes), f"地域{area}は、対象の{_some(facts.codes, 'ほか{}件')}と重なります"
         yield Reason(Rule.AREA, f"area {area}: the alert concerns {en}", ja, area=area)
-    if voice.ground is None:
-        return
-    for lon, lat in filter.points:
-        if shapely.intersects_xy(voice.ground, lon, lat):
+    points = [shapely.Point(point) for point in filter.points]
+    met = _met([*points, *places.shapes[1 if points else 0 :]], voice, gazetteer)
+    for (lon, lat), inside in zip(filter.points, met, strict=False):
+        if inside:
             where = f"{lat:g},{lon:g}"
             yield Reason(
                 Rule.POINT, f"point {where} lies in the alert's area", f"地点{where}は対象の区域内です"
             )
-    for rule, shape in zip(_surfaces(filter), shapes[1 if filter.points else 0 :], strict=True):
-        if shapely.intersects(voice.ground, shape):
+    for rule, inside in zip(_surfaces(filter), met[len(points) :], strict=True):
+        if inside:
             yield Reason(rule, f"the {rule} meets the alert's area", f"{_JA[rule]}が対象の区域と重なります")
+
+
+def _met(shapes: Sequence[BaseGeometry], voice: Voice, gazetteer: Gazetteer | None) -> list[bool]:
+    """Say of each shape whether it meets what is drawn or a municipality that is concerned as a whole."""
+    drawn, ground = voice.entry.facts.drawn, voice.ground
+    leaves = gazetteer.leaves_meeting(shapes) if gazetteer and ground else [ground] * len(shapes)
+    return [
+        not ground.isdisjoint(own) or (drawn is not None and bool(shapely.intersects(drawn, shape)))
+        for shape, own in zip(shapes, leaves, strict=True)
+    ]
 
 
 _JA = {Rule.POLYGON: "条件の多角形", Rule.BBOX: "条件の矩形"}
@@ -151,7 +165,7 @@ def _unheard(filter: Filter, entry: Entry) -> Reason:
     )
 
 
-def _missing(filter: Filter, shapes: Shapes, voice: Voice) -> Iterator[Reason]:
+def _missing(filter: Filter, places: Places, voice: Voice) -> Iterator[Reason]:
     entry = voice.entry
     if not hears(filter, entry):
         yield _unheard(filter, entry)
@@ -163,7 +177,7 @@ def _missing(filter: Filter, shapes: Shapes, voice: Voice) -> Iterator[Reason]:
         )
     if entry.alert.infos:
         yield from _lacking(filter, entry)
-    if not is_there(filter, shapes, voice):
+    if not is_there(filter, places, voice):
         codes = _some(entry.facts.codes) if entry.facts.codes else "what it has drawn"
         codes_ja = _some(entry.facts.codes, "ほか{}件") if entry.facts.codes else "図形の区域"
         yield Reason(

@@ -12,23 +12,31 @@ import shapely
 
 from lalert.errors import InvalidGeometry
 from lalert.geo import Gazetteer, repair
-from lalert.matching.facts import territory
 from lalert.model import SEVERITY_RANK, Alert, Entry, Facts, Filter, MsgType, Ring, Severity, Status
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-Shapes = tuple["BaseGeometry", ...]
-
 _FOLLOW_UPS: Final = frozenset({MsgType.UPDATE, MsgType.CANCEL, MsgType.ERROR})
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """The positions and surfaces of a filter in (lon, lat) degrees, and the leaves that any of them meets; None where no gazetteer was asked."""
+
+    shapes: tuple[BaseGeometry, ...]
+    leaves: frozenset[str] | None
+
+
+_NOWHERE: Final = Places((), frozenset())
+
+
+@dataclass(frozen=True, slots=True)
 class Voice:
-    """An entry that decides who hears of something, with the ground that it concerns in (lon, lat) degrees."""
+    """An entry that decides who hears of something, with the leaves (`Facts.ground`) that it concerns with their whole territory."""
 
     entry: Entry
-    ground: BaseGeometry | None
+    ground: frozenset[str]
 
 
 def wants(
@@ -38,15 +46,15 @@ def wants(
 
     An Update, Cancel or Error is also wanted by whoever wanted anything of its lineage, even if its area shrank, its level fell or
     it has no info. The status is never crossed that way: a drill reaches only those who asked for drills, a Draft nobody.
-    The gazetteer draws the codes of an entry whose facts were made without geometry. Raises InvalidGeometry for a filter that
-    `parse_filter` would have refused.
+    The gazetteer says in which municipality a position is, and finds the ground of an entry whose facts were made without one;
+    where there is none to ask, a declared code reaches every position. Raises InvalidGeometry for a filter that `parse_filter` would have refused.
     """
-    return is_wanted(filter, shapes_of(filter), entry, voices(entry, lineage, gazetteer))
+    return is_wanted(filter, places_of(filter, gazetteer), entry, voices(entry, lineage, gazetteer))
 
 
-def is_wanted(filter: Filter, shapes: Shapes, entry: Entry, speaking: Iterable[Voice]) -> bool:
-    """Answer as `wants` does, from what is worth making once: the `shapes_of` a filter and the `voices` of an entry."""
-    return hears(filter, entry) and any(concerns(filter, shapes, voice) for voice in speaking)
+def is_wanted(filter: Filter, places: Places, entry: Entry, speaking: Iterable[Voice]) -> bool:
+    """Answer as `wants` does, from what is worth making once: the `places_of` a filter and the `voices` of an entry."""
+    return hears(filter, entry) and any(concerns(filter, places, voice) for voice in speaking)
 
 
 def voices(entry: Entry, lineage: Sequence[Entry], gazetteer: Gazetteer | None) -> list[Voice]:
@@ -67,11 +75,11 @@ def voices(entry: Entry, lineage: Sequence[Entry], gazetteer: Gazetteer | None) 
     return [Voice(spoken, _ground(spoken.facts, gazetteer)) for spoken in speaking]
 
 
-def shapes_of(filter: Filter) -> Shapes:
-    """Return the places of a filter that are not codes, in (lon, lat) degrees; raises InvalidGeometry for what encloses nothing."""
+def places_of(filter: Filter, gazetteer: Gazetteer | None) -> Places:
+    """Return the places of a filter that are not codes; raises InvalidGeometry for what has no finite numbers."""
     if not (filter.points or filter.polygon or filter.bbox):
-        return ()
-    return _shapes(filter.points, filter.polygon, filter.bbox)
+        return _NOWHERE
+    return _places(filter.points, filter.polygon, filter.bbox, gazetteer)
 
 
 def _speaks_for_itself(alert: Alert, seen: set[str]) -> bool:
@@ -86,12 +94,12 @@ def hears(filter: Filter, entry: Entry) -> bool:
     return status in filter.statuses and status is not Status.DRAFT
 
 
-def concerns(filter: Filter, shapes: Shapes, voice: Voice) -> bool:
+def concerns(filter: Filter, places: Places, voice: Voice) -> bool:
     """Say whether a filter wants something because of this one voice."""
     return (
         hears(filter, voice.entry)
         and _has_attributes(filter, voice.entry)
-        and is_there(filter, shapes, voice)
+        and is_there(filter, places, voice)
     )
 
 
@@ -127,29 +135,36 @@ def is_grave(severity: Severity, least: Severity) -> bool:
     return severity is Severity.UNKNOWN or SEVERITY_RANK[severity] >= SEVERITY_RANK[least]
 
 
-def is_there(filter: Filter, shapes: Shapes, voice: Voice) -> bool:
+def is_there(filter: Filter, places: Places, voice: Voice) -> bool:
     """Say whether one of a filter's places lies where a voice speaks of."""
     facts = voice.entry.facts
     if filter.anywhere or (facts.nowhere and not facts.codes):
         return True
     if not facts.reach.isdisjoint(filter.areas):
         return True
-    if voice.ground is None:
-        # A jurisdiction that the gazetteer cannot draw: who is in it cannot be told from a position, so nobody is left out.
-        return facts.nowhere and bool(shapes)
-    return any(shapely.intersects(voice.ground, shape) for shape in shapes)
+    if not places.shapes:
+        return False
+    if voice.ground and (places.leaves is None or not voice.ground.isdisjoint(places.leaves)):
+        return True
+    if facts.drawn is not None:
+        return any(shapely.intersects(facts.drawn, shape) for shape in places.shapes)
+    # A jurisdiction without a territory: who is in it cannot be told from a position, so nobody is left out.
+    return facts.nowhere and not voice.ground
 
 
-def _ground(facts: Facts, gazetteer: Gazetteer | None) -> BaseGeometry | None:
-    return territory(gazetteer, facts.codes) if facts.geometry is None and gazetteer else facts.geometry
+def _ground(facts: Facts, gazetteer: Gazetteer | None) -> frozenset[str]:
+    if facts.ground or facts.drawn is not None or gazetteer is None:
+        return facts.ground
+    return gazetteer.leaves(facts.codes)
 
 
 @lru_cache(maxsize=4096)
-def _shapes(
+def _places(
     points: tuple[tuple[float, float], ...],
     polygon: Ring | None,
     bbox: tuple[float, float, float, float] | None,
-) -> Shapes:
+    gazetteer: Gazetteer | None,
+) -> Places:
     shapes: list[BaseGeometry] = []
     if points:
         if not all(math.isfinite(number) for point in points for number in point):
@@ -170,4 +185,5 @@ def _shapes(
                 shapely.MultiPoint([(west, south), (west, north), (east, north), (east, south)])
             )
         )
-    return tuple(shapes)
+    leaves = frozenset().union(*gazetteer.leaves_meeting(shapes)) if gazetteer else None
+    return Places(tuple(shapes), leaves)

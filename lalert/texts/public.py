@@ -266,6 +266,5 @@ def _shown(entry: Entry) -> BaseGeometry | None:
     drawn = [drawn_geometry(area) for area in areas]
     if drawn and all(shape is not None for shape in drawn):
         return union([shape for shape in drawn if shape is not None])
-    if entry.facts.geometry is None:
-        return None
-    return shapely.simplify(entry.facts.geometry, TERRITORY_TOLERANCE, preserve_topology=True)
+    whole = entry.facts.outline()
+    return shapely.simplify(whole, TERRITORY_TOLERANCE, preserve_topology=True) if whole is not None else None

@@ -12,6 +12,7 @@ from lalert.errors import Forbidden, InvalidAlert, Problem, Unauthenticated
 from lalert.geo import Gazetteer
 from lalert.intake import Case, Policy, judge, jurisdiction
 from lalert.lifecycle import Handling, ReferencePolicy
+from lalert.matching import facts_of
 from lalert.model import (
     UNKNOWN_INSTANT,
     Alert,
@@ -167,6 +168,28 @@ def test_a_prefecture_may_alert_for_its_municipalities_and_a_city_for_its_wards(
     assert judged(with_area(code_area("431010")), city) == ()
     ward = Caller(replace(CITY, codes=frozenset({"431010"})), KEY)
     assert judged.code(with_area(code_area("431001")), ward) == "area-not-yours"
+
+
+def test_a_drawn_area_must_lie_at_home_by_the_facts_as_well(judged: Judge, gazetteer: Gazetteer) -> None:
+    inside = with_area(Area("home", polygons=(IN_THE_CITY,)))
+    two = replace(inside, infos=(*inside.infos, *with_area(Area("far", polygons=(TOKYO,))).infos))
+    assert judged(inside, facts=facts_of(inside, gazetteer)) == ()
+    with pytest.raises(Forbidden, match=r"/alert/info\[2\]/area\[1\]: the drawn area reaches beyond"):
+        judged(two, facts=facts_of(two, gazetteer))
+    foreign = with_area(Area("home", polygons=(IN_THE_CITY,), geocodes=code_area("435015").geocodes))
+    with pytest.raises(Forbidden, match="435015"):
+        judged(foreign, facts=facts_of(foreign, gazetteer))
+
+
+def test_what_lies_at_home_as_a_whole_is_not_drawn_again(
+    judged: Judge, gazetteer: Gazetteer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(*_: object) -> None:
+        raise AssertionError("an area was drawn again")
+
+    inside = with_area(Area("home", polygons=(IN_THE_CITY,)))
+    monkeypatch.setattr("lalert.intake.area_geometry", drawn)
+    assert judged(inside, facts=facts_of(inside, gazetteer)) == ()
 
 
 def test_a_drawn_area_must_lie_at_home(judged: Judge) -> None:

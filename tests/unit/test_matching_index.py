@@ -131,7 +131,7 @@ def chains(draw: st.DrawFn) -> list[Entry]:
 def test_the_index_agrees_with_asking_every_filter(
     wanted: list[Filter], dropped: set[int], chain: list[Entry]
 ) -> None:
-    index = FilterIndex()
+    index = FilterIndex(gazetteer())
     for one in wanted:
         index.add(one)
     gone = {one for number, one in enumerate(wanted) if number in dropped}
@@ -139,7 +139,7 @@ def test_the_index_agrees_with_asking_every_filter(
         index.discard(one)
     *lineage, entry = chain
     assert index.match(entry, lineage) == {
-        one for one in wanted if one not in gone and wants(one, entry, lineage)
+        one for one in wanted if one not in gone and wants(one, entry, lineage, gazetteer())
     }
 
 
@@ -147,10 +147,10 @@ def test_the_index_agrees_with_asking_every_filter(
 @settings(deadline=None)
 def test_whoever_hears_and_whoever_does_not_is_told_why(wanted: Filter, chain: list[Entry]) -> None:
     *lineage, entry = chain
-    hears = wants(wanted, entry, lineage)
-    reasons = explain(wanted, entry, lineage) or hindrances(wanted, entry, lineage)
-    assert bool(explain(wanted, entry, lineage)) is hears
-    assert bool(hindrances(wanted, entry, lineage)) is not hears
+    hears = wants(wanted, entry, lineage, gazetteer())
+    reasons = explain(wanted, entry, lineage, gazetteer()) or hindrances(wanted, entry, lineage, gazetteer())
+    assert bool(explain(wanted, entry, lineage, gazetteer())) is hears
+    assert bool(hindrances(wanted, entry, lineage, gazetteer())) is not hears
     assert all(reason.en and reason.ja for reason in reasons)
 
 
@@ -158,9 +158,9 @@ def test_whoever_hears_and_whoever_does_not_is_told_why(wanted: Filter, chain: l
 @settings(deadline=None)
 def test_who_was_told_hears_of_what_follows(wanted: Filter, chain: list[Entry]) -> None:
     *lineage, entry = chain
-    told = any(wants(wanted, earlier, lineage[:n]) for n, earlier in enumerate(lineage))
+    told = any(wants(wanted, earlier, lineage[:n], gazetteer()) for n, earlier in enumerate(lineage))
     if told and entry.alert.msg_type in {MsgType.UPDATE, MsgType.CANCEL, MsgType.ERROR}:
-        assert wants(wanted, entry, lineage) is (entry.alert.status in wanted.statuses)
+        assert wants(wanted, entry, lineage, gazetteer()) is (entry.alert.status in wanted.statuses)
 
 
 def entry_of(*codes: str) -> Entry:
@@ -169,7 +169,7 @@ def entry_of(*codes: str) -> Entry:
 
 
 def test_equal_filters_are_one() -> None:
-    index = FilterIndex()
+    index = FilterIndex(gazetteer())
     for _ in range(2):
         index.add(Filter(areas=frozenset({"432032"}), points=((130.76, 32.21),)))
     assert len(index) == 1
@@ -180,14 +180,14 @@ def test_equal_filters_are_one() -> None:
 
 
 def test_discarding_what_is_not_there_changes_nothing() -> None:
-    index = FilterIndex()
+    index = FilterIndex(gazetteer())
     index.add(Filter())
     index.discard(Filter(areas=frozenset({"43"})))
     assert index.match(entry_of("432032")) == {Filter()}
 
 
 def test_everything_that_was_added_can_be_forgotten() -> None:
-    index = FilterIndex()
+    index = FilterIndex(gazetteer())
     kinds = [
         Filter(),
         Filter(areas=frozenset({"43", "40"})),
@@ -213,7 +213,7 @@ def leftovers(index: FilterIndex) -> list[object]:
 
 
 def test_matching_leaves_the_index_as_it_was() -> None:
-    index, gone = FilterIndex(), Filter(areas=frozenset({"43"}))
+    index, gone = FilterIndex(gazetteer()), Filter(areas=frozenset({"43"}))
     for one in (Filter(), gone):
         index.add(one)
     assert index.match(entry_of("432032")) == {Filter(), gone}
@@ -225,7 +225,7 @@ def test_matching_leaves_the_index_as_it_was() -> None:
 def test_an_alert_without_a_place_finds_those_whom_nothing_rules_out(home: frozenset[str]) -> None:
     alert = make_alert(infos=())
     entry = Entry("e-1", NOW, NOW, alert, Origin(OriginKind.HTTP), "i", facts_of(alert, gazetteer(), home))
-    index = FilterIndex()
+    index = FilterIndex(gazetteer())
     wanted = [
         Filter(),
         Filter(points=((139.7, 35.7),)),
@@ -241,7 +241,7 @@ def test_those_who_were_told_before_are_found() -> None:
     first = entry_of("432032")
     alert = make_alert(codes=["401307"], msg_type="Update", references=[first])
     update = Entry("e-2", NOW, NOW, alert, Origin(OriginKind.HTTP), "i", facts_of(alert, gazetteer()))
-    index = FilterIndex()
+    index = FilterIndex(gazetteer())
     told = [Filter(areas=frozenset({"432032"})), Filter(points=((130.76, 32.21),))]
     for one in (*told, Filter(areas=frozenset({"432059"}))):
         index.add(one)
@@ -255,14 +255,14 @@ def test_a_large_area_finds_what_lies_in_each_of_its_corners() -> None:
     )
     entry = Entry("e-1", NOW, NOW, alert, Origin(OriginKind.HTTP), "i", facts_of(alert, gazetteer()))
     corners = [Filter(points=((lon, lat),)) for lon in (west, east) for lat in (south, north)]
-    index = FilterIndex()
+    index = FilterIndex(gazetteer())
     for one in (*corners, Filter(points=((129.0, 35.0),))):
         index.add(one)
     assert index.match(entry) == set(corners)
 
 
 def test_a_broken_filter_is_refused_and_leaves_nothing_behind() -> None:
-    index = FilterIndex()
+    index = FilterIndex(gazetteer())
     broken = Filter(areas=frozenset({"43"}), bbox=(131.0, 32.0, 130.0, 33.0))
     with pytest.raises(InvalidGeometry):
         index.add(broken)
@@ -272,19 +272,19 @@ def test_a_broken_filter_is_refused_and_leaves_nothing_behind() -> None:
 
 def test_the_cost_grows_with_what_may_match_and_not_with_what_exists() -> None:
     dice = random.Random(1)
-    index = FilterIndex()
+    index = FilterIndex(gazetteer())
     for _ in range(5_000):
         index.add(Filter(points=((dice.uniform(129, 146), dice.uniform(31, 45)),)))
     for number in range(1_000):
         index.add(Filter(areas=frozenset({f"{10_000 + number}0"})))
     whole_nation = entry_of(*(f"{prefecture:02}" for prefecture in range(1, 48)))
     assert len(index.match(whole_nation)) > 1_000
-    (voice,) = voices(entry_of("432032"), (), None)
+    (voice,) = voices(entry_of("432032"), (), gazetteer())
     assert len(index._candidates(voice)) < 100
 
 
 def test_a_place_takes_at_most_four_cells_however_large_it_is() -> None:
     for width, height in ((1e-6, 1e-6), (1 / 16, 1 / 16), (20.0, 1e-3), (1e-3, 20.0), (360.0, 180.0)):
-        index = FilterIndex()
+        index = FilterIndex(gazetteer())
         index.add(Filter(bbox=(-180.0, -90.0, -180.0 + width, -90.0 + height)))
         assert 1 <= sum(len(cells) for cells in index._grid._levels.values()) <= 4, (width, height)

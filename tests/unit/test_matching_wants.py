@@ -6,14 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import pytest
 
-from lalert import resources
+from lalert import matching, resources
 from lalert.errors import InvalidGeometry
 from lalert.geo import Gazetteer
-from lalert.matching import explain, facts_of, wants
+from lalert.matching import facts_of
 from lalert.model import (
     Entry,
     Facts,
@@ -35,9 +36,18 @@ NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 Enter = Callable[..., Entry]
 
 
+@cache
+def japan() -> Gazetteer:
+    return Gazetteer.from_csv(resources.gazetteer_csv())
+
+
 @pytest.fixture(scope="module")
 def gazetteer() -> Gazetteer:
-    return Gazetteer.from_csv(resources.gazetteer_csv())
+    return japan()
+
+
+def wants(filter: Filter, entry: Entry, lineage: Sequence[Entry] = ()) -> bool:
+    return matching.wants(filter, entry, lineage, japan())
 
 
 @pytest.fixture
@@ -181,13 +191,22 @@ def test_a_jurisdiction_that_cannot_be_drawn_leaves_no_position_out(enter: Enter
     assert not wants(place(MINAMATA), unknown)
 
 
-def test_the_gazetteer_draws_codes_that_came_without_geometry(enter: Enter, gazetteer: Gazetteer) -> None:
+def test_the_gazetteer_finds_the_ground_of_codes_that_came_without(enter: Enter) -> None:
     entry = replace(
         enter(HITOYOSHI), facts=Facts(codes=frozenset({HITOYOSHI}), reach=frozenset({HITOYOSHI, "43"}))
     )
-    assert wants(Filter(points=(IN_HITOYOSHI,)), entry, (), gazetteer)
-    assert not wants(Filter(points=(IN_TOKYO,)), entry, (), gazetteer)
-    assert not wants(Filter(points=(IN_HITOYOSHI,)), entry)
+    assert wants(Filter(points=(IN_HITOYOSHI,)), entry)
+    assert not wants(Filter(points=(IN_TOKYO,)), entry)
+    assert not matching.wants(Filter(points=(IN_HITOYOSHI,)), entry)
+
+
+def test_where_no_gazetteer_is_asked_a_declared_code_leaves_no_position_out(enter: Enter) -> None:
+    assert matching.wants(Filter(points=(IN_TOKYO,)), enter(HITOYOSHI))
+    assert matching.explain(Filter(points=(IN_TOKYO,)), enter(HITOYOSHI))
+    drawn = enter(ring=square(*IN_HITOYOSHI))
+    assert matching.wants(Filter(points=(IN_HITOYOSHI,)), drawn)
+    assert not matching.wants(Filter(points=(IN_TOKYO,)), drawn)
+    assert matching.explain(Filter(points=(IN_TOKYO,)), drawn) == []
 
 
 # Conditions
@@ -343,7 +362,7 @@ def test_who_heard_of_a_bare_cancel_hears_of_what_follows_it(enter: Enter) -> No
 
 
 def said(filter: Filter, entry: Entry, lineage: Sequence[Entry] = ()) -> list[str]:
-    return [reason.en for reason in explain(filter, entry, lineage)]
+    return [reason.en for reason in matching.explain(filter, entry, lineage, japan())]
 
 
 def test_an_explanation_names_each_rule_that_matched(enter: Enter) -> None:
