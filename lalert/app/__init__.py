@@ -125,6 +125,7 @@ class Node:
         self.scores = await enter(Scores(self.store, self.clock))
         tasks = await enter(background())
 
+        metrics = Metrics(self._gauges, self.scores.found)
         self.live = await enter(
             Live(
                 self.store,
@@ -135,6 +136,7 @@ class Node:
                 may_see=_may_see,
                 key_valid=self.keyring.still_valid,
                 streamed=self.audit.streamed,
+                on_round_trip=metrics.round_trip.observe,
                 clock=self.clock,
                 settings=LiveSettings(**msgspec.structs.asdict(self.settings.live)),
             )
@@ -214,7 +216,7 @@ class Node:
             streams=self.live,
             tickets=Tickets(ground.shelf, self.keyring, self.clock),
             stations=engine,
-            metrics=Metrics(self._gauges, self.scores.found),
+            metrics=metrics,
             canary=self.canary,
             scores=self.scores,
             first_keys=FirstKeys(self.administration, token, self._claimed),

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from lalert.clock import Clock
 from lalert.live import frames
+from lalert.live.beats import Beats
 from lalert.live.frames import Bye, Close, Wire
 from lalert.live.lanes import Group, Lane
 from lalert.live.settings import LiveSettings
@@ -58,6 +59,7 @@ class Connection:
         "open",
         "over",
         "progress_at",
+        "round_trip",
         "slot",
         "transport",
         "wire",
@@ -71,6 +73,8 @@ class Connection:
         self.group: Group | None = None
         self.acked: str | None = None
         self.acked_at: datetime | None = None
+        self.round_trip: float | None = None
+        """Seconds between the last heartbeat that was answered and its answer."""
         self.slot = 0
         self.at = NOWHERE
         self.beat_at = 0.0
@@ -96,6 +100,7 @@ class Lines:
 
     def __init__(self, settings: LiveSettings, clock: Clock) -> None:
         self.all: dict[Connection, None] = {}
+        self.beats = Beats(clock)
         self.cut_offs: Counter[str] = Counter()
         self.frames = 0
         self._settings = settings

@@ -26,13 +26,10 @@ from lalert.live.lanes import NewIndex
 from lalert.live.limits import Limits
 from lalert.live.resume import Resume
 from lalert.live.settings import LiveSettings
-from lalert.live.websocket import Ack, Listener, LiveSocket, OnAck
+from lalert.live.websocket import MAX_POSITION, Ack, Listener, LiveSocket, OnAck, OnRoundTrip
 from lalert.model import Entry, Filter
 
 log = logging.getLogger(__name__)
-
-MAX_POSITION: Final = 200
-"""Characters of a position that is looked at at all; ours have under 50."""
 
 POLL_SECONDS: Final = 0.02
 
@@ -48,7 +45,7 @@ def _always(_key_id: str) -> bool:
     return True
 
 
-def _unheard(_ack: Ack) -> None:
+def _unheard(_heard: Ack | float) -> None:
     pass
 
 
@@ -57,8 +54,8 @@ class Live:
 
     Handed in: `index` makes an empty filter index, `wants` decides for one filter, `body` writes an entry as one JSON object on one line,
     `key_valid` says whether a key still holds (asked twice a second), `may_see` whether an audience may see an entry that is not Public,
-    `lineage` finds the earlier entries of an entry's incidents (the log's own by default), `on_ack` hears of acknowledgements, `streamed` to how many
-    each entry was written.
+    `lineage` finds the earlier entries of an entry's incidents (the log's own by default), `on_ack` hears of acknowledgements, `on_round_trip`
+    of answers to heartbeats, `streamed` to how many each entry was written.
     """
 
     def __init__(
@@ -73,6 +70,7 @@ class Live:
         may_see: MaySee = nobody,
         lineage: Lineage | None = None,
         on_ack: OnAck = _unheard,
+        on_round_trip: OnRoundTrip = _unheard,
         streamed: Streamed = uncounted,
         clock: Clock | None = None,
         settings: LiveSettings | None = None,
@@ -82,6 +80,7 @@ class Live:
         self._index = index
         self._key_valid = key_valid
         self._on_ack = on_ack
+        self._on_round_trip = on_round_trip
         self._streamed = streamed
         self._clock = clock or SystemClock()
         self._settings = settings or LiveSettings()
@@ -97,7 +96,12 @@ class Live:
         self._fan_out = FanOut(self._log, self._index, self._audience, *parts, self._streamed)
         self._resume = Resume(self._log, self._fan_out, self._audience, *parts)
         self._listener = Listener(
-            self._log, self._lines, self._clock, self._settings.messages_per_s, self._heard
+            self._log,
+            self._lines,
+            self._clock,
+            self._settings.messages_per_s,
+            self._heard,
+            self._on_round_trip,
         )
         self._ends = Ends(self._log, self._fan_out, self._clock)
         self._detach = self._bus.attach(self._fan_out.hear, name="live", watcher=self._fan_out.watch)
@@ -299,6 +303,7 @@ class Live:
             self._fan_out.tick,
             self._resume.tick,
             self._ends.tick,
+            self._listener.tick,
             self._check_keys,
         )
         while True:

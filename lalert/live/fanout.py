@@ -16,7 +16,6 @@ from typing import Final, NamedTuple, Protocol
 
 from lalert.clock import Clock
 from lalert.errors import LalertError, UnknownPosition
-from lalert.live import frames
 from lalert.live.audience import Audience, Bodies
 from lalert.live.connection import Connection, Lines
 from lalert.live.frames import Close, Wire
@@ -134,7 +133,7 @@ class FanOut:
         conn.lane.join(conn)
         conn.slot = self._slot
         self._slots[conn.slot][conn] = None
-        self._lines.offer(conn, frames.heartbeat(conn.wire, conn.lane.at.position, self._clock.now()))
+        self._lines.offer(conn, self._lines.beats.frame(conn.wire, conn.lane.at.position))
 
     def drop(self, conn: Connection) -> None:
         """Forget a connection."""
@@ -367,6 +366,6 @@ class FanOut:
             conn = self._due.popleft()
             key = (conn.lane, conn.wire)
             if key not in made:
-                made[key] = frames.heartbeat(conn.wire, conn.lane.at.position, self._clock.now())
+                made[key] = self._lines.beats.frame(conn.wire, conn.lane.at.position)
             self._lines.offer(conn, made[key])
         return True

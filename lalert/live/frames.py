@@ -32,6 +32,7 @@ class Kind(StrEnum):
     SNAPSHOT = "snapshot"
     GAP = "gap"
     HEARTBEAT = "heartbeat"
+    PONG = "pong"
     BYE = "bye"
 
 
@@ -103,9 +104,15 @@ def pieces(wire: Wire, kind: Kind, parts: Iterable[bytes], position: str) -> Ite
     yield _piece(wire, bytes(buffer), opcode | _FIN)
 
 
-def heartbeat(wire: Wire, position: str, now: datetime) -> bytes:
-    """Frame the sign of life: everything up to `position` was examined, at the server's time `now`."""
-    return event(wire, Kind.HEARTBEAT, orjson.dumps({"position": position, "time": utc_text(now)}), position)
+def heartbeat(wire: Wire, position: str, now: datetime, name: str | None = None) -> bytes:
+    """Frame the sign of life: everything up to `position` was examined, at the server's time `now`; with a `name`, it may be answered."""
+    data = {"position": position, "time": utc_text(now)} | ({} if name is None else {"id": name})
+    return event(wire, Kind.HEARTBEAT, orjson.dumps(data), position)
+
+
+def answer(wire: Wire, name: str, now: datetime) -> bytes:
+    """Frame the answer to a receiver's own ping with this name."""
+    return event(wire, Kind.PONG, orjson.dumps({"id": _text(name), "time": utc_text(now)}))
 
 
 def gap(wire: Wire, reason: str, requested: str, position: str, detail: str) -> bytes:

@@ -251,7 +251,7 @@ class Resume:
         now = self._clock.monotonic()
         if now - conn.beat_at >= self._settings.heartbeat_s:
             conn.beat_at = now
-            self._lines.offer(conn, frames.heartbeat(conn.wire, conn.at.position, self._clock.now()))
+            self._lines.offer(conn, self._lines.beats.frame(conn.wire, conn.at.position))
 
     async def _send_snapshot(self, conn: Connection, gap: Gap | None, requested: str, drain: Drain) -> None:
         snapshot = await self._take_snapshot()

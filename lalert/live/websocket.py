@@ -1,7 +1,8 @@
-"""The WebSocket's other direction: what a receiver may say (an acknowledgement, a ping) and how it is held to that."""
+"""The WebSocket's other direction: what a receiver may say (acknowledge, ping, answer a heartbeat) and how it is held to that."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,15 @@ MAX_MESSAGE_BYTES: Final = 4_096
 BURST: Final = 20
 """Seconds' worth of messages that may come at once: who confirms each alert of a burst does nothing wrong."""
 
+MAX_POSITION: Final = 200
+"""Characters of a position that is looked at at all; ours have under 50."""
+
+MAX_NAME: Final = 64
+"""Characters of a ping's `id`."""
+
+MAX_OWED: Final = 20
+"""So many pings are remembered that come in the middle of an event of many pieces; the newest are answered behind it."""
+
 CLOSE_SECONDS: Final = 2.0
 """How long the other side's Close frame is waited for."""
 
@@ -35,7 +45,10 @@ class Ack:
 
 
 OnAck = Callable[[Ack], None]
-"""Told, on the event loop, of each acknowledgement. Must not block or wait."""
+"""Told, on the event loop, of each acknowledgement of more than the one before it. Must not block or wait."""
+
+OnRoundTrip = Callable[[float], None]
+"""Told the seconds from a heartbeat to its answer. Must not block or wait."""
 
 
 class Positions(Protocol):
@@ -88,16 +101,40 @@ class Budget:
 class Listener:
     """Hears what one receiver says until its connection ends."""
 
-    def __init__(self, log: Positions, lines: Lines, clock: Clock, per_second: int, on_ack: OnAck) -> None:
+    def __init__(
+        self,
+        log: Positions,
+        lines: Lines,
+        clock: Clock,
+        per_second: int,
+        on_ack: OnAck,
+        on_round_trip: OnRoundTrip,
+    ) -> None:
         self._log = log
         self._lines = lines
         self._clock = clock
         self._per_second = per_second
         self._on_ack = on_ack
+        self._on_round_trip = on_round_trip
+        self._owed: dict[Connection, deque[str]] = {}
 
     async def listen(self, socket: LiveSocket, conn: Connection) -> None:
         """Read until the other side closes, or is cut off and gone."""
         budget = Budget(self._per_second, self._clock.monotonic())
+        try:
+            await self._listen(socket, conn, budget)
+        finally:
+            self._owed.pop(conn, None)
+
+    def tick(self) -> None:
+        """Answer the pings that had to wait."""
+        for conn, names in list(self._owed.items()):
+            if not conn.mid_event:
+                del self._owed[conn]
+                for name in names:
+                    self._answer(conn, name)
+
+    async def _listen(self, socket: LiveSocket, conn: Connection, budget: Budget) -> None:
         while True:
             message = await socket.receive()
             if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
@@ -116,31 +153,54 @@ class Listener:
         if not conn.open:
             return
         try:
-            position = _acknowledged(text)
+            kind, value = _said(text)
+            if kind == "ack":
+                self._acknowledge(conn, value)
+            elif kind == "ping":
+                self._answer(conn, value)
+            elif (seconds := self._lines.beats.round_trip(value)) is not None:
+                conn.round_trip = seconds
+                self._on_round_trip(seconds)
+        except BadRequest as error:
+            self._lines.cut(conn, Close.BAD_MESSAGE, error.detail)
+
+    def _acknowledge(self, conn: Connection, position: str) -> None:
+        try:
             order = self._log.order(position)
+            known = () if conn.acked is None else self._log.order(conn.acked)
         except UnknownPosition:
             # Another node's, or from before a restore: the receiver did nothing wrong, but there is nothing to note.
             return
-        except BadRequest as error:
-            self._lines.cut(conn, Close.BAD_MESSAGE, error.detail)
-            return
-        if order <= conn.lane.at.order:
+        if known < order <= conn.lane.at.order:
             conn.acked, conn.acked_at = position, self._clock.now()
             self._on_ack(Ack(position, conn.acked_at, conn.about.key_id, conn.about.address))
 
+    def _answer(self, conn: Connection, name: str) -> None:
+        if conn.mid_event:
+            # Between the fragments of a message only control frames may stand (RFC 6455, 5.4).
+            self._owed.setdefault(conn, deque(maxlen=MAX_OWED)).append(name)
+        else:
+            self._lines.offer(conn, frames.answer(conn.wire, name, self._clock.now()))
 
-def _acknowledged(text: str | bytes) -> str:
-    """Return the position of `{"type":"ack","position":P}`; raises `BadRequest` for anything else."""
-    said = 'the only message a receiver sends is {"type":"ack","position":P}'
+
+_SAYS: Final = {"ack": ("position", MAX_POSITION), "ping": ("id", MAX_NAME), "pong": ("id", MAX_NAME)}
+"""What a receiver may say: the member that it needs, and how many characters that may have."""
+
+
+def _said(text: str | bytes) -> tuple[str, str]:
+    """Return the kind of a message and its position or id; raises `BadRequest` for anything that is no message of a receiver."""
+    says = 'a receiver says {"type":"ack","position":P}, {"type":"ping","id":X} or {"type":"pong","id":X}'
     if not isinstance(text, str):
-        raise BadRequest(f"{said}, as text")
+        raise BadRequest(f"{says}, as text")
     try:
         message = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"{said}; this was no JSON") from error
-    if not isinstance(message, dict) or message.get("type") != "ack":
-        raise BadRequest(said)
-    position = message.get("position")
-    if not isinstance(position, str) or not 0 < len(position) <= 200:
-        raise BadRequest(f"{said}, with a position as it came")
-    return position
+        raise BadRequest(f"{says}; this was no JSON") from error
+    kind = message.get("type") if isinstance(message, dict) else None
+    if not isinstance(kind, str) or kind not in _SAYS:
+        raise BadRequest(says)
+    name, most = _SAYS[kind]
+    value = message.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= most:
+        raise BadRequest(f"{says}: {name} is a text of 1 to {most} characters")
+    return kind, value

@@ -38,6 +38,12 @@ class Metrics:
             buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
             registry=self.registry,
         )
+        self.round_trip = Histogram(
+            "lalert_live_round_trip_seconds",
+            "From a heartbeat on a WebSocket to the receiver's answer.",
+            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=self.registry,
+        )
         self.readings = Counter(
             "lalert_readings", "Readings, by outcome.", ["outcome"], registry=self.registry
         )

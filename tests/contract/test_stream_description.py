@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import jsonschema
 import yaml
 
@@ -30,10 +31,14 @@ def checked(event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
+ASKED_FOR = {"pong"}
+"""What the hub says on WebSocket only, because it was asked."""
+
+
 def test_every_kind_of_event_is_a_message_of_both_channels_and_every_reference_leads_somewhere() -> None:
     kinds = {str(kind) for kind in Kind}
     for channel in ASYNCAPI["channels"].values():
-        assert {*channel["messages"]} >= kinds
+        assert {*channel["messages"]} >= kinds - ASKED_FOR
     websocket = ASYNCAPI["channels"]["websocket"]["messages"].keys()
     told = {_last(each) for each in ASYNCAPI["operations"]["tell"]["messages"]}
     heard = {_last(each) for each in ASYNCAPI["operations"]["confirm"]["messages"]}
@@ -60,16 +65,31 @@ async def test_what_the_streams_send_has_the_described_form(tmp_path: Path) -> N
         now = datetime.now(UTC)
         raw = make_cap(sender=SENDER, sent=now, expires=now + timedelta(seconds=0.7))
         assert (await node.post(raw))[0] == 201
-        kinds = ("alert", "heartbeat", "expired")
+        kinds = ("alert", "expired", "heartbeat")
         seen += [checked(await ear.next(kind)) for kind in kinds for ear in ears]
         document = await stack.enter_async_context(
             listening(node, key=key, after=seen[0]["position"], format="cap")
         )
         seen.append(checked(await document.next("expired")))
         assert seen[-1]["cap"]
+        socket = await stack.enter_async_context(
+            node.http.ws_connect(f"{node.url}/v1/ws", headers=node.headers(key))
+        )
+        named = checked(await socket.receive_json())["id"]
+        for said in ({"type": "pong", "id": named}, {"type": "ping", "id": "x"}):
+            await socket.send_json(checked(said))
+        seen.append(checked(await _answer(socket)))
+        async with node.http.get(f"{node.url}/metrics") as response:
+            assert "lalert_live_round_trip_seconds_count 1.0" in await response.text()
         await node.node.administration.revoke_key(key)
         seen += [checked(await ear.next("bye")) for ear in ears]
         assert {event["type"] for event in seen} == {str(kind) for kind in Kind}
+
+
+async def _answer(socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
+    while (event := await socket.receive_json(timeout=5))["type"] == "heartbeat":
+        pass
+    return dict(event)
 
 
 def _last(reference: dict[str, str]) -> str:

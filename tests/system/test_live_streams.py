@@ -30,6 +30,7 @@ from tests.system.live_kit import (
     body,
     http,
     make_entry,
+    receive_buffer,
     served,
     until,
 )
@@ -493,6 +494,60 @@ async def test_an_acknowledgement_of_what_was_not_sent_yet_is_passed_over(hub: S
     assert [ack.position for ack in hub.acks] == ["e-0"]
 
 
+async def test_what_was_acknowledged_before_is_not_noted_again(hub: Served) -> None:
+    reader = await hub.ws()
+    for _ in range(2):
+        hub.publish()
+    for position in ("e-2", "e-2", "e-1", "e-0"):
+        reader.send(json.dumps({"type": "ack", "position": position}).encode())
+    reader.send(b'{"type":"ping","id":"done"}')
+    await reader.next("pong")
+    assert [ack.position for ack in hub.acks] == ["e-2"]
+
+
+async def test_a_ping_with_an_id_is_answered_with_it_and_the_hubs_time(hub: Served) -> None:
+    reader = await hub.ws()
+    name = "番号" + "7" * 62
+    reader.send(json.dumps({"type": "ping", "id": name}).encode())
+    pong = (await reader.next("pong")).data
+    assert pong.keys() == {"id", "time"}
+    assert pong["id"] == name
+    assert abs(datetime.fromisoformat(pong["time"]) - datetime.now(UTC)) < timedelta(seconds=2)
+
+
+async def test_the_answer_to_a_heartbeat_tells_the_round_trip() -> None:
+    measured: list[float] = []
+    async with served(settings=FAST, on_round_trip=measured.append) as hub:
+        reader = await hub.ws()
+        first, second = await reader.next("heartbeat"), await reader.next("heartbeat")
+        assert first.data["id"] != second.data["id"]
+        assert "id" not in (await (await hub.sse()).next("heartbeat")).data
+        for name in ("not-one-of-ours", "f" * 64, "ffffffffffffffff"):
+            reader.send(json.dumps({"type": "pong", "id": name}).encode())
+        await asyncio.sleep(0.05)
+        reader.send(json.dumps({"type": "pong", "id": second.data["id"]}).encode())
+        reader.send(json.dumps({"type": "pong", "id": first.data["id"]}).encode())
+        reader.send(b'{"type":"ping","id":"done"}')
+        await reader.next("pong")
+    assert 0.05 <= measured[0] < measured[1] < 5
+    assert len(measured) == 2
+
+
+async def test_a_ping_in_the_middle_of_a_snapshot_is_answered_behind_it() -> None:
+    log = MemoryLog()
+    for _ in range(300):
+        log.append(padding=1_000)
+    async with served(log=log, settings=FAST) as hub:
+        reader = await hub.ws("snapshot", sock=receive_buffer(16_384))
+        await asyncio.sleep(0.05)
+        for number in range(30):
+            reader.send(json.dumps({"type": "ping", "id": str(number)}).encode())
+        await asyncio.sleep(0.05)
+        assert (await reader.next()).kind == "snapshot"
+        answered = [(await reader.next("pong")).data["id"] for _ in range(20)]
+        assert answered == [str(number) for number in range(10, 30)]
+
+
 HOSTILE: dict[str, tuple[bytes, int]] = {
     "no JSON": (b"hello", 0x81),
     "not an object": (b"[]", 0x81),
@@ -503,6 +558,11 @@ HOSTILE: dict[str, tuple[bytes, int]] = {
     "too long": (json.dumps({"type": "ack", "position": "9" * 201}).encode(), 0x81),
     "deeply nested": (b"[" * 4_000, 0x81),
     "binary": (b'{"type":"ack","position":"e-0"}', 0x82),
+    "a list for a type": (b'{"type":["ack"],"position":"e-0"}', 0x81),
+    "a ping without an id": (b'{"type":"ping"}', 0x81),
+    "a ping with an empty id": (b'{"type":"ping","id":""}', 0x81),
+    "a pong with a long id": (json.dumps({"type": "pong", "id": "9" * 65}).encode(), 0x81),
+    "a lone surrogate": (rb'{"type":"ping","id":"\ud800"}', 0x81),
 }
 
 
