@@ -187,12 +187,14 @@ def _inside_its_jurisdiction(case: Case) -> Iterator[Problem]:
     assert tenant is not None
     if tenant.everywhere:
         return iter(())
+    mine = case.gazetteer.today(tenant.codes)
     # What lies inside as a whole, as it nearly always does, need not be drawn once more.
     drawn = case.facts.drawn
     covered = drawn is not None and bool(_home_of(case).covers(drawn))
     for path, area in _areas(case.alert):
         for code in _declared(area):
-            if not tenant.codes & _upwards(code, case.gazetteer):
+            # Of a code that ended all successors count: the alert reaches whoever follows any of them.
+            if any(mine.isdisjoint(_upwards(heir, case.gazetteer)) for heir in case.gazetteer.today([code])):
                 raise Forbidden(
                     f"{path}: {code} is not one of the places that {tenant.id} may alert for",
                     code="area-not-yours",

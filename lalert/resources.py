@@ -25,6 +25,11 @@ def gazetteer_csv() -> bytes:
     return (_PACKAGE / "geo" / "data" / "municipalities.csv").read_bytes()
 
 
+def former_codes_csv() -> bytes:
+    """Return the table of municipality codes that ended, with their successors."""
+    return (_PACKAGE / "geo" / "data" / "former_codes.csv").read_bytes()
+
+
 def web_dir(name: str) -> Path:
     """Return the folder `static` or `templates` of the hub's pages."""
     return _PACKAGE / "web" / name

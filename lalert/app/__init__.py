@@ -368,7 +368,7 @@ def make_private(folder: Path) -> None:
 
 def load_gazetteer(data: Path) -> Gazetteer:
     """Return the gazetteer, with the official boundaries that are installed in the data directory; of two files the later name wins."""
-    gazetteer = Gazetteer.from_csv(resources.gazetteer_csv())
+    gazetteer = Gazetteer.from_csv(resources.gazetteer_csv(), resources.former_codes_csv())
     for file in sorted((data / BOUNDARIES).glob("*.geojson")):
         gazetteer = gazetteer.with_boundaries(file.read_bytes())
     return gazetteer

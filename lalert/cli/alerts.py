@@ -16,7 +16,7 @@ import orjson
 from lalert import cap
 from lalert.errors import InvalidAlert, LalertError, NotXml, Problem
 from lalert.geo import Gazetteer
-from lalert.resources import gazetteer_csv
+from lalert.resources import former_codes_csv, gazetteer_csv
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -108,7 +108,7 @@ def _told(name: str, report: cap.Report, lang: str) -> Iterator[str]:
 
 @cache
 def _gazetteer() -> Gazetteer:
-    return Gazetteer.from_csv(gazetteer_csv())
+    return Gazetteer.from_csv(gazetteer_csv(), former_codes_csv())
 
 
 def _ground(code: str) -> BaseGeometry | None:

@@ -17,7 +17,7 @@ from lalert import resources
 from lalert.app import BOUNDARIES, load_gazetteer, make_private
 from lalert.cli.settings import node_options, settings
 from lalert.errors import BadRequest, InvalidGeometry, NotFound
-from lalert.geo import Gazetteer, normalise_code
+from lalert.geo import Change, Former, Gazetteer, Place, normalise_code
 
 MAX_BYTES = 1_000_000_000
 DOWNLOAD_SECONDS = 1_800.0
@@ -38,19 +38,43 @@ def show(code: str, config_file: Path | None, data: Path | None) -> None:
     place = known.place(canonical)
     if place is None:
         raise NotFound(f"{canonical} is well formed, but no municipality, ward or prefecture has it")
-    parts = [child.code for child in known.children(canonical)]
-    rows = {
+    former = known.former(canonical)
+    for name, value in (_became(known, former) if former else _is(known, place)).items():
+        click.echo(f"{name:11}{value}")
+
+
+def _became(known: Gazetteer, former: Former) -> dict[str, str]:
+    return {
+        "code": former.code,
+        "name": former.name,
+        "kind": "no longer in use",
+        "prefecture": _name(known, former.code[:2]),
+        "ended": f"{former.ended}, {_CHANGES[former.change]}",
+        "today": ", ".join(_name(known, heir) for heir in former.successors),
+    }
+
+
+_CHANGES = {
+    Change.MERGED: "merged with others",
+    Change.RENUMBERED: "given another code",
+    Change.DESIGNATED: "made a city with wards",
+    Change.WARDS: "joined with other wards",
+    Change.SPLIT: "divided among several",
+}
+
+
+def _is(known: Gazetteer, place: Place) -> dict[str, str]:
+    parts = [child.code for child in known.children(place.code)]
+    return {
         "code": place.code,
         "name": f"{place.name} ({place.kana})",
         "English": place.name_en,
         "kind": place.kind,
         "prefecture": "-" if place.code == place.prefecture else _name(known, place.prefecture),
         "office": f"{place.lat:.5f} N {place.lon:.5f} E",
-        "boundary": "official" if known.official(canonical) else "approximate, from the points of its towns",
+        "boundary": "official" if known.official(place.code) else "approximate, from the points of its towns",
         "parts": f"{len(parts)}: {' '.join(parts[:8])}{' ...' if len(parts) > 8 else ''}" if parts else "-",
     }
-    for name, value in rows.items():
-        click.echo(f"{name:11}{value}")
 
 
 @gazetteer.command()
@@ -67,7 +91,9 @@ def install(source: str, config_file: Path | None, data: Path | None) -> None:
         asyncio.run(_download(source)) if source.startswith(("https://", "http://")) else _read(Path(source))
     )
     geojson = _unzipped(raw)
-    known = Gazetteer.from_csv(resources.gazetteer_csv()).with_boundaries(geojson)
+    known = Gazetteer.from_csv(resources.gazetteer_csv(), resources.former_codes_csv()).with_boundaries(
+        geojson
+    )
     official = sum(known.official(place.code) for place in known.places())
     make_private(folder / BOUNDARIES)
     target = folder / BOUNDARIES / f"{_stem(source)}.geojson"

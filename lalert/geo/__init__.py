@@ -5,6 +5,8 @@ from __future__ import annotations
 from lalert.geo.boundaries import read_boundaries as read_boundaries
 from lalert.geo.codes import check_digit as check_digit
 from lalert.geo.codes import normalise_code as normalise_code
+from lalert.geo.former import Change as Change
+from lalert.geo.former import Former as Former
 from lalert.geo.gazetteer import Gazetteer as Gazetteer
 from lalert.geo.gazetteer import Place as Place
 from lalert.geo.gazetteer import PlaceKind as PlaceKind

@@ -7,7 +7,8 @@ import io
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from enum import StrEnum
 from functools import cached_property
 from operator import itemgetter
@@ -17,6 +18,7 @@ import shapely
 
 from lalert.errors import LalertError
 from lalert.geo.boundaries import read_boundaries
+from lalert.geo.former import Former, read_former
 from lalert.geo.leaves import Leaves
 from lalert.geo.shapes import Floats
 from lalert.geo.territories import Territories
@@ -26,18 +28,22 @@ if TYPE_CHECKING:
 
 MAX_SEARCH_TEXT: Final = 100
 
-_TABLE_ATTRIBUTION = "市区町村の一覧と範囲: japancode (MIT), jp-prefecture (MIT), Geolonia 住所データ (CC BY 4.0) を加工して作成"
+_TABLE_ATTRIBUTION = (
+    "市区町村の一覧と範囲: japancode (MIT), jp-prefecture (MIT), Geolonia 住所データ (CC BY 4.0), "
+    "歴史的行政区域データセットβ版 (CODH, CC BY 4.0) を加工して作成"
+)
 _N03_ATTRIBUTION = "市区町村の境界: 「国土数値情報（行政区域データ）」（国土交通省）を加工して作成"
 
 
 class PlaceKind(StrEnum):
-    """What a place is. The 23 special wards of Tokyo are municipalities; a former ward is one that was merged into others."""
+    """What a place is. The 23 special wards of Tokyo are municipalities; what is former has no code any more today."""
 
     PREFECTURE = "prefecture"
     CITY_WITH_WARDS = "city-with-wards"
     MUNICIPALITY = "municipality"
     WARD = "ward"
     FORMER_WARD = "former-ward"
+    FORMER = "former"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,8 @@ class Place:
 
     `code` has 2 digits for a prefecture and 6 otherwise, and so has `parent`, which is what the place lies in (None for a
     prefecture). `prefecture` is the 2-digit code. `kana` is hiragana. (lon, lat) is the office, or of a prefecture the office
-    of its seat, in degrees. `successors` are the wards that took over a former ward.
+    of its seat, in degrees. `successors` are the places of today that took over a former one; of that no reading is known
+    (`kana` is empty), and `name_en` is the name. `ended` is the first day, in Japan, without its code.
     """
 
     code: str
@@ -59,6 +66,7 @@ class Place:
     lat: float
     parent: str | None
     successors: tuple[str, ...] = ()
+    ended: date | None = None
 
 
 class Gazetteer:
@@ -72,8 +80,11 @@ class Gazetteer:
         places: Iterable[Place],
         outlines: Mapping[str, str],
         official: Mapping[str, BaseGeometry] | None = None,
+        former: Mapping[str, Former] | None = None,
     ) -> None:
-        self._by_code = {place.code: place for place in places}
+        self._former = former or {}
+        self._by_code = {code: _former_place(one) for code, one in self._former.items()}
+        self._by_code |= {place.code: self._dated(place) for place in places}
         self._outlines = outlines
         self._official = official or {}
         self._children: dict[str, list[Place]] = {}
@@ -90,8 +101,11 @@ class Gazetteer:
         self._below: dict[str, frozenset[str]] = {}
 
     @classmethod
-    def from_csv(cls, table: bytes) -> Self:
-        """Return the gazetteer of a table that scripts/build_gazetteer.py made. Raises LalertError naming the line at fault."""
+    def from_csv(cls, table: bytes, former: bytes = b"") -> Self:
+        """Return the gazetteer of a table that scripts/build_gazetteer.py made, with the former codes of a second one if given.
+
+        Raises LalertError naming the line at fault.
+        """
         places: list[Place] = []
         outlines: dict[str, str] = {}
         rows = csv.reader(io.StringIO(table.decode()))
@@ -105,20 +119,25 @@ class Gazetteer:
                     outlines[place.code] = outline
         except (LookupError, ValueError, csv.Error) as error:
             raise LalertError(f"the gazetteer's table, line {rows.line_num}: {error}") from None
-        return cls(places, outlines)
+        return cls(places, outlines, former=read_former(former) if former else None)
 
     def with_boundaries(self, geojson: bytes) -> Self:
         """Return a gazetteer with official boundaries besides those it has; for a code that comes twice, the later file counts.
 
-        Takes N03 GeoJSON (see `read_boundaries`). Boundaries of former wards are passed over: today's wards are drawn
-        otherwise. Raises InvalidGeometry or TooLarge.
+        Takes N03 GeoJSON (see `read_boundaries`). Boundaries of former places are passed over: today's are drawn otherwise.
+        Raises InvalidGeometry or TooLarge.
         """
         official = {
             code: boundary
             for code, boundary in read_boundaries(geojson).items()
-            if code not in self._by_code or self._by_code[code].kind is not PlaceKind.FORMER_WARD
+            if code not in self._by_code or self._by_code[code].kind not in _FORMER_KINDS
         }
-        return type(self)(self._by_code.values(), self._outlines, {**self._official, **official})
+        places = (place for place in self._by_code.values() if place.kind is not PlaceKind.FORMER)
+        return type(self)(places, self._outlines, {**self._official, **official}, self._former)
+
+    def _dated(self, place: Place) -> Place:
+        former = self._former.get(place.code)
+        return replace(place, ended=former.ended) if former else place
 
     @property
     def boundaries(self) -> Literal["official", "points"]:
@@ -131,12 +150,24 @@ class Gazetteer:
         return f"{_N03_ATTRIBUTION} / {_TABLE_ATTRIBUTION}" if self._official else _TABLE_ATTRIBUTION
 
     def place(self, code: str) -> Place | None:
-        """Return the place of a code, former wards included."""
+        """Return the place of a code, former ones included."""
         return self._by_code.get(code)
+
+    def former(self, code: str) -> Former | None:
+        """Say what became of a code that ended; None of one in force, and of one that nobody knows."""
+        return self._former.get(code)
+
+    def today(self, codes: Iterable[str]) -> frozenset[str]:
+        """Return the codes with those that ended replaced by their successors; what is unknown stays as it is."""
+        return frozenset(heir for code in codes for heir in self._heirs(code))
+
+    def _heirs(self, code: str) -> tuple[str, ...]:
+        place = self._by_code.get(code)
+        return (place.successors if place else ()) or (code,)
 
     def places(self) -> tuple[Place, ...]:
         """Return every place of today in the order of codes, a prefecture before its municipalities."""
-        return tuple(place for place in self._by_code.values() if place.kind is not PlaceKind.FORMER_WARD)
+        return tuple(place for place in self._by_code.values() if place.kind not in _FORMER_KINDS)
 
     def children(self, code: str) -> tuple[Place, ...]:
         """Return the municipalities of a prefecture or the wards of a designated city."""
@@ -149,8 +180,8 @@ class Gazetteer:
     def reach(self, codes: Iterable[str]) -> frozenset[str]:
         """Return the codes with everything above and below them: whom an alert for them concerns, and the other way about.
 
-        A city's alert concerns its wards, a ward's alert whoever follows the city or the prefecture. A former ward and the wards
-        that took it over concern one another. An unknown code stays as it is and concerns its prefecture.
+        A city's alert concerns its wards, a ward's alert whoever follows the city or the prefecture. A code that ended stands for
+        its successors, in an alert as in what somebody follows. An unknown code stays as it is and concerns its prefecture.
         """
         reached: set[str] = set()
         for code in codes:
@@ -159,16 +190,22 @@ class Gazetteer:
 
     @cached_property
     def _relations(self) -> dict[str, set[str]]:
-        relations: dict[str, set[str]] = {code: {code} for code in self._by_code}
-        for place in self._by_code.values():
-            above = place.parent
+        relations = {place.code: {place.code} for place in self.places()}
+        for code in tuple(relations):
+            above = self._by_code[code].parent
             while above:
-                relations[place.code].add(above)
-                relations[above].add(place.code)
+                relations[code].add(above)
+                relations[above].add(code)
                 above = self._by_code[above].parent
-            for successor in place.successors:
-                relations[place.code].add(successor)
-                relations[successor].add(place.code)
+        gone = [place for place in self._by_code.values() if place.kind in _FORMER_KINDS]
+        reached = {place.code: set().union(*(relations[heir] for heir in place.successors)) for place in gone}
+        predecessors: dict[str, set[str]] = {}
+        for place in gone:
+            for heir in place.successors:
+                predecessors.setdefault(heir, set()).add(place.code)
+        relations |= reached
+        for code, own in relations.items():
+            relations[code] = own.union(*(predecessors.get(other, ()) for other in own))
         return relations
 
     def search(self, text: str, limit: int = 20) -> tuple[Place, ...]:
@@ -213,7 +250,7 @@ class Gazetteer:
 
         The official boundary where one is installed. Else an outline made from the points of its towns, 3 km too wide, so
         that it errs on the side of telling people (docs/gazetteer.md). A city is the union of its wards, a prefecture that of its
-        municipalities, a former ward that of its successors.
+        municipalities, a former place that of its successors.
         """
         if code in self._territories.leaves:
             return self._territories.leaves[code]
@@ -267,6 +304,7 @@ class Gazetteer:
         return self._territories.touching(geometry)
 
 
+_FORMER_KINDS = frozenset({PlaceKind.FORMER_WARD, PlaceKind.FORMER})
 _COLUMNS = ("code6", "kind", "parent", "name", "kana", "name_en", "lon", "lat", "successors", "outline")
 _KINDS = {str(kind): kind for kind in PlaceKind}
 
@@ -297,6 +335,22 @@ def _place(
         successors=tuple(successors.split()),
     )
     return place, outline
+
+
+def _former_place(one: Former) -> Place:
+    return Place(
+        code=one.code,
+        name=one.name,
+        kana="",
+        name_en=one.name,
+        prefecture=one.code[:2],
+        kind=PlaceKind.FORMER,
+        lon=one.lon,
+        lat=one.lat,
+        parent=one.code[:2],
+        successors=one.successors,
+        ended=one.ended,
+    )
 
 
 def _rank(key: str, wanted: str) -> int:

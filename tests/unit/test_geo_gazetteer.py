@@ -126,13 +126,8 @@ def test_the_reach_of_many_is_the_union_of_the_reach_of_each(codes: list[str]) -
 
 
 def test_a_merged_ward_still_concerns_its_city_and_the_wards_that_took_it_over() -> None:
-    assert GAZETTEER.reach([OLD_NORTH_WARD]) == {
-        OLD_NORTH_WARD,
-        HAMANA_WARD,
-        NEW_CENTRAL_WARD,
-        HAMAMATSU,
-        "22",
-    }
+    today = {place.code for place in GAZETTEER.places()}
+    assert GAZETTEER.reach([OLD_NORTH_WARD]) & today == {HAMANA_WARD, NEW_CENTRAL_WARD, HAMAMATSU, "22"}
     assert OLD_NORTH_WARD in GAZETTEER.reach([NEW_CENTRAL_WARD])
     assert OLD_NORTH_WARD in GAZETTEER.reach([HAMAMATSU])
     assert _place(OLD_NORTH_WARD).kind is PlaceKind.FORMER_WARD

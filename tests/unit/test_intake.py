@@ -48,7 +48,7 @@ KYUSHU: Ring = ((129.5, 31.0), (132.0, 31.0), (132.0, 34.0), (129.5, 34.0), (129
 
 @pytest.fixture(scope="module")
 def gazetteer() -> Gazetteer:
-    return Gazetteer.from_csv(resources.gazetteer_csv())
+    return Gazetteer.from_csv(resources.gazetteer_csv(), resources.former_codes_csv())
 
 
 class Judge:
@@ -153,6 +153,19 @@ def test_old_alerts_pass_unless_the_operator_sets_a_limit(judged: Judge) -> None
 @pytest.mark.parametrize("code", ["432032", "43203"])
 def test_its_own_code_passes_in_both_spellings(judged: Judge, code: str) -> None:
     assert judged(with_area(code_area(code))) == ()
+
+
+def test_an_old_code_is_as_good_as_all_its_successors(judged: Judge) -> None:
+    def of(*codes: str) -> Caller:
+        return Caller(replace(CITY, codes=frozenset(codes)), KEY)
+
+    old = with_area(code_area("193411"))  # 上九一色村, divided among 甲府市 and 富士河口湖町
+    assert judged(old, of("192015", "194301")) == judged(old, of("19")) == judged(old, of("193411")) == ()
+    for codes in (("192015",), ("194301",), ("432032",)):
+        assert judged.code(old, of(*codes)) == "area-not-yours"
+    # And an organisation that has an old code may alert for what became of it.
+    assert judged(with_area(code_area("431010")), of("432016")) == ()
+    assert judged.code(with_area(code_area("432024")), of("432016")) == "area-not-yours"
 
 
 @pytest.mark.parametrize("code", ["435015", "43", "430005", "131016"])

@@ -38,7 +38,7 @@ Enter = Callable[..., Entry]
 
 @cache
 def japan() -> Gazetteer:
-    return Gazetteer.from_csv(resources.gazetteer_csv())
+    return Gazetteer.from_csv(resources.gazetteer_csv(), resources.former_codes_csv())
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,23 @@ def test_a_declared_code_reaches_its_points_even_where_nothing_is_drawn(enter: E
     # CAP 1.2, 3.2.4: the union. The point's owner is told exactly like the follower of the code.
     both = enter(HITOYOSHI, ring=square(130.70, 32.15))
     assert wants(Filter(points=(IN_HITOYOSHI,)), both)
+
+
+def test_a_code_that_ended_is_its_successors_for_followers_points_and_surfaces(enter: Enter) -> None:
+    old_village, kofu, fujikawaguchiko = "193411", "192015", "194301"
+    in_kofu, in_fujikawaguchiko = (138.57, 35.66), (138.75, 35.50)
+    old = enter(old_village)
+    for code in (old_village, kofu, fujikawaguchiko, "19"):
+        assert wants(place(code), old)
+        assert wants(place(old_village), enter(code))
+    for point in (in_kofu, in_fujikawaguchiko):
+        assert wants(Filter(points=(point,)), old)
+        assert wants(Filter(polygon=square(*point)), old)
+        assert wants(place(old_village), enter(ring=square(*point)))
+    assert not wants(place(HITOYOSHI), old)
+    assert not wants(place(old_village), enter(HITOYOSHI))
+    assert not wants(Filter(points=(IN_TOKYO,)), old)
+    assert not wants(place(old_village), enter(ring=square(*IN_TOKYO)))
 
 
 def test_surfaces_meet_what_they_overlap(enter: Enter) -> None:

@@ -22,7 +22,7 @@ from lalert.cap.profiles.jp.table import RULES
 from lalert.errors import InvalidCode, Problem, ProblemSeverity
 from lalert.geo import Gazetteer
 from lalert.model import Alert, Circle, Info, MsgType, NamedValue, Severity, Status
-from lalert.resources import gazetteer_csv
+from lalert.resources import former_codes_csv, gazetteer_csv
 from lalert.testing import make_alert, make_cap
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ EXAMPLES = sorted((ROOT / "examples" / "jp").glob("*.xml"))
 DOCS = ROOT / "docs" / "profile-jp.md"
 JP = cap.PROFILES["jp"]
 JST = "+09:00"
-GAZETTEER = Gazetteer.from_csv(gazetteer_csv())
+GAZETTEER = Gazetteer.from_csv(gazetteer_csv(), former_codes_csv())
 
 
 def example(name: str, *changes: tuple[str, str]) -> bytes:
@@ -185,6 +185,8 @@ CASES: list[tuple[str, list[tuple[str, str]], list[str]]] = [
     ("weather", [("<value>432032<", "<value>481009<")], [f"error JP-CODE-FORM {CODE}"]),
     ("weather", [("<value>432032<", "<value>11002<")], [f"error JP-CODE-FORM {CODE}"]),
     ("weather", [("<value>432032<", "<value>439991<")], [f"warning JP-CODE-UNKNOWN {CODE}"]),
+    ("weather", [("<value>432032<", "<value>432016<")], [f"warning JP-CODE-FORMER {CODE}", f"advice JP-KANA-MISSING {I1}"]),
+    ("weather", [("<value>432032<", "<value>43201<")], [f"warning JP-CODE-SPELLING {CODE}", f"warning JP-CODE-FORMER {CODE}", f"advice JP-KANA-MISSING {I1}"]),
     ("weather", [(GEOCODE, GEOCODE + "\n      " + town("町丁目コード", "432030012001"))], []),
     ("weather", [(GEOCODE, GEOCODE + "\n      " + town("jp:town", "435010012001"))], [f"error JP-TOWN-ELSEWHERE {I1}/area[1]/geocode[2]/value"]),
     ("weather", [(GEOCODE, GEOCODE + "\n      " + town("jp:town", "43203001200"))], [f"error JP-TOWN-FORM {I1}/area[1]/geocode[2]/value"]),
@@ -306,6 +308,22 @@ def test_the_right_code_is_in_the_advice() -> None:
         for p in codes:
             assert right in p.message + p.help
             assert right in p.message_ja + p.help_ja
+
+
+def test_an_old_code_is_told_its_successors_and_the_day() -> None:
+    one = only(example("weather", ("<value>432032<", "<value>193411<")), "JP-CODE-FORMER")
+    for text in (one.message, one.message_ja):
+        for told in ("193411", "上九一色村", "2006-03-01", "甲府市 192015", "富士河口湖町 194301"):
+            assert told in text
+    assert "甲府市 192015" in one.help
+    assert "甲府市 192015" in one.help_ja
+
+
+def test_a_town_may_have_the_old_code_of_its_municipality() -> None:
+    hanamaki = ("weather", (GEOCODE, GEOCODE.replace("432032", "032051") + town("jp:town", "033410012001")))
+    kofu = ("weather", (GEOCODE, GEOCODE.replace("432032", "192015") + town("jp:town", "033410012001")))
+    assert "JP-TOWN-ELSEWHERE" not in "".join(found(example(*hanamaki)))
+    assert "JP-TOWN-ELSEWHERE" in "".join(found(example(*kofu)))
 
 
 def test_a_finding_has_the_line_of_its_element() -> None:

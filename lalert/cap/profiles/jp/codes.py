@@ -73,8 +73,22 @@ def _municipality(text: str, path: str, lookup: Lookup | None) -> Iterator[Findi
     rule, args = _fault(text)
     if rule:
         yield Finding(rule, path, args)
-    if rule not in _UNREADABLE and lookup is not None and lookup(args.get("right", text)) is None:
+    if rule in _UNREADABLE or lookup is None:
+        return
+    place = lookup(args.get("right", text))
+    if place is None:
         yield finding("JP-CODE-UNKNOWN", path, text=shown(text))
+    elif place.ended:
+        heirs = [f"{heir.name} {heir.code}" for code in place.successors if (heir := lookup(code))]
+        yield finding(
+            "JP-CODE-FORMER",
+            path,
+            text=shown(text),
+            name=place.name,
+            date=f"{place.ended}",
+            heirs=", ".join(heirs),
+            heirs_ja="、".join(heirs),
+        )
 
 
 @lru_cache(maxsize=4096)
@@ -118,7 +132,7 @@ def _within(municipality: str, declared: frozenset[str], lookup: Lookup | None) 
     if municipality in declared or municipality[:2] in declared:
         return True
     if lookup is not None and (place := lookup(municipality)) is not None:
-        return place.parent in declared
+        return place.parent in declared or not declared.isdisjoint(place.successors)
     # Designated cities have numbers such as 100 or 130, and their wards the numbers after them.
     cities = (code for code in declared if code[2:3] == "1" and code[4:5] == "0")
     return any(code[:3] == municipality[:3] and code[:5] < municipality[:5] for code in cities)

@@ -300,7 +300,7 @@ def _readings_are_given(said: _Said) -> Iterator[Finding]:
     if silent and said.in_force:
         text = shown(silent[0].area_desc)
         place = codes.known_place(silent[0], said.lookup)
-        example = f"{text[1:-1]}={place.kana if place else 'よみ'}"
+        example = f"{text[1:-1]}={(place and place.kana) or 'よみ'}"
         yield finding("JP-KANA-MISSING", said.path, count=str(len(silent)), text=text, example=example)
 
 

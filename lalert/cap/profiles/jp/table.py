@@ -356,6 +356,15 @@ RULES: Final = table(
         "コードを確かめてください。合併した場合は、新しい市区町村のコードを使ってください",
     ),
     Rule(
+        "JP-CODE-FORMER",
+        _WARNING,
+        _CODES,
+        "{text} is the code of {name}, which ended on {date}; it is taken for {heirs}",
+        "市区町村コード{text}({name})は{date}に廃止されました。{heirs_ja}とみなします",
+        "write the code of today: {heirs}",
+        "現在のコードを使ってください: {heirs_ja}",
+    ),
+    Rule(
         "JP-CODE-NAME",
         _WARNING,
         _CODES,
