@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
@@ -114,6 +115,19 @@ class Client:
         headers = {"Content-Type": "application/cap+xml"}
         return await self._json(
             self._http.post(f"{self._url}/v1/alerts", data=raw, headers=headers, allow_redirects=False)
+        )
+
+    async def route(self, raw: bytes, query: Pairs = ()) -> dict[str, Any]:
+        """Ask who would get a CAP document, which is not sent; the answer is that of `POST /v1/route`. `query` may hold `limit` and `as`.
+
+        Raises `Refused` for a key or a query that does not hold, `Unavailable`; that the document would be refused is in the answer.
+        """
+        headers = {"Content-Type": "application/cap+xml"}
+        address = f"{self._url}/v1/route"
+        return await self._json(
+            self._http.post(
+                address, data=io.BytesIO(raw), params=list(query), headers=headers, allow_redirects=False
+            )
         )
 
     async def get(self, position: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ business alone. The built-in adapters use exactly this.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,6 +33,7 @@ __all__ = [
     "Health",
     "HubApi",
     "Limits",
+    "Listing",
     "Observed",
     "Receipt",
     "Route",
@@ -236,3 +237,15 @@ class Endpoint(Protocol):
     """Answers HTTP under the hub's own address."""
 
     def routes(self) -> Sequence[Route]: ...
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """Shows alerts at addresses under the hub's own, such as feeds."""
+
+    def listed_at(self, entry: Entry, lineage: Sequence[Entry], places: Collection[str]) -> Sequence[str]:
+        """Return the paths that an entry would be shown at, or take something from, that is in no log yet.
+
+        `lineage` are the earlier entries that it continues, `places` the codes whose followers it is told to.
+        """
+        ...

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
@@ -19,7 +19,7 @@ from feedgen.feed import FeedGenerator
 
 from lalert.errors import BadRequest, NotFound, Unavailable
 from lalert.model import Entry, Filter, MsgType, Scope, Status
-from lalert.plugin import Access, Endpoint, HubApi, Route
+from lalert.plugin import Access, Endpoint, HubApi, Listing, Route
 
 KINDS: Final[Mapping[str, str]] = {
     "evacuation": "避難情報",
@@ -139,6 +139,22 @@ class Syndication:
     def routes(self) -> Sequence[Route]:
         paths = ("/feeds/{place}.{format}", "/feeds/{place}/{kind}.{format}")
         return [Route("GET", path, self.get, Access.PUBLIC) for path in paths]
+
+    def listed_at(self, entry: Entry, lineage: Sequence[Entry], places: Collection[str]) -> Sequence[str]:
+        """Return the paths of the feeds that would change."""
+        alert = entry.alert
+        statuses = [word for word, (status, _) in STATUSES.items() if status is alert.status]
+        silent = not _in_force([entry], self._hub.clock.now())
+        if not statuses or alert.scope is not Scope.PUBLIC or (silent and not entry.replaced):
+            return ()
+        told = [entry, *reversed(lineage)]
+        kinds = [kind for kind in self._kinds if any(one is entry for one in _of_kind(told, kind))]
+        return [
+            _Feed(place, kind, statuses[0], format).path
+            for place in (None, *sorted(places))
+            for kind in (None, *kinds)
+            for format in MEDIA_TYPES
+        ]
 
     async def get(self, request: web.Request) -> web.Response:
         """Answer with a feed, or with 304 to a reader who has it. Raises `NotFound`, `BadRequest`."""
@@ -278,6 +294,7 @@ class Syndication:
 
 if TYPE_CHECKING:
     _: type[Endpoint] = Syndication
+    __: type[Listing] = Syndication
 
 
 class _EntryLinks(BaseEntryExtension):  # type: ignore[misc]  # feedgen has no types

@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import msgspec
 import shapely
@@ -26,16 +26,17 @@ from lalert.canary import Canary
 from lalert.clock import Clock, SystemClock
 from lalert.config import Settings
 from lalert.config import Station as StationConfig
-from lalert.dispatch import Dispatcher, guarded_session
-from lalert.errors import ConfigError, NotFound, StoreError
+from lalert.dispatch import Dispatcher, StoredTargets, guarded_session
+from lalert.errors import ConfigError, NotFound, StoreError, Unavailable
 from lalert.geo import Gazetteer, normalise_code
 from lalert.hub import AdapterHub, Hub
 from lalert.lifecycle import Handling, ReferencePolicy
 from lalert.live import Live, LiveSettings
 from lalert.matching import FilterIndex
-from lalert.model import Alert, Entry, Facts, Filter, OriginKind, Status
-from lalert.plugin import Adapter, Channel, Endpoint, Source
+from lalert.model import Alert, Entry, Facts, Filter, OriginKind, Status, Subscription
+from lalert.plugin import Adapter, Channel, Endpoint, Listing, Source
 from lalert.retention import Archive, Retention
+from lalert.route import Router
 from lalert.scores import Scores
 from lalert.sensors import Engine, Stage, Station
 from lalert.signing import Signing
@@ -141,25 +142,12 @@ class Node:
                 settings=LiveSettings(**msgspec.structs.asdict(self.settings.live)),
             )
         )
-        limits = self.settings.intake
         self.hub = Hub(
             store=self.store,
             live=self.live,
             keyring=self.keyring,
             gazetteer=gazetteer,
-            policy=intake.Policy(
-                timedelta(seconds=limits.future_s),
-                _oldest(self.settings),
-                limits.border_buffer_m,
-                limits.approximate_buffer_m,
-                cap.PROFILES[limits.profile],
-                ReferencePolicy(
-                    **{
-                        name: Handling(word)
-                        for name, word in msgspec.structs.asdict(limits.references).items()
-                    }
-                ),
-            ),
+            policy=_policy(self.settings),
             clock=self.clock,
             signing=self.signing,
             base_url=lambda: self.base_url,
@@ -176,10 +164,12 @@ class Node:
                 leases=leases,
                 tally=self.audit,
                 wants=partial(_wants, gazetteer),
-                may_see=lambda subscription, entry: may_see(subscription.tenant, entry),
+                may_see=_owner_may_see,
                 clock=self.clock,
             )
         )
+        listings = [adapter for adapter in adapters if isinstance(adapter, Listing)]
+        router = Router(self.hub, self.live, self.dispatcher, listings)
         self.hub.dispatcher = self.dispatcher
         engine = Engine(
             self.store, [_station(station) for station in self.settings.stations], self._warn, self.clock, bus
@@ -213,6 +203,7 @@ class Node:
         self.canary = await enter(Canary(self.store, bus, self.clock, PARTS))
         site = Site(
             hub=self.hub,
+            router=router,
             streams=self.live,
             tickets=Tickets(ground.shelf, self.keyring, self.clock),
             stations=engine,
@@ -239,21 +230,14 @@ class Node:
                 self.scores,
                 self.store,
                 self.audit,
+                router,
             ),
         )
         self._write_setup_link(token)
 
     async def _prepared_signing(self) -> Signing:
         """Return the hub's signing key, ready before a gauge needs it. What is wrong with the operator's is a mistake; a warning does not wait for our own."""
-        hub = self.settings.hub
-        signing = Signing(
-            self.data,
-            self.clock,
-            key_file=hub.signing_key_file,
-            certificate_file=hub.signing_certificate_file,
-            name=hub.name,
-            shared=bool(self.settings.store.url),
-        )
+        signing = _signing(self.settings, self.data, self.clock)
         if signing.given or self.settings.stations:
             try:
                 await signing.signer()
@@ -388,6 +372,31 @@ def _revive(gazetteer: Gazetteer, raw: bytes, jurisdiction: frozenset[str]) -> t
     return alert, matching.facts_of(alert, gazetteer, jurisdiction)
 
 
+def _signing(settings: Settings, data: Path, clock: Clock) -> Signing:
+    hub = settings.hub
+    return Signing(
+        data,
+        clock,
+        key_file=hub.signing_key_file,
+        certificate_file=hub.signing_certificate_file,
+        name=hub.name,
+        shared=bool(settings.store.url),
+    )
+
+
+def _policy(settings: Settings) -> intake.Policy:
+    limits = settings.intake
+    handling = {name: Handling(word) for name, word in msgspec.structs.asdict(limits.references).items()}
+    return intake.Policy(
+        timedelta(seconds=limits.future_s),
+        _oldest(settings),
+        limits.border_buffer_m,
+        limits.approximate_buffer_m,
+        cap.PROFILES[limits.profile],
+        ReferencePolicy(**handling),
+    )
+
+
 def _oldest(settings: Settings) -> timedelta | None:
     """Return how old an alert may be. What retention has deleted is not recognised any more, and must not come in again as new."""
     bounds = [settings.intake.past_s, settings.retention.days * 86_400 or None]
@@ -401,6 +410,10 @@ def _wants(gazetteer: Gazetteer, filter: Filter, entry: Entry, lineage: Sequence
 
 def _may_see(audience: Hashable, entry: Entry) -> bool:
     return may_see(audience if isinstance(audience, str) else None, entry)
+
+
+def _owner_may_see(subscription: Subscription, entry: Entry) -> bool:
+    return may_see(subscription.tenant, entry)
 
 
 def _station(config: StationConfig) -> Station:
@@ -450,6 +463,50 @@ async def offline_administration(settings: Settings) -> AsyncIterator[tuple[Admi
     clock = SystemClock()
     async with _offline_store(settings) as store:
         yield Administration(store, normalise_code, clock), Scores(store, clock), store
+
+
+@asynccontextmanager
+async def offline_router(settings: Settings) -> AsyncIterator[Router]:
+    """Open the store for dry runs while no node runs; raises `NotFound` where there is no store, `StoreError` while a node holds it."""
+    require_hub(settings)
+    data, clock = Path(settings.hub.data), SystemClock()
+    planned = registry.plan(settings.adapters)
+    gazetteer = load_gazetteer(data)
+    async with (
+        open_ground(settings.store, data, partial(_revive, gazetteer), clock, view=OFFLINE_VIEW) as ground,
+        guarded_session(settings.networks) as session,
+    ):
+        keyring = KeyRing(ground.store, clock)
+        await keyring.refresh()
+        hub = Hub(
+            store=ground.store,
+            live=_NobodyListens(),
+            keyring=keyring,
+            gazetteer=gazetteer,
+            policy=_policy(settings),
+            clock=clock,
+            signing=_signing(settings, data, clock),
+            base_url=lambda: settings.hub.base_url.rstrip("/"),
+        )
+        # Made, and never entered: they are only asked what they are.
+        adapters = planned.build(lambda name, org: AdapterHub(hub, name, org, session))
+        targets = StoredTargets(
+            ground.store,
+            {adapter.name: adapter.drill_safe for adapter in adapters if isinstance(adapter, Channel)},
+            wants=partial(_wants, gazetteer),
+            may_see=_owner_may_see,
+            clock=clock,
+        )
+        yield Router(hub, None, targets, [one for one in adapters if isinstance(one, Listing)])
+
+
+class _NobodyListens:
+    """The live part of a hub that does not run."""
+
+    def follow(self, *_: object, **__: object) -> NoReturn:
+        raise Unavailable("no node runs")
+
+    ends = follow
 
 
 def require_hub(settings: Settings) -> None:

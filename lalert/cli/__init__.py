@@ -20,6 +20,7 @@ _MODULES: Final[Mapping[str, str]] = {
     "validate": "alerts",
     "submit": "alerts",
     "tail": "alerts",
+    "route": "route",
     "org": "admin",
     "key": "admin",
     "backup": "keeping",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -80,11 +81,17 @@ class SocketOffice:
         body: Row | None = None,
         query: Row | None = None,
         seconds: float | None = 300.0,
+        raw: bytes | None = None,
     ) -> Row:
         url, timeout = f"http://node{path}", aiohttp.ClientTimeout(total=seconds)
         try:
             async with self._session.request(
-                method, url, json=body, params=query, timeout=timeout
+                method,
+                url,
+                json=body,
+                data=None if raw is None else io.BytesIO(raw),
+                params=query,
+                timeout=timeout,
             ) as response:
                 answer: Row = await response.json(content_type=None)
         except aiohttp.ClientConnectorError:
@@ -138,6 +145,10 @@ class SocketOffice:
     async def documents(self, after: str | None) -> list[Document]:
         page = await self._call("GET", "/audit/documents", query={"after": after} if after else None)
         return [Document(at, alert, bytes.fromhex(sha256)) for at, alert, sha256 in page["documents"]]
+
+    async def route(self, raw: bytes, query: Row) -> Row:
+        """Ask the node for a dry run."""
+        return await self._call("POST", "/route", query=query, raw=raw)
 
     async def backup(self, file: Path, *, force: bool) -> int:
         """Have the node back its store up, which takes as long as it takes."""

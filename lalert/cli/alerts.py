@@ -64,7 +64,7 @@ def validate(files: Sequence[str], form: str, profile: str, lang: str) -> None:
     verdict = 0
     judged = _judged_by(cap.PROFILES[profile])
     for name in files:
-        raw = _read(name)
+        raw = read_document(name)
         if raw is None:
             verdict = 2
             continue
@@ -133,7 +133,7 @@ def _judged_by(profile: cap.Profile) -> Callable[[cap.Report], cap.Report]:
     return judged
 
 
-def _read(name: str) -> bytes | None:
+def read_document(name: str) -> bytes | None:
     """Return a file's bytes, of a larger one than is judged a byte more than that; None of one that cannot be read, which is said."""
     try:
         if name == "-":
@@ -175,7 +175,7 @@ async def _submit(files: Sequence[str], hub: str, key: str | None) -> int:
 
     async with Client(hub, key) as client:
         for name in files:
-            raw = _read(name)
+            raw = read_document(name)
             if raw is None:
                 failed = 2
                 continue

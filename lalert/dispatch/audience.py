@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol
@@ -33,6 +34,7 @@ class Bar(StrEnum):
     """Why a target is not sent what it asked for."""
 
     NOT_DRILL_SAFE = "not-drill-safe"
+    NOT_CONFIGURED = "not-configured"
     TOO_LATE = "too-late"
     OUTDATED = "outdated"
 
@@ -44,6 +46,15 @@ def barred(planned: Planned, now: datetime, *, drill_safe: bool) -> Bar | None:
     if planned.deadline <= now:
         return Bar.TOO_LATE
     return Bar.OUTDATED if planned.outdated else None
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The targets of one channel that an alert is for, by what they asked for; with a `bar` none of them is sent it."""
+
+    channel: str
+    bar: Bar | None
+    targets: Mapping[Filter, Sequence[Subscription]]
 
 
 class Audience:
@@ -79,19 +90,40 @@ class Audience:
             )
             return False
 
-    async def of(
-        self, entry: Entry, lineage: Sequence[Entry], subscriptions: Iterable[Subscription]
-    ) -> Mapping[Filter, list[Subscription]]:
-        """Return those of the subscriptions that an entry is for, by what they asked for; equal filters are asked once."""
-        groups: dict[Filter, list[Subscription]] = {}
-        for number, subscription in enumerate(subscriptions, 1):
-            groups.setdefault(subscription.filter, []).append(subscription)
-            if number % (20 * AT_ONCE) == 0:
-                await asyncio.sleep(0)
-        found: dict[Filter, list[Subscription]] = {}
-        for number, (filter, group) in enumerate(groups.items(), 1):
+    async def foresee(
+        self,
+        entry: Entry,
+        planned: Planned,
+        lineage: Sequence[Entry],
+        subscriptions: Iterable[Subscription],
+        drill_safe: Mapping[str, bool],
+        now: datetime,
+    ) -> list[Reached]:
+        """Return which of the subscriptions an alert that is in no log yet is for; `drill_safe` says of each configured channel whether it is."""
+        groups: dict[str, dict[Filter, list[Subscription]]] = {}
+        for number, (filter, group) in enumerate((await _by_filter(subscriptions)).items(), 1):
             if self.wanted(filter, entry, lineage):
-                found[filter] = [one for one in group if self.permitted(one, entry)]
+                for one in group:
+                    if self.permitted(one, entry):
+                        groups.setdefault(one.channel, {}).setdefault(filter, []).append(one)
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
-        return {filter: group for filter, group in found.items() if group}
+        return [
+            Reached(
+                channel,
+                barred(planned, now, drill_safe=drill_safe[channel])
+                if channel in drill_safe
+                else Bar.NOT_CONFIGURED,
+                groups[channel],
+            )
+            for channel in sorted(groups)
+        ]
+
+
+async def _by_filter(subscriptions: Iterable[Subscription]) -> dict[Filter, list[Subscription]]:
+    groups: dict[Filter, list[Subscription]] = {}
+    for number, subscription in enumerate(subscriptions, 1):
+        groups.setdefault(subscription.filter, []).append(subscription)
+        if number % (20 * AT_ONCE) == 0:
+            await asyncio.sleep(0)
+    return groups

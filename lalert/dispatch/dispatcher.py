@@ -23,10 +23,10 @@ import structlog
 from lalert import texts
 from lalert.bus import Bus, Held, Hints, Leases
 from lalert.clock import Clock
-from lalert.dispatch.audience import Audience, Bar, MaySee, Wants, barred
+from lalert.dispatch.audience import Audience, Bar, MaySee, Reached, Wants, barred
 from lalert.dispatch.follower import Follower, Plan
 from lalert.dispatch.journal import Journal, Result
-from lalert.dispatch.lanes import Lane, Mark, Planned, Tries, delivery_key, plan
+from lalert.dispatch.lanes import Lane, Mark, Order, Planned, Tries, delivery_key, plan
 from lalert.dispatch.outlets import Flight, Outlet
 from lalert.dispatch.schedule import patience
 from lalert.dispatch.tenure import KIND, Tenure
@@ -164,6 +164,32 @@ class _Verdict:
     defect: Exception | None = None
 
 
+class StoredTargets:
+    """What a dispatcher would foresee, asked of the store while no node runs; `drill_safe` says of each configured channel whether it is."""
+
+    def __init__(
+        self,
+        store: Outbox,
+        drill_safe: Mapping[str, bool],
+        *,
+        wants: Wants,
+        may_see: MaySee,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._drill_safe = drill_safe
+        self._audience = Audience(wants, may_see)
+        self._clock = clock
+
+    async def foresee(self, entry: Entry, lineage: Sequence[Entry]) -> list[Reached]:
+        subscriptions = [lane.subscription for lane in await self._store.lanes()]
+        bounds = DispatchSettings()
+        planned = plan(entry, (), None, lineage, max_age=bounds.max_age, longest=bounds.longest)
+        return await self._audience.foresee(
+            entry, planned, lineage, subscriptions, self._drill_safe, self._clock.now()
+        )
+
+
 class Dispatcher:
     """Moves every lane's cursor: at least once, most urgent first, in order within an incident, until the alert expires.
 
@@ -294,6 +320,14 @@ class Dispatcher:
                         self._listed.pop(id, None)
             self._listed_at = count
             return list(self._listed.values())
+
+    async def foresee(self, entry: Entry, lineage: Sequence[Entry]) -> list[Reached]:
+        """Return which targets, of all nodes, an alert would go to that is in no log yet."""
+        drill_safe = {name: outlet.channel.drill_safe for name, outlet in self._outlets.items()}
+        planned = self._plan_of(entry, (), None, lineage)
+        return await self._audience.foresee(
+            entry, planned, lineage, await self.subscriptions(), drill_safe, self._clock.now()
+        )
 
     async def subscription(self, subscription_id: str) -> Subscription:
         """Return one; raises `NotFound`."""
@@ -1034,7 +1068,9 @@ class Dispatcher:
             lane.add(planned)
 
     def _planned(self, entry: Entry, before: Mark | None, lineage: Sequence[Entry]) -> Planned:
-        order = self._store.order(entry.position)
+        return self._plan_of(entry, self._store.order(entry.position), before, lineage)
+
+    def _plan_of(self, entry: Entry, order: Order, before: Mark | None, lineage: Sequence[Entry]) -> Planned:
         return plan(
             entry, order, before, lineage, max_age=self._settings.max_age, longest=self._settings.longest
         )

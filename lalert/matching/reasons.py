@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Rule(StrEnum):
-    """What decided: the first six let an alert through, the rest keep it from a subscriber."""
+    """What decided: the first seven let an alert through, the rest keep it from a subscriber."""
 
     ANYWHERE = "anywhere"
     JURISDICTION = "jurisdiction"
@@ -36,6 +36,7 @@ class Rule(StrEnum):
     POINT = "point"
     POLYGON = "polygon"
     BBOX = "bbox"
+    UNJUDGED = "unjudged"
     STATUS = "status"
     SENDER = "sender"
     LEVEL = "level"

@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from lalert import cap, matching, texts
 from lalert.errors import BadRequest, Forbidden, LalertError, NotFound
 from lalert.hub import Hub
-from lalert.model import Alert, Entry, OriginKind, Reading, Role, Subscription
+from lalert.model import Alert, Entry, Filter, OriginKind, Reading, Role, Subscription
 from lalert.scores import Cards, cards_json
 from lalert.store import MAX_DAYS, DeliveryRow
 from lalert.store.audit import NOBODY, Actor, ActorKind
@@ -441,16 +441,21 @@ def _instant(value: object) -> datetime:
     return when
 
 
+def filter_json(filter: Filter) -> dict[str, list[str]]:
+    """Return a filter as the body of `POST /v1/subscriptions` takes it."""
+    wanted: dict[str, list[str]] = {}
+    for name, value in matching.filter_pairs(filter):
+        wanted.setdefault(name, []).append(value)
+    return wanted
+
+
 def _subscription_json(subscription: Subscription) -> dict[str, Any]:
     """Return what may be shown of a subscription: never its options, which hold its secret."""
-    wanted: dict[str, list[str]] = {}
-    for name, value in matching.filter_pairs(subscription.filter):
-        wanted.setdefault(name, []).append(value)
     return {
         "id": subscription.id,
         "channel": subscription.channel,
         "target": subscription.target,
-        "filter": wanted,
+        "filter": filter_json(subscription.filter),
         "format": subscription.format,
         "lang": subscription.lang,
         "created": subscription.created.isoformat(timespec="seconds"),

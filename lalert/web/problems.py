@@ -52,13 +52,18 @@ def from_error(error: LalertError) -> web.Response:
         headers["WWW-Authenticate"] = 'Bearer realm="lalert"'
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    if isinstance(error, InvalidAlert):
-        more["problems"] = [_unmended(problem).members() for problem in _gravest_first(error.problems)]
     if isinstance(error, NotXml):
         more["line"] = error.line
-        if error.problem is not None:
-            more["problems"] = [error.problem.members()]
+    if problems := shown_problems(error):
+        more["problems"] = [problem.members() for problem in problems]
     return answer(error.status, error.error_code, error.detail, headers, **more)
+
+
+def shown_problems(error: LalertError) -> list[Problem]:
+    """Return what was found in a document that is refused, the gravest first."""
+    if isinstance(error, InvalidAlert):
+        return [_unmended(problem) for problem in _gravest_first(error.problems)]
+    return [error.problem] if isinstance(error, NotXml) and error.problem is not None else []
 
 
 def middleware(html: HtmlError) -> Middleware:

@@ -12,8 +12,9 @@ from lalert import cap, resources
 from lalert.hub import Hub
 from lalert.model import Role
 from lalert.plugin import Access, Endpoint, Route
+from lalert.route import Router
 from lalert.tenancy import Administration, Tickets, require
-from lalert.web import admin, audit, health, pages, streams
+from lalert.web import admin, audit, health, pages, route, streams
 from lalert.web.api import CORS, Api, Scorecards, Stations
 from lalert.web.context import FirstKeys, PagesContext
 from lalert.web.health import Metrics
@@ -33,6 +34,7 @@ class Site:
     """What the HTTP side is made of; the app fills it in."""
 
     hub: Hub
+    router: Router
     streams: streams.Streams
     tickets: Tickets
     stations: Stations
@@ -56,12 +58,13 @@ def make_app(site: Site) -> web.Application:
     app.on_response_prepare.append(_security_headers)
     app.add_routes(health.routes(site.hub.store, site.canary, site.metrics, site.durability, site.stopping))
     app.add_routes(Api(site.hub, site.stations, site.metrics, site.scores).routes())
+    app.add_routes(route.routes(site.hub, site.router))
     app.add_routes(audit.routes(site.hub))
     app.add_routes(streams.routes(site.hub, site.streams, site.tickets))
     app.add_routes(_descriptions())
     app.add_routes(people.routes())
     for endpoint in site.endpoints:
-        app.add_routes([_guarded(site.hub, route) for route in endpoint.routes()])
+        app.add_routes([_guarded(site.hub, each) for each in endpoint.routes()])
     return app
 
 
@@ -75,11 +78,13 @@ def make_admin_app(
     scores: Scorecards,
     store: Kept,
     noted: admin.Audit,
+    router: Router,
 ) -> web.Application:
     """Return the application of the local socket."""
     app = web.Application(client_max_size=cap.MAX_BYTES, middlewares=[middleware(lambda *_: None)])
     app.add_routes(admin.routes(administration, changed, scores, store, noted))
     app.add_routes(audit.local_routes(store))
+    app.add_routes(route.local_routes(router))
     return app
 
 

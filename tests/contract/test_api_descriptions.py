@@ -97,6 +97,12 @@ async def test_the_answers_have_the_described_form(node: RunningNode) -> None:
     _, mine = await node.get("/v1/subscriptions", Role.RECEIVER)
     assert checked(mine["subscriptions"][0], "Subscription")["id"] == made["id"]
     assert "options" not in mine["subscriptions"][0]
+    for raw in (make_cap(sender=SENDER), make_cap(sender=SENDER, identifier="a", level=5), b"<alert/>"):
+        url = f"{node.url}/v1/route?as=area%3D43205"
+        headers = node.headers(Role.SENDER, **{"Content-Type": "application/cap+xml"})
+        async with node.http.post(url, data=raw, headers=headers) as response:
+            route = checked(await response.json(), "Route")
+        assert bool(route["channels"]) is route["accepted"]
     status, problem = await node.post(b"<alert/>")
     assert status == 422
     assert checked(problem, "Problem")["problems"]
