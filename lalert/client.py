@@ -6,7 +6,7 @@ import asyncio
 import io
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -48,6 +48,9 @@ MAX_EVENT_BYTES: Final = 64 * 2**20
 """A snapshot of everything in force in the whole country has a few megabytes."""
 
 REQUEST_SECONDS: Final = 30.0
+
+QUEUED: Final = 64
+"""Events of several endpoints that wait to be taken; beyond, the endpoints wait."""
 
 Pairs = Iterable[tuple[str, str]]
 """Filters as the hub names them: `[("area", "432032"), ("min_severity", "Severe")]`."""
@@ -253,6 +256,91 @@ class Client:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise Unavailable(f"the hub at {self._url} does not answer: {error!r}"[:300]) from error
         return dict(answer)
+
+
+async def merged_stream(
+    clients: Sequence[Client], filters: Pairs = (), *, after: str | None = None, ws: bool = False
+) -> AsyncGenerator[Event, None]:
+    """Follow several nodes of one hub at once: each event of an alert is told once, by whichever node is first, in order.
+
+    It goes on as long as one of them does; farewells are not told. When one of them has a `gap`, the `snapshot` after it is where all go on
+    from, so that what came later is told again. Raises what the last one raised once none is left.
+    """
+    merged = _Merged(clients, list(filters), ws=ws)
+    try:
+        for number in range(len(clients)):
+            merged.follow(number, after)
+        while True:
+            event = await merged.next()
+            if event is not None:
+                yield event
+    finally:
+        await merged.close()
+
+
+class _Merged:
+    """Streams side by side. A run is one following of one client; events of a run that was ended are dropped."""
+
+    def __init__(self, clients: Sequence[Client], filters: list[tuple[str, str]], *, ws: bool) -> None:
+        self._clients = clients
+        self._filters = filters
+        self._ws = ws
+        self._queue: asyncio.Queue[tuple[int, asyncio.Task[None] | None, Event | LalertError]] = (
+            asyncio.Queue(QUEUED)
+        )
+        self._runs: dict[int, asyncio.Task[None]] = {}
+        self._sent_on: set[int] = set()
+        self._seen = _Seen()
+
+    def follow(self, number: int, after: str | None) -> None:
+        if number in self._runs:
+            self._runs[number].cancel()
+        self._runs[number] = asyncio.create_task(self._run(number, after), name=f"endpoint {number}")
+
+    async def close(self) -> None:
+        for run in self._runs.values():
+            run.cancel()
+        await asyncio.gather(*self._runs.values(), return_exceptions=True)
+
+    async def next(self) -> Event | None:
+        """Return the next event if it is news; raises the error of the last endpoint."""
+        number, run, event = await self._queue.get()
+        if run is not self._runs.get(number):
+            return None
+        if isinstance(event, LalertError):
+            del self._runs[number]
+            if not self._runs:
+                raise event
+            return None
+        match event.kind:
+            case EventKind.BYE:
+                return None
+            case EventKind.ALERT | EventKind.EXPIRED:
+                return event if self._seen.fresh(event) else None
+            case EventKind.SNAPSHOT:
+                self._begin_again(number, event)
+            case EventKind.HEARTBEAT:
+                self._sent_on.discard(number)
+        return event
+
+    def _begin_again(self, number: int, snapshot: Event) -> None:
+        # Who keeps what is in force by these events would else lose what another endpoint has told of since the snapshot was taken.
+        if number in self._sent_on:
+            return
+        self._seen = _Seen()
+        for other in set(self._runs) - {number}:
+            self._sent_on.add(other)
+            self.follow(other, snapshot.position)
+
+    async def _run(self, number: int, after: str | None) -> None:
+        run = asyncio.current_task()
+        try:
+            stream = self._clients[number].stream(self._filters, after=after, ws=self._ws)
+            async with aclosing(stream) as events:
+                async for event in events:
+                    await self._queue.put((number, run, event))
+        except LalertError as error:
+            await self._queue.put((number, run, error))
 
 
 @dataclass(slots=True)

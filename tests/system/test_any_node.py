@@ -7,7 +7,7 @@ import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import cast
 
@@ -17,11 +17,12 @@ import pytest
 import pytest_asyncio
 
 from lalert import cap
+from lalert.client import Client, EventKind, merged_stream
 from lalert.config import Hub, Settings
 from lalert.model import Role
 from lalert.testing import make_cap
 from lalert.testing.node import CODES, ORG, RunningNode
-from tests.redis_kit import ask, valkey
+from tests.redis_kit import Proxy, ask, valkey
 from tests.system.fault_kit import Hub as Process
 from tests.system.fault_kit import Load
 from tests.system.history import History, check
@@ -71,6 +72,30 @@ async def test_a_ticket_of_one_node_serves_once_at_whichever_is_asked_first(pair
             ticket = (await response.json())["ticket"]
         asked = [opened(node, ticket) for node in (first, a, b, b)]
         assert sorted(await asyncio.gather(*asked)) == [200, 401, 401, 401]
+
+
+async def test_with_two_endpoints_at_once_nothing_is_late_or_lost_when_one_of_them_breaks(pair: Pair) -> None:
+    a, b = pair
+    async with (
+        Proxy(int(a.url.rpartition(":")[2])) as breakable,
+        Client(f"http://127.0.0.1:{breakable.port}") as one,
+        Client(b.url) as other,
+        asyncio.timeout(PATIENCE),
+        aclosing(merged_stream([one, other], [("area", "43203")])) as stream,
+    ):
+        heard = [await anext(stream), await anext(stream)]
+        assert {event.kind for event in heard} == {EventKind.HEARTBEAT}, "both are there"
+        told: list[str] = []
+        for number in range(6):
+            if number in (2, 4):
+                breakable.cut()
+            status, _ = await b.post(make_cap(sender=SENDER, identifier=f"two-{number}"))
+            assert status == 201
+            while len(told) <= number:
+                event = await anext(stream)
+                if event.kind is EventKind.ALERT:
+                    told.append(event.data["identifier"])
+    assert told == [f"two-{number}" for number in range(6)]
 
 
 async def test_what_is_posted_to_one_node_is_at_once_in_all_that_another_tells_and_shows(pair: Pair) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lalert.client import Client, Event, EventKind, SseMessage, SseParser
+from lalert.client import Client, Event, EventKind, SseMessage, SseParser, merged_stream
 from lalert.errors import (
     BadRequest,
     Conflict,
@@ -434,6 +434,85 @@ async def test_a_hub_that_does_not_answer_is_unavailable_and_the_key_is_not_in_t
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1") as raised:
             await client.submit(b"<alert/>")
     assert "secret" not in str(raised.value)
+
+
+async def merged(
+    *scripts: Script, count: int, at_each: Callable[[], object] = lambda: None, **options: Any
+) -> list[Event]:
+    """Return the first events that several hubs tell together."""
+    events: list[Event] = []
+    async with AsyncExitStack() as stack, asyncio.timeout(5):
+        clients = [
+            await stack.enter_async_context(Client(script.url, sleep=script.sleep, rng=random.Random(1)))
+            for script in scripts
+        ]
+        async with aclosing(merged_stream(clients, **options)) as stream:
+            async for event in stream:
+                events.append(event)
+                at_each()
+                if len(events) == count:
+                    break
+    return events
+
+
+@WIRES
+async def test_of_two_endpoints_whichever_is_first_tells_an_alert_and_the_other_does_not_repeat_it(
+    ws: bool,
+) -> None:
+    told: list[int] = []
+    behind = asyncio.Event()
+
+    def let_the_other_follow() -> None:
+        told.append(1)
+        if len(told) == 3:
+            behind.set()
+
+    ahead: list[Part] = [alert(1), alert(2), alert(3), asyncio.Event().wait]
+    async with hub(ahead) as a, hub([alert(1), behind.wait, alert(2), alert(3), alert(4)]) as b:
+        events = await merged(a, b, count=4, at_each=let_the_other_follow, ws=ws, after="e-0")
+    assert [event.position for event in events] == ["e-1", "e-2", "e-3", "e-4"]
+    assert a.asked == [{"after": "e-0"}]
+
+
+async def test_two_endpoints_go_on_as_long_as_one_of_them_does() -> None:
+    later = asyncio.Event()
+
+    async def refuse(request: web.Request) -> web.Response:
+        later.set()
+        return web.json_response({"detail": "not with this key"}, status=403)
+
+    async with hub() as a, hub([later.wait, bye(1001, "going-away", 0), alert(1)], [alert(2)]) as b:
+        a.answer = refuse
+        events = await merged(a, b, count=1)
+        assert [event.position for event in events] == ["e-2"], "a farewell of one of them is no news"
+        b.answer = refuse
+        with pytest.raises(Forbidden, match="not with this key"):
+            await merged(a, b, count=1)
+
+
+async def test_after_a_gap_of_one_endpoint_all_go_on_from_its_snapshot() -> None:
+    gap = {"type": "gap", "reason": "unknown", "requested": "e-1", "position": "e-5", "detail": ""}
+    told = asyncio.Event()
+    # The snapshot was taken before alert 6, which the other endpoint has told of by the time it arrives.
+    lagging: list[Part] = [told.wait, gap, alert(5, "snapshot"), asyncio.Event().wait]
+    async with hub(lagging) as a, hub([alert(6), asyncio.Event().wait], [alert(6)]) as b:
+        events = await merged(a, b, count=4, at_each=told.set, after="e-1")
+    assert [(event.kind, event.position) for event in events] == [
+        (EventKind.ALERT, "e-6"),
+        (EventKind.GAP, None),
+        (EventKind.SNAPSHOT, "e-5"),
+        (EventKind.ALERT, "e-6"),
+    ]
+    assert [asked["after"] for asked in b.asked] == ["e-1", "e-5"]
+
+
+async def test_endpoints_of_two_hubs_do_not_chase_one_another_from_gap_to_gap() -> None:
+    gap = {"type": "gap", "reason": "unknown", "requested": "x", "position": "e-5", "detail": ""}
+    strange: list[list[Part]] = [[gap, alert(5, "snapshot"), asyncio.Event().wait]] * 9
+    async with hub(*strange) as a, hub(*strange) as b:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(merged(a, b, count=99, after="other-1"), 0.5)
+    assert len(a.asked) + len(b.asked) <= 4
 
 
 def parsed(*pieces: bytes) -> list[SseMessage]:
