@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,50 +201,69 @@ def _findings(error: LalertError) -> Sequence[Problem]:
     return (error.problem,) if isinstance(error, NotXml) and error.problem is not None else ()
 
 
+_FILTERS = (
+    ("area", "Municipality or prefecture code."),
+    ("point", "A place: LAT,LON."),
+    ("polygon", "A surface: LAT,LON LAT,LON ..."),
+    ("bbox", "A surface: WEST,SOUTH,EAST,NORTH."),
+    ("min-severity", "Minor, Moderate, Severe or Extreme."),
+    ("min-level", "警戒レベル, 1 to 5."),
+    ("level", "`required` leaves out alerts without a 警戒レベル."),
+    ("category", "A CAP category, such as Met."),
+    ("event", "The exact event."),
+    ("sender", "The exact sender."),
+    ("status", "actual (the default), exercise, test, system or all."),
+)
+
+
+def with_filters(command: Any) -> Any:  # noqa: ANN401  # a click decorator
+    """Add the filters of a stream, each repeatable; the hub judges them, so that there is one judge."""
+    for name, text in reversed(_FILTERS):
+        command = click.option(f"--{name}", multiple=True, help=f"{text} Repeatable.")(command)
+    return command
+
+
 @click.command()
 @click.option(
-    "--hub", required=True, envvar="LALERT_HUB", help="Address of the hub, such as http://127.0.0.1:8080"
+    "--hub",
+    "hubs",
+    required=True,
+    multiple=True,
+    envvar="LALERT_HUB",
+    help="Address of the hub, such as http://127.0.0.1:8080; given twice, two nodes of it are followed at once.",
 )
 @with_key
 @click.option("--after", help="Go on after this position.")
-@click.option("--area", multiple=True, help="Municipality or prefecture code (repeatable).")
-@click.option("--min-severity", type=click.Choice(["Minor", "Moderate", "Severe", "Extreme"]))
-@click.option("--min-level", type=click.IntRange(1, 5))
-@click.option(
-    "--status", type=click.Choice(["actual", "exercise", "test", "all"]), default="actual", show_default=True
-)
+@with_filters
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many alerts.")
 def tail(
-    hub: str,
+    hubs: Sequence[str],
     key: str | None,
     key_file: Path | None,
     after: str | None,
-    area: Sequence[str],
-    min_severity: str | None,
-    min_level: int | None,
-    status: str,
     count: int | None,
+    **filters: Sequence[str],
 ) -> None:
     """Print alerts as they come, one JSON object a line; goes on by itself after a break."""
-    filters: list[tuple[str, str]] = [("status", status), *(("area", code) for code in area)]
-    if min_severity:
-        filters.append(("min_severity", min_severity))
-    if min_level:
-        filters.append(("min_level", str(min_level)))
+    pairs = [(name, value) for name, values in filters.items() for value in values]
     try:
-        asyncio.run(_tail(hub, the_key(key, key_file), filters, after, count))
+        asyncio.run(_tail(hubs, the_key(key, key_file), pairs, after, count))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 async def _tail(
-    hub: str, key: str | None, filters: list[tuple[str, str]], after: str | None, count: int | None
+    hubs: Sequence[str], key: str | None, pairs: list[tuple[str, str]], after: str | None, count: int | None
 ) -> None:
     printed = 0
-    from lalert.client import Client
+    from lalert.client import Client, merged_stream
 
-    async with Client(hub, key) as client:
-        async for event in client.stream(filters, after=after):
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(Client(hub, key)) for hub in hubs]
+        alone = len(clients) == 1
+        events = (clients[0].stream if alone else partial(merged_stream, clients))(pairs, after=after)
+        await stack.enter_async_context(aclosing(events))
+        async for event in events:
             if event.kind == "heartbeat":
                 continue
             click.echo(orjson.dumps({"type": event.kind, **event.data}).decode())
