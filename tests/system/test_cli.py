@@ -97,7 +97,16 @@ def test_a_node_says_one_line_makes_keys_takes_an_alert_and_stops_cleanly(tmp_pa
 
         tail = lalert("tail", "--hub", url, "--after", f"{position.split('-')[0]}-0", "--count", "1")
         assert json.loads(tail.stdout)["identifier"] == "by-hand"
-        chosen = ["--point", "32.21,130.76", "--min-level", "4", "--category", "Safety", "--event", "避難指示"]
+        chosen = [
+            "--point",
+            "32.21,130.76",
+            "--min-level",
+            "4",
+            "--category",
+            "Safety",
+            "--event",
+            "避難指示",
+        ]
         beginning = f"{position.split('-')[0]}-0"
         twice = lalert("tail", "--hub", url, "--hub", url, "--after", beginning, *chosen, "--count", "1")
         assert json.loads(twice.stdout)["identifier"] == "by-hand", twice.stderr
