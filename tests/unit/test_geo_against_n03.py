@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 import shapely
 
+from lalert import cap
 from lalert.geo import Gazetteer, PlaceKind, polygon_geometry
-from lalert.resources import gazetteer_csv
+from lalert.geo.former import read_former
+from lalert.model import NamedValue
+from lalert.resources import former_codes_csv, gazetteer_csv
 
 pytestmark = pytest.mark.shared
 
@@ -139,3 +142,26 @@ def jagged_polygon(
 
 def cities(codes: frozenset[str]) -> set[str]:
     return {HAMAMATSU if code in NEW_WARDS else code for code in codes}
+
+
+def test_every_area_code_of_jma_is_read_as_its_municipality_or_prefecture(
+    listed: Mapping[str, Mapping[str, str]],
+) -> None:
+    read = 0
+    for code, row in listed.items():
+        for area in row["jma_class20"].split():
+            assert cap.declared_code(NamedValue("jp:jmaCity", area)) == code
+            read += 1
+        for column in ("jma_class15", "jma_class10", "jma_pref"):
+            for area in row[column].split():
+                assert cap.declared_code(NamedValue("jp:jmaRegion", area)) == code[:2]
+    assert read > 1_700
+
+
+def test_the_office_of_every_former_municipality_lies_with_its_successors(official: Gazetteer) -> None:
+    away = []
+    for former in read_former(former_codes_csv()).values():
+        parts = [official.geometry(code) for code in former.successors]
+        if shapely.union_all(parts).distance(shapely.Point(former.lon, former.lat)) > 0.003:
+            away.append(former.name)
+    assert away == []

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lalert import cap, matching
 from lalert.cap.places import places
 from lalert.cap.profiles.base import Finding, Lookup, Profile, finding, table
-from lalert.cap.profiles.jp import kinds, mail
+from lalert.cap.profiles.jp import kinds, mail, reading
 from lalert.cap.profiles.jp.reading import ShelterState, as_of, said_kind, topic, town_municipality
 from lalert.cap.profiles.jp.table import RULES
 from lalert.errors import InvalidCode, Problem, ProblemSeverity
@@ -297,6 +297,59 @@ def test_a_ward_lies_in_its_city_with_a_gazetteer_and_without() -> None:
 def test_without_a_gazetteer_a_code_is_never_called_unknown() -> None:
     raw = example("weather", ("<value>432032<", "<value>439991<"))
     assert "JP-CODE-UNKNOWN" not in "".join(found(raw, None))
+
+
+@pytest.mark.parametrize("name", sorted(reading.JMA_CITY_GEOCODE_NAMES))
+def test_a_municipality_by_its_code_of_jma_is_a_place(name: str) -> None:
+    assert cap.declared_code(NamedValue(name, "4320300")) == "432032"
+    assert cap.declared_code(NamedValue(name, "0120601")) == "012068"  # a part of 釧路市
+    assert found(example("weather", ("JISX0402", name), (">432032<", ">4320300<"))) == []
+    for wrong in ("432032", "432030012001", "4800000", "人吉"):
+        with pytest.raises(InvalidCode):
+            cap.declared_code(NamedValue(name, wrong))
+        assert found(example("weather", ("JISX0402", name), (">432032<", f">{wrong}<"))) == [
+            f"error JP-CODE-FORM {CODE}"
+        ]
+    unknown = example("weather", ("JISX0402", name), (">432032<", ">4399900<"))
+    assert found(unknown) == [f"warning JP-CODE-UNKNOWN {CODE}"]
+
+
+@pytest.mark.parametrize("name", sorted(reading.JMA_REGION_GEOCODE_NAMES))
+def test_a_region_of_jma_counts_as_its_prefecture(name: str) -> None:
+    for region, prefecture in (("430010", "43"), ("017000", "01"), ("460040", "46"), ("474011", "47")):
+        assert cap.declared_code(NamedValue(name, region)) == prefecture
+    assert "JP-AREA-PLACE" not in "".join(
+        found(example("weather", ("JISX0402", name), (">432032<", ">430010<")))
+    )
+    for wrong in ("43", "43001", "4300100", "990000"):
+        with pytest.raises(InvalidCode):
+            cap.declared_code(NamedValue(name, wrong))
+
+
+@pytest.mark.parametrize("name", sorted(reading.JIS_GEOCODE_NAMES))
+def test_a_municipality_is_read_under_every_name_of_its_scheme(name: str) -> None:
+    for value in ("432032", "43203", "４３２０３２"):
+        assert cap.declared_code(NamedValue(name, value)) == "432032"
+    assert (
+        cap.declared_code(NamedValue(name, "431010"))
+        == cap.declared_code(NamedValue(name, "43101"))
+        == "431010"
+    )
+    for value in ("43", "43000", "430005"):
+        assert cap.declared_code(NamedValue(name, value)) == "43"
+    for value in ("432033", "4320300", "432030012001"):
+        with pytest.raises(InvalidCode):
+            cap.declared_code(NamedValue(name, value))
+
+
+@pytest.mark.parametrize("name", sorted(reading.TOWN_GEOCODE_NAMES))
+def test_a_town_lies_in_the_municipality_or_ward_that_its_code_begins_with(name: str) -> None:
+    for town_code, place in (
+        ("432030012001", "432032"),
+        ("431010012001", "431010"),
+        ("131010001001", "131016"),
+    ):
+        assert cap.declared_code(NamedValue(name, town_code)) == place
 
 
 def test_the_right_code_is_in_the_advice() -> None:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from lalert.cap.profiles.base import Finding, Lookup, finding
 from lalert.cap.profiles.jp.reading import (
     JIS_GEOCODE_NAMES,
+    PLACE_GEOCODE_NAMES,
     TOWN_GEOCODE_NAMES,
     declared_code,
     town_municipality,
@@ -37,6 +38,8 @@ def judge_codes(area: Area, path: str, lookup: Lookup | None) -> Iterator[Findin
             if rule:
                 where = path if rule == "JP-TOWN-ALONE" else f"{at}/value"
                 yield finding(rule, where, text=shown(geocode.value), right=right, codes=listed)
+        elif geocode.name in PLACE_GEOCODE_NAMES:
+            yield from _of_jma(geocode, f"{at}/value", lookup)
         elif _looks_like_a_code(geocode):
             yield finding("JP-CODE-NAME", f"{at}/valueName", name=shown(geocode.name))
 
@@ -50,14 +53,14 @@ def unreadable_codes(alert: Alert) -> Iterator[Finding]:
 
 
 def declared_codes(area: Area) -> frozenset[str]:
-    """Return the municipality and prefecture codes of an area that read, those of its 町丁目 not among them."""
+    """Return the municipality and prefecture codes of an area that read, JMA's too, those of its 町丁目 not among them."""
     return frozenset(code for geocode in area.geocodes if (code := code_of(geocode)))
 
 
 def code_of(geocode: NamedValue) -> str | None:
     """Return the code of a municipality or prefecture as `normalise_code` spells it, None for anything else."""
     try:
-        return declared_code(geocode) if geocode.name in JIS_GEOCODE_NAMES else None
+        return None if geocode.name in TOWN_GEOCODE_NAMES else declared_code(geocode)
     except InvalidCode:
         return None
 
@@ -73,9 +76,22 @@ def _municipality(text: str, path: str, lookup: Lookup | None) -> Iterator[Findi
     rule, args = _fault(text)
     if rule:
         yield Finding(rule, path, args)
-    if rule in _UNREADABLE or lookup is None:
+    if rule not in _UNREADABLE and lookup is not None:
+        yield from _known(args.get("right", text), text, path, lookup)
+
+
+def _of_jma(geocode: NamedValue, path: str, lookup: Lookup | None) -> Iterator[Finding]:
+    try:
+        code = declared_code(geocode)
+    except InvalidCode as error:
+        yield finding("JP-CODE-FORM", path, text=shown(geocode.value), reason=error.detail, reason_ja="")
         return
-    place = lookup(args.get("right", text))
+    if code is not None and lookup is not None:
+        yield from _known(code, geocode.value, path, lookup)
+
+
+def _known(code: str, text: str, path: str, lookup: Lookup) -> Iterator[Finding]:
+    place = lookup(code)
     if place is None:
         yield finding("JP-CODE-UNKNOWN", path, text=shown(text))
     elif place.ended:

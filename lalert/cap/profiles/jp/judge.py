@@ -24,10 +24,9 @@ from lalert.cap.profiles.jp.kinds import (
 )
 from lalert.cap.profiles.jp.reading import (
     EQUIVALENT_NAMES,
-    JIS_GEOCODE_NAMES,
     LEVEL_NAMES,
     LEVEL_OF_NAME,
-    TOWN_GEOCODE_NAMES,
+    PLACE_GEOCODE_NAMES,
     bare,
     is_japanese,
     kind,
@@ -568,7 +567,7 @@ def _somebody_is_concerned(said: _Said) -> Iterator[Finding]:
     if not said.info.areas:
         yield finding("JP-AREA-MISSING", said.path)
     for number, area in enumerate(said.info.areas, 1):
-        coded = any(g.name in JIS_GEOCODE_NAMES or g.name in TOWN_GEOCODE_NAMES for g in area.geocodes)
+        coded = any(geocode.name in PLACE_GEOCODE_NAMES for geocode in area.geocodes)
         if not (area.polygons or area.circles or coded):
             yield finding("JP-AREA-PLACE", f"{said.path}/area[{number}]")
 
