@@ -80,6 +80,8 @@ class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_per_key: int = 1_000
     buffer_bytes: int = 262_144
     stall_s: float = 10.0
+    writers: int = 0
+    """Threads that write to very many streams at once; 0 is one for each core, at most two."""
 
 
 class Outbound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -291,6 +293,7 @@ def _out_of_bounds(settings: Settings) -> list[str]:
         ("live.max_per_key", settings.live.max_per_key, 1, 10**6),
         ("live.buffer_bytes", settings.live.buffer_bytes, 4_096, 2**30),
         ("live.stall_s", settings.live.stall_s, 1, 300),
+        ("live.writers", settings.live.writers, 0, 4),
         ("retention.days", settings.retention.days, 0, 36_500),
         ("retention.readings_days", settings.retention.readings_days, 0, 36_500),
     ):

@@ -9,8 +9,9 @@ import random
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import datetime
+from operator import length_hint
 from typing import Final, NamedTuple
 
 from lalert.clock import Clock
@@ -20,6 +21,7 @@ from lalert.live.frames import Bye, Close, Wire
 from lalert.live.lanes import Group, Lane
 from lalert.live.settings import LiveSettings
 from lalert.live.window import Mark
+from lalert.live.writing import Writers, writers_for
 from lalert.model import Filter
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ class Connection:
         "acked_at",
         "at",
         "beat_at",
+        "direct",
+        "fd",
         "flushed",
         "group",
         "lagging",
@@ -82,6 +86,9 @@ class Connection:
         """False from the moment of the cut: nothing more is ever offered, so that what comes later cannot hide a hole."""
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.mid_event = False
+        self.fd = _plain(transport)
+        self.direct = False
+        """Whether bytes may go to `fd` past the transport: nothing waits in it, and it is plain TCP."""
         self.lagging = False
         self.offered = 0
         self.flushed = 0
@@ -107,12 +114,18 @@ class Lines:
         self._clock = clock
         self._lagging: dict[Connection, None] = {}
         self._going: dict[asyncio.Transport, float] = {}
+        self._served = 0
+        self._writers = Writers(writers_for(settings.writers), self._serve)
 
     def add(self, conn: Connection) -> None:
         """Take on a connection and bound what the kernel holds for it."""
         self.all[conn] = None
         conn.transport.set_write_buffer_limits(high=self._settings.drain_bytes)
         _tune(conn.transport, self._settings)
+        if conn.transport.get_write_buffer_size():
+            self._note_lag(conn)
+        else:
+            conn.direct = conn.fd >= 0
 
     def drop(self, conn: Connection) -> None:
         """Forget a connection whose handler ends."""
@@ -121,7 +134,7 @@ class Lines:
 
     def detach(self, conn: Connection) -> None:
         """Offer nothing more to a connection, which then has `flush_s` to take what is queued; harmless when repeated."""
-        conn.open = False
+        conn.open = conn.direct = False
         self._going.setdefault(conn.transport, self._clock.monotonic() + self._settings.flush_s)
         if not conn.over.done():
             conn.over.set_result(None)
@@ -135,12 +148,42 @@ class Lines:
         """Write one whole frame, or find out that the connection is gone or too slow. Never waits, never raises."""
         if not conn.open:
             return
-        transport = conn.transport
         if conn.lagging and not self._keeps_up(conn):
             return
-        if transport.is_closing():
+        if conn.transport.is_closing():
             self.detach(conn)
             return
+        self._queue(conn, frame)
+
+    def write(
+        self,
+        frame: bytes,
+        rest: Iterator[Connection],
+        turn_over: Callable[[], bool],
+        look_every: int,
+    ) -> bool:
+        """Offer one frame to the next of `rest` until none is left or the turn is over, which is asked after each `look_every`; returns whether none is left."""
+        before = length_hint(rest)
+        self._served = 0
+        try:
+            return self._writers.write(frame, rest, turn_over, look_every)
+        finally:
+            self.frames += before - length_hint(rest) - self._served
+
+    def close(self) -> None:
+        """End the threads that write; what is offered after that is written without them."""
+        self._writers.close()
+
+    def _serve(self, conn: Connection, frame: bytes, sent: int) -> None:
+        """Do what could not be done by a mere write; `sent` bytes of the frame have gone out."""
+        self._served += 1
+        if sent:
+            self._queue(conn, frame[sent:])
+        else:
+            self.offer(conn, frame)
+
+    def _queue(self, conn: Connection, frame: bytes) -> None:
+        transport = conn.transport
         try:
             transport.write(frame)
         except Exception:
@@ -219,6 +262,7 @@ class Lines:
     def _note_lag(self, conn: Connection) -> None:
         # Not everything written has gone to the kernel: from now on it is watched.
         conn.lagging = True
+        conn.direct = False
         conn.offered = conn.transport.get_write_buffer_size()
         conn.flushed = 0
         conn.progress_at = self._clock.monotonic()
@@ -227,8 +271,7 @@ class Lines:
     def _keeps_up(self, conn: Connection) -> bool:
         waiting = conn.transport.get_write_buffer_size()
         if waiting == 0:
-            conn.lagging = False
-            del self._lagging[conn]
+            self._catches_up(conn)
             return True
         # Compared before the write: an alert larger than the bound still goes to whoever has taken all before it.
         if waiting > self._settings.buffer_bytes:
@@ -236,12 +279,16 @@ class Lines:
             return False
         return True
 
+    def _catches_up(self, conn: Connection) -> None:
+        conn.lagging = False
+        conn.direct = conn.fd >= 0
+        del self._lagging[conn]
+
     def _progresses(self, conn: Connection, now: float) -> bool:
         waiting = conn.transport.get_write_buffer_size()
         flushed = conn.offered - waiting
         if waiting == 0:
-            conn.lagging = False
-            del self._lagging[conn]
+            self._catches_up(conn)
         elif flushed > conn.flushed:
             conn.flushed = flushed
             conn.progress_at = now
@@ -268,6 +315,14 @@ class Lines:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         transport.abort()
+
+
+def _plain(transport: asyncio.Transport) -> int:
+    """Return the descriptor of a plain TCP connection, -1 for any other: past TLS, bytes would break the stream."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or transport.get_extra_info("sslcontext") is not None:
+        return -1
+    return int(sock.fileno())
 
 
 def _tune(transport: asyncio.Transport, settings: LiveSettings) -> None:

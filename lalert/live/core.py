@@ -119,6 +119,7 @@ class Live:
         finally:
             self._detach()
             self._detach_ends()
+            self._lines.close()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

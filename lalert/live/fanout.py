@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -27,7 +28,10 @@ from lalert.model import Entry, Filter
 log = logging.getLogger(__name__)
 
 SLICE_SECONDS: Final = 0.004
-"""How long a fan-out may keep the loop before other work gets a turn."""
+"""How long a fan-out may keep the loop at most before other work gets a turn."""
+
+FIRST_SECONDS: Final = 0.00025
+"""How long its first turn is, and the least after which others interrupt it."""
 
 LOOK_EVERY: Final = 16
 """Writes between two looks at the time: about 0.15 ms."""
@@ -76,6 +80,57 @@ class Job(NamedTuple):
     conns: list[Connection]
 
 
+class Turn:
+    """How long the fan-out may keep the loop before other work gets a turn.
+
+    The first turns are short and each is twice as long as the last: whoever sent the alert has its answer after the first few, and a long fan-out loses little by them.
+    When something has come in from outside, a turn ends early, and short ones follow: a request takes several turns of the loop. But the fan-out keeps the loop
+    at least as long as the others just did.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting = waiting(self._loop)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with a short turn."""
+        self._length = FIRST_SECONDS
+        self._set_out(self._loop.time(), 0.0)
+
+    def over(self) -> bool:
+        """Say whether others should have the loop now."""
+        now = self._loop.time()
+        return now >= self._end or (now >= self._soonest and self._waiting())
+
+    async def pass_on(self) -> None:
+        """Let all who are ready have the loop once."""
+        passed_on = self._loop.time()
+        early = passed_on < self._end
+        await asyncio.sleep(0)
+        now = self._loop.time()
+        self._length = FIRST_SECONDS if early else min(2 * self._length, SLICE_SECONDS)
+        self._set_out(now, now - passed_on)
+
+    def _set_out(self, now: float, others: float) -> None:
+        self._soonest = now + min(max(FIRST_SECONDS, others), SLICE_SECONDS)
+        self._end = now + min(max(self._length, others), SLICE_SECONDS)
+
+
+def waiting(loop: asyncio.AbstractEventLoop) -> Callable[[], bool]:
+    """Return what says whether something has come to the loop from outside that it has not looked at yet; where that cannot be seen, nothing ever has."""
+    # What asyncio and uvloop wait at; there is no public way to it. An epoll or kqueue is itself readable when one of those that it watches is ready.
+    if hasattr(loop, "_get_backend_id"):
+        descriptor = loop._get_backend_id()
+    elif hasattr(loop, "_selector") and hasattr(loop._selector, "fileno"):
+        descriptor = loop._selector.fileno()
+    else:
+        return lambda: False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return lambda: bool(poll.poll(0))
+
+
 class FanOut:
     """Hears of entries and serves the two lanes."""
 
@@ -119,7 +174,7 @@ class FanOut:
         ]
         self._slot = 0
         self._due: deque[Connection] = deque()
-        self._slice_end = 0.0
+        self._turn = Turn()
         self._canaries: list[Callable[[], None]] = []
 
     def lane(self, filter: Filter) -> Lane:
@@ -208,7 +263,7 @@ class FanOut:
     async def _pump(self) -> None:
         while True:
             self._wake.clear()
-            self._slice_end = asyncio.get_running_loop().time() + SLICE_SECONDS
+            self._turn.begin()
             while await self._work():
                 await self._breathe()
             self._sight()
@@ -338,24 +393,17 @@ class FanOut:
             return [one for one in lane.filters() if entry.alert.status in one.statuses]
 
     async def _write(self, lane: Lane, jobs: Sequence[Job]) -> None:
-        now = asyncio.get_running_loop().time
-        offer = self._lines.offer
-        written = 0
         for frame, conns in jobs:
-            for conn in conns:
-                offer(conn, frame)
-                written += 1
-                if written % LOOK_EVERY == 0 and now() >= self._slice_end:
-                    await self._breathe()
-                    while lane is self.drill and await self._step(self.real):
-                        pass
+            rest = iter(conns)
+            while not self._lines.write(frame, rest, self._turn.over, LOOK_EVERY):
+                await self._turn.pass_on()
+                while lane is self.drill and await self._step(self.real):
+                    pass
 
     async def _breathe(self) -> None:
         """Give other work a turn, if this one has lasted long enough."""
-        loop = asyncio.get_running_loop()
-        if loop.time() >= self._slice_end:
-            await asyncio.sleep(0)
-            self._slice_end = loop.time() + SLICE_SECONDS
+        if self._turn.over():
+            await self._turn.pass_on()
 
     def _beat(self) -> bool:
         """Write some of the heartbeats that are due. Only between entries: a heartbeat says that everything before it was offered."""

@@ -18,6 +18,8 @@ class LiveSettings:
     """What may wait in this process for one connection before the next event makes it too slow."""
     kernel_bytes: int = 131_072
     """SO_SNDBUF: without it one stalled reader hides 4 MB in the kernel."""
+    writers: int = 0
+    """Threads that write a large fan-out, at most four; 0 for one on each core that this process may use, at most two."""
     stall_s: float = 10.0
     flush_s: float = 5.0
     """How long whoever was cut off has to take what was queued, the farewell included; then the socket is reset."""

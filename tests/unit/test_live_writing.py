@@ -1,0 +1,273 @@
+"""Writing past the transports: every byte in its place, whoever is slow, whoever leaves, and however many threads write."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import cycle, islice
+from operator import length_hint
+from typing import Any, cast
+
+import pytest
+
+from lalert.clock import SystemClock
+from lalert.live import LiveSettings, fanout, writing
+from lalert.live.connection import Connection, Lines, Subscriber
+from lalert.live.fanout import Turn
+from lalert.live.frames import Wire
+from lalert.live.lanes import Lane
+from lalert.live.window import Mark
+from lalert.live.writing import Helper, push, writers_for
+from lalert.matching import FilterIndex
+from lalert.model import Filter
+
+NEVER: Callable[[], bool] = lambda: False  # noqa: E731
+ABOUT = Subscriber(Filter(), "json", None, None, None, None)
+
+
+class Stage:
+    """Connections over loopback: `lines` and `conns` are the hub's end, `clients` the other."""
+
+    def __init__(self, writers: int) -> None:
+        self.lines = Lines(LiveSettings(writers=writers, buffer_bytes=2**30), SystemClock())
+        self.lane = Lane(Mark((0,), "e-0"), FilterIndex())
+        self.conns: list[Connection] = []
+        self.clients: list[socket.socket] = []
+
+    async def connect(self, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(number):
+            listening = socket.create_server(("127.0.0.1", 0))
+            client = socket.create_connection(listening.getsockname())
+            sock, _ = listening.accept()
+            listening.close()
+            sock.setblocking(False)
+            transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, sock)
+            conn = Connection(transport, Wire.SSE, ABOUT, self.lane)
+            self.lines.add(conn)
+            self.conns.append(conn)
+            self.clients.append(client)
+
+    async def taken(self, client: socket.socket, size: int) -> bytes:
+        client.setblocking(False)
+        data = b""
+        async with asyncio.timeout(10):
+            while len(data) < size:
+                data += await asyncio.get_running_loop().sock_recv(client, 1 << 20)
+        return data
+
+
+@pytest.fixture(params=[1, 3])
+async def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    monkeypatch.setattr(writing, "WORTH_HELP", 1)
+    async with staged(request.param) as made:
+        yield made
+
+
+@asynccontextmanager
+async def staged(writers: int) -> AsyncIterator[Stage]:
+    made = Stage(writers)
+    try:
+        yield made
+    finally:
+        made.lines.close()
+        for conn in made.conns:
+            conn.transport.abort()
+        for client in made.clients:
+            client.close()
+        await asyncio.sleep(0)
+
+
+async def test_everybody_gets_every_byte_in_order_also_who_takes_nothing_for_a_while(stage: Stage) -> None:
+    await stage.connect(30)
+    frames = [bytes([n]) * 20_000 for n in range(40)]
+    endings = cycle([False, False, True])
+    for frame in frames:
+        rest = iter(stage.conns)
+        while not stage.lines.write(frame, rest, lambda: next(endings), 4):
+            await asyncio.sleep(0)
+    # 800 kB each do not fit into the kernel (SO_SNDBUF): some of it was written in part, and waits in the transports.
+    assert any(conn.lagging and not conn.direct for conn in stage.conns)
+    assert stage.lines.frames == 40 * 30
+    for client in stage.clients:
+        assert await stage.taken(client, 800_000) == b"".join(frames)
+
+
+async def test_who_has_caught_up_is_written_to_directly_again(stage: Stage) -> None:
+    await stage.connect(1)
+    [conn], [client] = stage.conns, stage.clients
+    stage.lines.write(bytes(3_000_000), iter(stage.conns), NEVER, 4)
+    assert (conn.lagging, conn.direct) == (True, False)
+    await stage.taken(client, 3_000_000)
+    stage.lines.write(b"more", iter(stage.conns), NEVER, 4)
+    assert (conn.lagging, conn.direct) == (False, True)
+    assert await stage.taken(client, 4) == b"more"
+
+
+async def test_a_descriptor_that_is_somebody_elses_by_now_is_not_written_to(stage: Stage) -> None:
+    await stage.connect(2)
+    gone, there = stage.conns
+    gone.transport.abort()
+    await asyncio.sleep(0)
+    pair = socket.socketpair()  # is given the lowest that is free
+    with pair[0], pair[1]:
+        assert gone.fd in [sock.fileno() for sock in pair]
+        stage.lines.write(b"frame", iter(stage.conns), NEVER, 4)
+        for sock in pair:
+            sock.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                sock.recv(10)
+    assert (gone.open, there.open) == (False, True)
+    assert await stage.taken(stage.clients[1], 5) == b"frame"
+
+
+async def test_who_has_left_is_forgotten_and_the_others_go_on(stage: Stage) -> None:
+    await stage.connect(9)
+    for client in stage.clients[::2]:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        client.close()
+    for _ in range(2):
+        stage.lines.write(b"frame", iter(stage.conns), NEVER, 4)
+        await asyncio.sleep(0.01)
+    assert [conn.open for conn in stage.conns] == [False, True] * 4 + [False]
+    for client in stage.clients[1::2]:
+        assert await stage.taken(client, 10) == b"frameframe"
+
+
+async def test_a_turn_that_is_over_leaves_the_rest_for_the_next() -> None:
+    async with staged(1) as stage:
+        await stage.connect(10)
+        rest = iter(stage.conns)
+        assert not stage.lines.write(b"x", rest, lambda: True, 4)
+        assert len(list(rest)) == 6
+
+
+async def test_the_time_is_looked_at_across_small_groups() -> None:
+    async with staged(1) as stage:
+        await stage.connect(3)
+        looks: list[None] = []
+
+        def look() -> bool:
+            looks.append(None)
+            return False
+
+        for _ in range(6):
+            assert stage.lines.write(b"x", iter(stage.conns), look, 4)
+        assert len(looks) == 6 * 3 // 4
+
+
+async def test_those_that_are_no_plain_tcp_go_through_their_transports(stage: Stage) -> None:
+    await stage.connect(200)
+    for conn in stage.conns:
+        conn.fd, conn.direct = -1, False
+    assert stage.lines.write(b"frame", iter(stage.conns), NEVER, 4)
+    for client in stage.clients:
+        assert await stage.taken(client, 5) == b"frame"
+
+
+async def test_a_connection_under_tls_is_never_written_to_directly() -> None:
+    class Secure:
+        def get_extra_info(self, name: str) -> Any:
+            return {"socket": ours, "sslcontext": object()}.get(name)
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        conn = Connection(
+            cast("asyncio.Transport", Secure()), Wire.WS, ABOUT, Lane(Mark((0,), ""), FilterIndex())
+        )
+        assert conn.fd == -1
+
+
+async def test_a_helper_stops_when_it_is_told_to_and_loses_nobody() -> None:
+    async with staged(1) as stage:
+        await stage.connect(50)
+        helper = Helper()
+        rest = iter(stage.conns * 20)
+        while length_hint(rest):
+            helper.begin(b"x", rest)
+            assert push(b"x", islice(rest, 7), []) <= 7
+            assert helper.finish() == []
+        helper.end()
+        for client in stage.clients:
+            assert await stage.taken(client, 20) == b"x" * 20
+
+
+async def test_a_helper_stops_when_it_is_told_to_with_most_left_to_do() -> None:
+    async with staged(1) as stage:
+        await stage.connect(1)
+        helper = Helper()
+        rest = iter(stage.conns * 1_000_000)
+        helper.begin(b"x", rest)
+        helper.finish()
+        assert length_hint(rest) > 0
+        helper.end()
+
+
+async def test_a_helper_leaves_to_the_loop_most_of_those_that_cannot_be_written_to_directly() -> None:
+    async with staged(1) as stage:
+        await stage.connect(1)
+        stage.conns[0].direct = False
+        helper = Helper()
+        rest = iter(stage.conns * 1_000)
+        helper.begin(b"x", rest)
+        await asyncio.to_thread(helper._idle.acquire)
+        helper._idle.release()
+        assert helper.finish() == [(stage.conns[0], 0)] * writing.MOST_LEFT
+        assert length_hint(rest) == 1_000 - writing.MOST_LEFT
+        helper.end()
+
+
+def test_there_is_a_writer_for_each_core_that_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, wanted, writers in [(1, 0, 1), (2, 0, 2), (64, 0, 2), (1, 3, 3), (2, 9, 4)]:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
+        assert writers_for(wanted) == writers
+
+
+async def test_a_turn_ends_early_when_something_comes_in_and_is_long_when_nothing_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fanout, "FIRST_SECONDS", 0.001)
+    monkeypatch.setattr(fanout, "SLICE_SECONDS", 10.0)
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    heard: list[bytes] = []
+    with ours, theirs:
+        ours.setblocking(False)
+        loop.add_reader(ours, lambda: heard.append(ours.recv(10)))
+        turn = Turn()
+        for _ in range(6):
+            spin_until(turn.over)
+            await turn.pass_on()
+        later = loop.time() + 0.002
+        spin_until(lambda: loop.time() > later)
+        assert not turn.over()
+        theirs.send(b"news")
+        assert turn.over()
+        await turn.pass_on()
+        await asyncio.sleep(0)
+        assert heard == [b"news"]
+        assert not turn.over()
+        loop.remove_reader(ours)
+
+
+async def test_the_first_turns_are_short_and_each_is_twice_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "FIRST_SECONDS", 0.002)
+    monkeypatch.setattr(fanout, "SLICE_SECONDS", 0.01)
+    turn = Turn()
+    lengths = []
+    for _ in range(4):
+        begun = asyncio.get_running_loop().time()
+        spin_until(turn.over)
+        lengths.append(asyncio.get_running_loop().time() - begun)
+        await turn.pass_on()
+    assert all(
+        0.9 * least <= length for least, length in zip((0.002, 0.004, 0.008, 0.01), lengths, strict=True)
+    )
+
+
+def spin_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        pass
