@@ -21,3 +21,4 @@ from lalert.geo.shapes import repaired_rings as repaired_rings
 from lalert.geo.shapes import ring_problem as ring_problem
 from lalert.geo.shapes import to_geojson as to_geojson
 from lalert.geo.shapes import union as union
+from lalert.geo.shapes import with_twins as with_twins

@@ -24,9 +24,9 @@ EARTH_RADIUS_M: Final = 6_371_008.8
 _CIRCLE_SIDES = 64
 _BIG_CIRCLE_SIDES = 256
 _BIG_CIRCLE_M = 500_000
-# The sphere differs from the ellipsoid of WGS 84 by at most 0.4 % between 24 and 45 degrees, and the side of a polygon, straight in
-# degrees, cuts off a sliver of a great circle: a half per cent more, and nobody within the radius is missed.
-_CIRCLE_MARGIN = 1.005
+# A degree of latitude is up to 0.56 % shorter on the ellipsoid of WGS 84, at the equator, than on the sphere, and the side of a polygon, straight
+# in degrees, cuts off a sliver of a great circle: 0.6 per cent more, and nobody within the radius is missed.
+_CIRCLE_MARGIN = 1.006
 # Nearer to a pole than this, sides that are straight in degrees follow the circle too badly.
 _POLAR_LATITUDE = 85.0
 # Joining the pieces of a ring that crosses itself costs time and memory for each crossing: 10,000 points in disorder have 25 million.
@@ -126,8 +126,8 @@ def _outlines(geometry: BaseGeometry) -> tuple[Ring, ...]:
 def circle_geometry(lon: float, lat: float, radius_m: float) -> BaseGeometry:
     """Return a polygon around a circle on the globe; of radius 0 the point.
 
-    64 sides (more for radii that matter to nobody on the ground) that lie outside the circle, half a per cent away: whoever is within the
-    radius is in the polygon. A circle that comes near a pole becomes its whole band of latitudes. Raises InvalidGeometry for a
+    64 sides (more for radii that matter to nobody on the ground) that lie outside the circle, 0.6 per cent away: whoever is within the
+    radius on WGS 84 is in the polygon. A circle that comes near a pole becomes its whole band of latitudes. Raises InvalidGeometry for a
     centre or radius that is no finite number or out of range (0 to 20,000 km).
     """
     if not all(map(math.isfinite, (lon, lat, radius_m))):
@@ -174,6 +174,17 @@ def area_geometry(area: Area, *, strict: bool = True) -> BaseGeometry:
     parts = [ring_geometry(ring) for ring in area.polygons]
     parts += [circle_geometry(circle.lon, circle.lat, circle.radius_m) for circle in area.circles]
     return parts[0] if len(parts) == 1 else shapely.union_all(parts)
+
+
+def with_twins(geometry: BaseGeometry) -> BaseGeometry:
+    """Return a geometry in -180..180 with the places on its border that have a second position: at 180 and -180, and the poles on every meridian."""
+    west, south, east, north = geometry.bounds
+    twins: list[BaseGeometry] = []
+    for meridian in (edge for edge, reached in ((180, east), (-180, west)) if edge == reached):
+        border = shapely.intersection(geometry, shapely.LineString([(meridian, -90), (meridian, 90)]))
+        twins.append(shapely.transform(border, lambda lonlat, turn=2 * meridian: lonlat - (turn, 0)))
+    twins += [shapely.LineString([(-180, pole), (180, pole)]) for pole in {south, north} & {-90, 90}]
+    return shapely.union_all([geometry, *twins]) if twins else geometry
 
 
 def union(shapes: Sequence[BaseGeometry]) -> BaseGeometry:

@@ -12,7 +12,16 @@ import shapely
 
 from lalert import cap
 from lalert.errors import InvalidCode, InvalidGeometry
-from lalert.geo import Gazetteer, bbox, circle_geometry, joint_bbox, polygon_geometry, repair, union
+from lalert.geo import (
+    Gazetteer,
+    bbox,
+    circle_geometry,
+    joint_bbox,
+    polygon_geometry,
+    repair,
+    union,
+    with_twins,
+)
 from lalert.geo.shapes import Floats
 from lalert.model import Alert, Area, Facts, Ring
 
@@ -41,19 +50,19 @@ def facts_of(alert: Alert, gazetteer: Gazetteer, jurisdiction: frozenset[str] = 
         codes = jurisdiction | codes if jurisdiction else frozenset()
     else:
         codes |= _found(shapes, known, gazetteer)
-    drawn = _union([shape for shape, _ in shapes])
-    if drawn is not None:
-        shapely.prepare(drawn)
+    plain = _union([shape for shape, _ in shapes])
+    drawn = with_twins(plain) if plain is not None else None
+    shapely.prepare(drawn)
     ground = _ground(gazetteer, jurisdiction if nowhere else known)
     return Facts(
         codes=codes,
         reach=gazetteer.reach(codes),
         level=cap.level(alert),
         kind=cap.kind(alert),
-        bbox=_bbox(gazetteer, drawn, ground),
+        bbox=_bbox(gazetteer, plain, ground),
         drawn=drawn,
         ground=ground,
-        outline=partial(outline, gazetteer, drawn, ground),
+        outline=partial(outline, gazetteer, plain, ground),
         nowhere=nowhere,
     )
 

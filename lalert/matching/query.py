@@ -188,10 +188,13 @@ def _box(text: str) -> tuple[float, float, float, float]:
             f"bbox: {text[:60]!r} must be west,south,east,north in degrees, such as 130.6,32.1,130.9,32.3"
         )
     west, south, east, north = numbers
-    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+    # A box over the 180th meridian has its west in the east (RFC 7946, 5.2); one of more than half the globe is two numbers in the wrong order.
+    width = east - west if west <= east else east + 360 - west
+    fits = max(abs(west), abs(east)) <= 180 and (west < east or 0 < width <= 180)
+    if not (fits and -90 <= south < north <= 90):
         raise BadRequest(
             f"bbox: {text[:60]!r} must be west,south,east,north with west < east within -180 to 180, south < north within -90 to 90; "
-            "ask for two boxes where it crosses the 180th meridian"
+            "west may be beyond east only where the box crosses the 180th meridian"
         )
     return west, south, east, north
 

@@ -174,16 +174,22 @@ def _places(
         # A bow-tie would meet nothing without a word; repaired, it meets what either half meets.
         shapes.append(repair(polygon))
     if bbox:
-        west, south, east, north = bbox
-        if not (-math.inf < west <= east < math.inf and -math.inf < south <= north < math.inf):
-            raise InvalidGeometry(
-                "the box of the filter has west beyond east, south beyond north, or no finite number"
-            )
-        # The hull of a box without width is a line or a point, where the box itself would be an invalid polygon.
-        shapes.append(
-            shapely.convex_hull(
-                shapely.MultiPoint([(west, south), (west, north), (east, north), (east, south)])
-            )
-        )
+        shapes.append(_box(*bbox))
     leaves = frozenset().union(*gazetteer.leaves_meeting(shapes)) if gazetteer else None
     return Places(tuple(shapes), leaves)
+
+
+def _box(west: float, south: float, east: float, north: float) -> BaseGeometry:
+    """Return the box, cut at the 180th meridian where it crosses that; one without width is a line or a point."""
+    crosses = west > east and east + 360 - west <= 180
+    if not (
+        all(map(math.isfinite, (west, south, east, north))) and (west <= east or crosses) and south <= north
+    ):
+        raise InvalidGeometry(
+            "the box of the filter has west beyond east, south beyond north, or no finite number"
+        )
+    if crosses:
+        return shapely.union(_box(west, south, 180, north), _box(-180, south, east, north))
+    return shapely.convex_hull(
+        shapely.MultiPoint([(west, south), (west, north), (east, north), (east, south)])
+    )

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lalert.errors import InvalidGeometry
@@ -25,6 +25,7 @@ from lalert.geo import (
     ring_problem,
     to_geojson,
     union,
+    with_twins,
 )
 from lalert.model import Area, Circle, NamedValue
 
@@ -338,7 +339,7 @@ def test_whoever_is_a_hundredth_further_away_is_outside_the_circle(
     centre: tuple[float, float], radius_m: float, bearing: float
 ) -> None:
     circle = circle_geometry(*centre, radius_m)
-    assert not circle.covers(shapely.Point(going(centre, bearing, radius_m * 1.01)))
+    assert not circle.covers(shapely.Point(going_on_wgs84(centre, bearing, radius_m * 1.012)))
 
 
 def going(start: tuple[float, float], bearing: float, metres: float) -> tuple[float, float]:
@@ -353,6 +354,55 @@ def going(start: tuple[float, float], bearing: float, metres: float) -> tuple[fl
     end = wrapped(math.degrees(lon + east)), math.degrees(to_lat)
     assert metres > 1e7 or distance_m(start, end) == pytest.approx(metres, rel=1e-6, abs=0.1)
     return end
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(centres, st.floats(1, 4_000_000), st.floats(0, 360))
+@example((130.7, 0.0), 10_000.0, 2.8)  # where a degree of latitude is shortest, in the middle of a side
+@example((136.1, 20.4), 3_000_000.0, 0.0)
+def test_nobody_within_the_radius_on_the_ellipsoid_is_outside_the_circle(
+    centre: tuple[float, float], radius_m: float, bearing: float
+) -> None:
+    circle = circle_geometry(*centre, radius_m)
+    for turn in range(0, 360, 5):
+        assert circle.covers(shapely.Point(going_on_wgs84(centre, bearing + turn, radius_m)))
+
+
+def going_on_wgs84(start: tuple[float, float], bearing: float, metres: float) -> tuple[float, float]:
+    """Return where one is after so many metres on the ellipsoid of WGS 84: the direct problem after T. Vincenty, Survey Review XXIII (1975)."""
+    major, flat = 6_378_137.0, 1 / 298.257223563
+    minor = major * (1 - flat)
+    lon, lat, heading = (math.radians(number) for number in (*start, bearing))
+    reduced = math.atan2((1 - flat) * math.sin(lat), math.cos(lat))
+    sin_u, cos_u = math.sin(reduced), math.cos(reduced)
+    sigma_1 = math.atan2(sin_u, cos_u * math.cos(heading))
+    sin_alpha = cos_u * math.sin(heading)
+    cos2_alpha = 1 - sin_alpha**2
+    u2 = cos2_alpha * (major**2 - minor**2) / minor**2
+    big_a = 1 + u2 / 16384 * (4096 + u2 * (-768 + u2 * (320 - 175 * u2)))
+    big_b = u2 / 1024 * (256 + u2 * (-128 + u2 * (74 - 47 * u2)))
+    sigma = metres / (minor * big_a)
+    for _ in range(20):
+        middle, sin_s, cos_s = math.cos(2 * sigma_1 + sigma), math.sin(sigma), math.cos(sigma)
+        last = big_b / 6 * middle * (-3 + 4 * sin_s**2) * (-3 + 4 * middle**2)
+        step = big_b * sin_s * (middle + big_b / 4 * (cos_s * (-1 + 2 * middle**2) - last))
+        sigma = metres / (minor * big_a) + step
+    middle, sin_s, cos_s = math.cos(2 * sigma_1 + sigma), math.sin(sigma), math.cos(sigma)
+    across = sin_u * sin_s - cos_u * cos_s * math.cos(heading)
+    to_lat = math.atan2(
+        sin_u * cos_s + cos_u * sin_s * math.cos(heading), (1 - flat) * math.hypot(sin_alpha, across)
+    )
+    east = math.atan2(sin_s * math.sin(heading), cos_u * cos_s - sin_u * sin_s * math.cos(heading))
+    c = flat / 16 * cos2_alpha * (4 + flat * (4 - 3 * cos2_alpha))
+    turned = sigma + c * sin_s * (middle + c * cos_s * (-1 + 2 * middle**2))
+    return wrapped(math.degrees(lon + east - (1 - c) * flat * sin_alpha * turned)), math.degrees(to_lat)
+
+
+def test_the_way_on_the_ellipsoid_agrees_with_arcs_that_are_known() -> None:
+    # A quarter of a meridian and of the equator, and the first degree of latitude.
+    assert going_on_wgs84((0.0, 0.0), 0.0, 10_001_965.729) == pytest.approx((0.0, 90.0), abs=1e-6)
+    assert going_on_wgs84((0.0, 0.0), 90.0, 10_018_754.171) == pytest.approx((90.0, 0.0), abs=1e-6)
+    assert going_on_wgs84((0.0, 0.0), 0.0, 110_574.3886) == pytest.approx((0.0, 1.0), abs=1e-6)
 
 
 def test_a_circle_has_64_sides_and_covers_a_little_more_than_the_circle() -> None:
@@ -425,6 +475,22 @@ def test_the_box_of_nothing_is_none_and_that_of_the_globe_is_the_globe() -> None
         180,
         1,
     )
+
+
+def test_a_border_on_the_antimeridian_and_a_pole_have_their_other_positions_as_well() -> None:
+    plain = shapely.box(130, 32, 131, 33)
+    assert with_twins(plain) is plain
+    twins = with_twins(shapely.union_all([shapely.box(179, 0, 180, 1), shapely.Point(-180, 5)]))
+    assert shapely.intersects_xy(twins, [-180, -180, -180, 180, 180], [0, 1, 1.1, 5, 4]).tolist() == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
+    pole = with_twins(shapely.LineString([(0, 80), (5, 90)]))
+    assert shapely.intersects_xy(pole, [-180, 77, 77], [90, 90, -90]).tolist() == [True, True, False]
+    assert with_twins(shapely.box(-180, -90, 180, 90)).equals(shapely.box(-180, -90, 180, 90))
 
 
 def test_the_box_leaves_out_the_widest_gap() -> None:
