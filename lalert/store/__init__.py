@@ -392,6 +392,38 @@ class ScoreBook(Protocol):
         ...
 
 
+MAX_CONFIRMATIONS: Final = 100
+"""Of each receiver the alerts at so many positions are kept, the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A receiver has an alert: its key's id, the position and permanent id of the alert, and when that passed each hop.
+
+    `sent` is None where the node that heard of it had not told anybody of the alert itself.
+    """
+
+    key: str
+    position: str
+    alert: str
+    received: datetime
+    stored: datetime
+    sent: datetime | None
+    confirmed: datetime
+
+
+class ConfirmationBook(Protocol):
+    """What receivers have confirmed, at whichever node."""
+
+    async def add_confirmations(self, confirmations: Sequence[Confirmation]) -> None:
+        """Keep the first of each key and position, and of each key no more than `MAX_CONFIRMATIONS`; all or nothing. Raises `UnknownPosition`."""
+        ...
+
+    async def confirmations(self, keys: Collection[str] | None = None) -> list[Confirmation]:
+        """Return those of some keys (None: of all), by key, the newest position first."""
+        ...
+
+
 class AuditLog(Protocol):
     """The audit chain (`store.audit`): lines are added, and never changed or taken away."""
 
@@ -505,6 +537,7 @@ class Store(
     Outbox,
     SensorLog,
     ScoreBook,
+    ConfirmationBook,
     AuditLog,
     Proposals,
     Retained,

@@ -12,6 +12,7 @@ from lalert.clock import Clock
 from lalert.errors import Conflict, NotFound, UnknownPosition
 from lalert.model import Changes, Entry, Key, Proposal, Reading, Role, Tenant
 from lalert.store import (
+    Confirmation,
     DeliveryRow,
     DeliveryState,
     Example,
@@ -318,6 +319,12 @@ async def fill(store: Store) -> Entry:
     await store.save_rule_states({"gauge": b"state"}, 2)
     reasons = {"CAP-1": Reason(2, TEN, LATER, Example("id", "/alert", 3))}
     await store.add_scores([Score("hitoyoshi", "a@b", TEN.date(), 5, 1, 2, reasons)])
+    await store.add_confirmations(
+        [
+            Confirmation("key-1", first.position, first.alert.id, TEN, TEN, LATER, LATER),
+            Confirmation("key-1", update.position, update.alert.id, TEN, TEN, None, LATER),
+        ]
+    )
     await store.put("webhook", "a", b"\x00value")
     await store.put("webhook", "b", b"")
     await store.save_proposal(proposal(1))
@@ -352,6 +359,9 @@ async def everything(store: Store) -> dict[str, object]:
         "of a station": await store.readings("gauge", 10),
         "rules": (await store.rule_states(), await store.judged()),
         "scores": await store.scores(None, None, TEN.date()),
+        "confirmed": [
+            (offset(each.position), replace(each, position="")) for each in await store.confirmations()
+        ],
         "state": [await store.get("webhook", name) for name in ("a", "b", "c")],
         "proposals": await store.proposals(None, None, 10),
         "audit": (await store.audit_lines(0, 100), await store.audit_head()),

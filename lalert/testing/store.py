@@ -40,11 +40,13 @@ from lalert.model import (
     Tenant,
 )
 from lalert.store import (
+    MAX_CONFIRMATIONS,
     MAX_DAYS,
     MAX_SENDERS,
     OTHERS,
     SHARES,
     Appended,
+    Confirmation,
     DeliveryRow,
     DeliveryState,
     Example,
@@ -1294,6 +1296,43 @@ class StoreContract:
             assert await store.scores("hitoyoshi", None, day) == [first, second]
             assert await store.scores("hitoyoshi", None, next_day) == [second]
             assert await store.scores("hitoyoshi", "nobody", day) == []
+
+    async def test_the_first_confirmation_of_an_alert_is_kept_for_each_receiver(self) -> None:
+        def confirmation(
+            key: str, entry: Entry, seconds: float, sent: datetime | None = LATER
+        ) -> Confirmation:
+            confirmed = LATER + timedelta(seconds=seconds)
+            return Confirmation(key, entry.position, entry.alert.id, TEN, TEN, sent, confirmed)
+
+        async with self.open_store() as store:
+            one, two = await append_all(store, make_alert(identifier="1"), make_alert(identifier="2"))
+            first, second = confirmation("key-1", one, 0.000_001), confirmation("key-1", two, 2, None)
+            other = confirmation("key-2", one, 3)
+            await store.add_confirmations([])
+            await store.add_confirmations([second, other])
+            await store.add_confirmations(
+                [first, confirmation("key-1", one, 1), confirmation("key-1", two, 0)]
+            )
+        async with self.open_store() as store:
+            assert await store.confirmations(["key-1"]) == [second, first]
+            assert await store.confirmations(["key-2", "key-3"]) == [other]
+            assert await store.confirmations() == [second, first, other]
+            assert await store.confirmations([]) == []
+            unknown = replace(first, position="other-1")
+            await refuses(store.add_confirmations([other, unknown]), UnknownPosition)
+
+    async def test_of_each_receiver_the_newest_confirmed_alerts_are_kept(self) -> None:
+        async with self.open_store() as store:
+            alerts = [make_alert(identifier=str(n)) for n in range(MAX_CONFIRMATIONS + 5)]
+            taken = await asyncio.gather(*(append(store, alert) for alert in alerts))
+            entries = sorted((each.entry for each in taken), key=lambda entry: store.order(entry.position))
+            rows = [Confirmation("k", e.position, e.alert.id, TEN, TEN, None, LATER) for e in entries]
+            few = [replace(row, key="few") for row in rows[:2]]
+            await store.add_confirmations([*rows[50:], *few])
+            await store.add_confirmations(rows[:50])
+            await store.add_confirmations([rows[0]])
+            assert await store.confirmations(["k"]) == rows[:4:-1]
+            assert await store.confirmations(["few"]) == few[::-1]
 
     async def test_senders_beyond_the_bound_are_counted_together(self) -> None:
         day = TEN.date()

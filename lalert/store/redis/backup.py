@@ -21,6 +21,7 @@ from lalert.store import SHARES, Score
 from lalert.store.audit import EMPTY, Head
 from lalert.store.redis.access import PAGE, key
 from lalert.store.redis.audit import AUDITED, HEAD
+from lalert.store.redis.confirmations import ConfirmationTable
 from lalert.store.redis.directory import DirectoryTables
 from lalert.store.redis.keys import TRIMMED
 from lalert.store.redis.proposals import ProposalTable
@@ -38,6 +39,7 @@ from lalert.store.sqlite.codec import (
     encode_tenant,
     micros,
 )
+from lalert.store.sqlite.confirmations import encode_confirmation
 from lalert.store.sqlite.proposals import encode_proposal
 from lalert.store.sqlite.statements import Value, all_or_nothing
 
@@ -51,7 +53,9 @@ _COUNTED: Final = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
 _RULES: Final = "return {redis.call('GET', KEYS[2]) or '0', redis.call('HGETALL', KEYS[1])}"
 
 
-class BackupTables(RetentionTables, DirectoryTables, ScoreTables, ProposalTable, StateTable):
+class BackupTables(
+    RetentionTables, DirectoryTables, ScoreTables, ConfirmationTable, ProposalTable, StateTable
+):
     """Keeps `store.Portable`."""
 
     _path: Path
@@ -120,6 +124,11 @@ class BackupTables(RetentionTables, DirectoryTables, ScoreTables, ProposalTable,
         for score in await self.scores(None, None, date.min):
             for insert in _score(score):
                 yield insert
+        confirmed = [(each, _offset(each.position)) for each in await self.confirmations()]
+        yield (
+            _into("confirmation", 7),
+            [encode_confirmation(each, offset) for each, offset in confirmed if offset <= newest],
+        )
         yield _into("proposal", 10), list(map(encode_proposal, await self.proposals(None, None, 2**31)))
         async for insert in self._chain_of_lines(newest):
             yield insert

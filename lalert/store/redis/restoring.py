@@ -19,6 +19,7 @@ from lalert.store.audit import KeptLine, decode
 from lalert.store.redis.access import PAGE, Tables, padded
 from lalert.store.redis.audit import AUDITED, HEAD, LINES
 from lalert.store.redis.audit import of_org as lines_of
+from lalert.store.redis.confirmations import ConfirmationTable
 from lalert.store.redis.directory import TENANTS, DirectoryTables
 from lalert.store.redis.entries import encode, id_of
 from lalert.store.redis.finding import TAG, Finder
@@ -158,7 +159,16 @@ class _Standing:
     newest: int = 2**63 - 1
 
 
-class _Filling(DirectoryTables, OutboxTables, ScoreTables, SensorTables, ProposalTable, StateTable, Tables):
+class _Filling(
+    DirectoryTables,
+    OutboxTables,
+    ScoreTables,
+    ConfirmationTable,
+    SensorTables,
+    ProposalTable,
+    StateTable,
+    Tables,
+):
     def __init__(self, link: Link, epoch: str, clock: Clock) -> None:
         self._link = link
         self._standing = _Standing(clock, epoch)
@@ -262,6 +272,9 @@ class _Filling(DirectoryTables, OutboxTables, ScoreTables, SensorTables, Proposa
         scores = await source.scores(None, None, date.min)
         for _, group in groupby(scores, key=lambda score: (score.org, score.day)):
             await self.add_scores(list(group))
+        confirmed = iter(await source.confirmations())
+        while some := list(islice(confirmed, ROWS)):
+            await self.add_confirmations(some)
         await _some_at_once(self.save_proposal(each) for each in await source.proposals(None, None, 2**31))
 
     async def _take_audit(self, source: SqliteStore) -> None:

@@ -19,6 +19,7 @@ from lalert.store import Appended, OnAppend, Revive, Store
 from lalert.store.sqlite import log
 from lalert.store.sqlite.audit import AuditTable
 from lalert.store.sqlite.backup import back_up
+from lalert.store.sqlite.confirmations import ConfirmationTable
 from lalert.store.sqlite.directory import DirectoryTables
 from lalert.store.sqlite.opened import Files, Memory, Open
 from lalert.store.sqlite.outbox import OutboxTables, TargetChanges
@@ -42,6 +43,7 @@ class SqliteStore(
     DirectoryTables,
     OutboxTables,
     ScoreTables,
+    ConfirmationTable,
     SensorTables,
     AuditTable,
     ProposalTable,

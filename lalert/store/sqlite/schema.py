@@ -268,6 +268,24 @@ def _keep_well(db: apsw.Connection) -> None:
     )
 
 
+def _keep_confirmations(db: apsw.Connection) -> None:
+    # An entry that is forgotten was confirmed all the same.
+    db.execute(
+        """
+        CREATE TABLE confirmation (
+            key       TEXT NOT NULL,
+            offset    INTEGER NOT NULL,
+            alert     TEXT NOT NULL,
+            received  INTEGER NOT NULL,
+            stored    INTEGER NOT NULL,
+            sent      INTEGER,
+            confirmed INTEGER NOT NULL,
+            PRIMARY KEY (key, offset)
+        ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
 STEPS: Final[tuple[Step, ...]] = (
     _create,
     _keep_sender_policy,
@@ -275,6 +293,7 @@ STEPS: Final[tuple[Step, ...]] = (
     _keep_scores,
     _keep_audit,
     _keep_well,
+    _keep_confirmations,
 )
 """Step n brings a file from version n to n + 1. A step that has been released is never edited: add another."""
 
