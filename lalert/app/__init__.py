@@ -7,7 +7,7 @@ import platform
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ from lalert.live import Live, LiveSettings
 from lalert.matching import FilterIndex
 from lalert.model import Alert, Entry, Facts, Filter, OriginKind, Status, Subscription
 from lalert.plugin import Adapter, Channel, Endpoint, Listing, Source
+from lalert.receivers import Receivers
 from lalert.retention import Archive, Retention
 from lalert.route import Router
 from lalert.scores import Scores
@@ -124,9 +125,20 @@ class Node:
         await self.keyring.refresh()
         self.administration = Administration(self.store, normalise_code, self.clock)
         self.scores = await enter(Scores(self.store, self.clock))
+        metrics = Metrics(self._gauges, self.scores.found)
+        self.receivers = await enter(
+            Receivers(
+                self.store,
+                self.store,
+                self.keyring,
+                self.clock,
+                wants=self._wants,
+                sent=self._sent,
+                observe=lambda hop, seconds: metrics.hops.labels(hop).observe(seconds),
+            )
+        )
         tasks = await enter(background())
 
-        metrics = Metrics(self._gauges, self.scores.found)
         self.live = await enter(
             Live(
                 self.store,
@@ -136,7 +148,8 @@ class Node:
                 body=texts.body,
                 may_see=_may_see,
                 key_valid=self.keyring.still_valid,
-                streamed=self.audit.streamed,
+                streamed=self._streamed,
+                on_ack=self.receivers.hear,
                 on_round_trip=metrics.round_trip.observe,
                 clock=self.clock,
                 settings=LiveSettings(**msgspec.structs.asdict(self.settings.live)),
@@ -178,6 +191,7 @@ class Node:
         self.hub.scores = self.scores
         self.hub.audit = self.audit
         tasks.start("scorecards", self.scores.run)
+        tasks.start("receivers", self.receivers.run)
         tasks.start("audit", self.audit.run)
         alone = partial(only_here, leases)
         tasks.start("audit of what is accepted", partial(alone, "audit", lambda _: self.audit.follow()))
@@ -206,6 +220,7 @@ class Node:
             router=router,
             streams=self.live,
             tickets=Tickets(ground.shelf, self.keyring, self.clock),
+            receivers=self.receivers,
             stations=engine,
             metrics=metrics,
             canary=self.canary,
@@ -277,11 +292,29 @@ class Node:
             raw, Caller(self.keyring.tenant(station.org)), OriginKind.SENSOR, station.id
         )
 
+    async def _wants(self, wanted: Filter, entry: Entry) -> bool:
+        return await self.hub.wants(wanted, entry)
+
+    def _sent(self, position: str) -> datetime | None:
+        return self.live.sent(position)
+
+    def _streamed(self, entry: Entry, subscribers: int) -> None:
+        self.audit.streamed(entry, subscribers)
+        self.receivers.streamed(entry, subscribers)
+
     def _gauges(self) -> dict[str, float]:
         live = {f"live_{name}": float(value) for name, value in self.live.stats().items()}
         dispatch = {f"dispatch_{name}": float(value) for name, value in self.dispatcher.stats().items()}
         canary = {f"canary_{name}": value for name, value in self.canary.stats().items()}
-        return live | dispatch | canary | {"audit_unwritten": float(self.audit.unwritten)}
+        return (
+            live
+            | dispatch
+            | canary
+            | {
+                "audit_unwritten": float(self.audit.unwritten),
+                "confirmations_dropped": float(self.receivers.dropped),
+            }
+        )
 
     def _write_setup_link(self, token: str | None) -> None:
         path = self.data / SETUP_LINK

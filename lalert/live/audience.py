@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from datetime import datetime
+from typing import Final
 
 import orjson
 
@@ -28,6 +30,9 @@ Body = Callable[[Entry, str, str | None], bytes]
 
 Lineage = Callable[[Entry], Awaitable[Sequence[Entry]]]
 """The earlier entries of every incident that an entry continues (`AlertLog.lineage`)."""
+
+MAX_SENT: Final = 2_000
+"""Of so many alerts it is remembered when they were told."""
 
 LINEAGE_PAUSES = (0.05, 0.2, 1.0)
 """Seconds between tries while the store does not answer; the last goes on."""
@@ -116,6 +121,8 @@ class Bodies:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._kept: OrderedDict[tuple[str, str, str | None], bytes] = OrderedDict()
+        self.sent: OrderedDict[str, datetime] = OrderedDict()
+        """By position, when the last alerts were first written down to be told."""
 
     async def prepare(self, entry: Entry, variants: Iterable[tuple[str, str | None]]) -> None:
         """Make the bodies of a large alert in a thread, in each format and language; `get` and `frame` then find them."""
@@ -142,8 +149,12 @@ class Bodies:
 
     def timed(self, entry: Entry, format: str, lang: str | None) -> bytes:
         """Return the same with its hop times; `sent` is now, for all who are written these bytes. Raises as `get`."""
-        body = self.get(entry, format, lang)
-        return frames.with_hops(body, entry.received, entry.stored, self._clock.now())
+        body, now = self.get(entry, format, lang), self._clock.now()
+        if entry.position not in self.sent:
+            self.sent[entry.position] = now
+            if len(self.sent) > MAX_SENT:
+                self.sent.popitem(last=False)
+        return frames.with_hops(body, entry.received, entry.stored, now)
 
     def _keep(self, key: tuple[str, str, str | None], body: bytes) -> bytes:
         if not body.startswith(b'{"') or b"\n" in body or b"\r" in body:

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import Final, Literal, Protocol, Self
+from datetime import datetime
+from typing import Any, Final, Literal, Protocol, Self
 
 from aiohttp import hdrs, web
 
@@ -252,6 +253,27 @@ class Live:
     def position(self) -> str:
         """Return the newest position that was offered to everybody who hears no drills."""
         return self._fan_out.real.settled.position
+
+    def sent(self, position: str) -> datetime | None:
+        """Return when this node first told of what is at a position; None where it did not, or long ago."""
+        return self._bodies.sent.get(position)
+
+    def connections(self, key_ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+        """Return, by key, the connections at this node as JSON shows them: how far each is, what it has acknowledged, and its round trip in seconds."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        wanted = frozenset(key_ids)
+        for conn in self._lines.all:
+            key_id = conn.about.key_id
+            if key_id is not None and key_id in wanted and conn.open:
+                shown = {
+                    "stream": _kind(conn.wire),
+                    "position": conn.settled or None,
+                    "acknowledged": conn.acked,
+                    "acknowledged_at": frames.utc_text(conn.acked_at) if conn.acked_at is not None else None,
+                    "round_trip_s": conn.round_trip,
+                }
+                found.setdefault(key_id, []).append(shown)
+        return found
 
     def stats(self) -> dict[str, float]:
         """Return counts for metrics, by name; none of them names a subscriber."""

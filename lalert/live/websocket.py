@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -16,6 +16,7 @@ from lalert.errors import BadRequest, UnknownPosition
 from lalert.live import frames
 from lalert.live.connection import Connection, Lines
 from lalert.live.frames import Close
+from lalert.model import Filter
 
 MAX_MESSAGE_BYTES: Final = 4_096
 BURST: Final = 20
@@ -42,6 +43,8 @@ class Ack:
     received: datetime
     key_id: str | None
     address: str | None
+    filter: Filter
+    audience: Hashable
 
 
 OnAck = Callable[[Ack], None]
@@ -173,7 +176,10 @@ class Listener:
             return
         if known < order <= conn.lane.at.order:
             conn.acked, conn.acked_at = position, self._clock.now()
-            self._on_ack(Ack(position, conn.acked_at, conn.about.key_id, conn.about.address))
+            about = conn.about
+            self._on_ack(
+                Ack(position, conn.acked_at, about.key_id, about.address, about.filter, about.audience)
+            )
 
     def _answer(self, conn: Connection, name: str) -> None:
         if conn.mid_event:

@@ -155,6 +155,11 @@ class KeyRing:
             )
         return Caller(tenant, key)
 
+    def keys_of(self, tenant_id: str) -> list[Key]:
+        """Return an organisation's keys that hold now."""
+        now = self._clock.now()
+        return [key for key in self._by_id.values() if key.tenant == tenant_id and key.valid_at(now)]
+
     def holder(self, key_id: str) -> Caller | None:
         """Return who holds a key, None where it does not hold any more."""
         key = self._by_id.get(key_id)

@@ -38,6 +38,13 @@ class Metrics:
             buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
             registry=self.registry,
         )
+        self.hops = Histogram(
+            "lalert_alert_hop_seconds",
+            "What each hop of an alert took, from the one before it: stored (from receipt), sent (by this node), confirmed (by a receiver).",
+            ["hop"],
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+            registry=self.registry,
+        )
         self.round_trip = Histogram(
             "lalert_live_round_trip_seconds",
             "From a heartbeat on a WebSocket to the receiver's answer.",

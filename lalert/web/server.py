@@ -14,7 +14,7 @@ from lalert.model import Role
 from lalert.plugin import Access, Endpoint, Route
 from lalert.route import Router
 from lalert.tenancy import Administration, Tickets, require
-from lalert.web import admin, audit, health, pages, route, streams
+from lalert.web import admin, audit, health, pages, receivers, route, streams
 from lalert.web.api import CORS, Api, Scorecards, Stations
 from lalert.web.context import FirstKeys, PagesContext
 from lalert.web.health import Metrics
@@ -37,6 +37,7 @@ class Site:
     router: Router
     streams: streams.Streams
     tickets: Tickets
+    receivers: receivers.Confirmations
     stations: Stations
     metrics: Metrics
     canary: health.Watch
@@ -61,6 +62,7 @@ def make_app(site: Site) -> web.Application:
     app.add_routes(route.routes(site.hub, site.router))
     app.add_routes(audit.routes(site.hub))
     app.add_routes(streams.routes(site.hub, site.streams, site.tickets))
+    app.add_routes(receivers.routes(site.hub, site.receivers, site.streams))
     app.add_routes(_descriptions())
     app.add_routes(people.routes())
     for endpoint in site.endpoints:

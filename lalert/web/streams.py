@@ -15,10 +15,11 @@ from lalert.hub import Hub
 from lalert.model import Filter, Role
 from lalert.tenancy import Caller, Tickets, require
 from lalert.web.api import nothing_else, take
+from lalert.web.receivers import Connected
 from lalert.web.request import identify
 
 
-class Streams(Protocol):
+class Streams(Connected, Protocol):
     """What the live part offers to HTTP."""
 
     async def sse(

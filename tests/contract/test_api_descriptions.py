@@ -103,6 +103,15 @@ async def test_the_answers_have_the_described_form(node: RunningNode) -> None:
         async with node.http.post(url, data=raw, headers=headers) as response:
             route = checked(await response.json(), "Route")
         assert bool(route["channels"]) is route["accepted"]
+    ack = {"position": accepted["position"]}
+    async with node.http.post(
+        f"{node.url}/v1/acks", json=checked(ack, "NewAck"), headers=node.headers(Role.RECEIVER)
+    ) as response:
+        assert response.status == 204
+    _, receivers = await node.get("/v1/receivers", Role.ADMIN)
+    assert checked(receivers, "Receivers")["receivers"][0]["alerts"]
+    async with node.http.post(f"{node.url}/v1/tickets", headers=node.headers(Role.RECEIVER)) as response:
+        checked(await response.json(), "Ticket")
     status, problem = await node.post(b"<alert/>")
     assert status == 422
     assert checked(problem, "Problem")["problems"]

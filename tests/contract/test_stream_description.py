@@ -62,9 +62,10 @@ async def test_what_the_streams_send_has_the_described_form(tmp_path: Path) -> N
         lost = {"key": key, "after": "nowhere-1"}
         ears = [await stack.enter_async_context(listening(node, ws=ws, **lost)) for ws in (False, True)]
         seen = [checked(await ear.next(kind)) for ear in ears for kind in ("gap", "snapshot")]
-        now = datetime.now(UTC)
-        raw = make_cap(sender=SENDER, sent=now, expires=now + timedelta(seconds=0.7))
-        assert (await node.post(raw))[0] == 201
+        past = datetime.now(UTC) - timedelta(seconds=2)
+        over = make_cap(sender=SENDER, identifier="over", sent=past, expires=past + timedelta(seconds=1))
+        for raw in (make_cap(sender=SENDER), over):
+            assert (await node.post(raw))[0] == 201
         kinds = ("alert", "expired", "heartbeat")
         seen += [checked(await ear.next(kind)) for kind in kinds for ear in ears]
         document = await stack.enter_async_context(

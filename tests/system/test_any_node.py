@@ -98,6 +98,28 @@ async def test_with_two_endpoints_at_once_nothing_is_late_or_lost_when_one_of_th
     assert told == [f"two-{number}" for number in range(6)]
 
 
+async def test_what_a_receiver_confirms_at_any_node_is_known_at_all_and_the_first_time_counts(
+    pair: Pair,
+) -> None:
+    a, b = pair
+    async with listening(b) as ear:
+        _, answer = await a.post(make_cap(sender=SENDER, identifier="confirmed"))
+        hops = (await ear.next("alert"))["hops"]
+    # Straight after the answer at a, where nobody listened; then at b, which told of it.
+    for node in pair:
+        body, headers = {"position": answer["position"]}, a.headers(Role.RECEIVER)
+        async with node.http.post(f"{node.url}/v1/acks", json=body, headers=headers) as response:
+            assert response.status == 204
+    shown = []
+    for node in pair:
+        _, body = await node.get("/v1/receivers?limit=1", a.keys[Role.RECEIVER])
+        shown.append(body["receivers"][0]["alerts"])
+    assert shown[0] == shown[1]
+    assert (
+        shown[0][0].items() >= {"sent": None, "stored": hops["stored"], "received": hops["received"]}.items()
+    )
+
+
 async def test_what_is_posted_to_one_node_is_at_once_in_all_that_another_tells_and_shows(pair: Pair) -> None:
     a, b = pair
     async with listening(b, area="43203") as events, listening(b, ws=True, area="43203") as frames:

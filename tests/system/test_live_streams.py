@@ -88,24 +88,29 @@ async def test_both_streams_carry_the_same_object(hub: Served) -> None:
 
 
 async def test_every_alert_carries_its_hops_live_caught_up_in_a_snapshot_and_at_its_end() -> None:
-    log = MemoryLog()
-    async with served(log=log, settings=FAST) as hub:
+    log, bus = MemoryLog(), MemoryBus()
+
+    def publish(entry: Entry) -> None:
+        received, stored = SENT.replace(microsecond=123), SENT.replace(microsecond=4567)
+        log.entries.append(replace(entry, received=received, stored=stored))
+        bus.publish(log.entries[-1:])
+
+    async with served(log=log, bus=bus, settings=FAST) as hub:
         twins = [await hub.ws(), await hub.ws()]
         before = datetime.now(UTC)
-        soon = make_entry(1, expires=datetime.now(UTC) + timedelta(seconds=0.8))
-        times = (SENT.replace(microsecond=123), SENT.replace(microsecond=4567))
-        log.entries.append(replace(soon, received=times[0], stored=times[1]))
-        hub.bus.publish(log.entries)
+        publish(make_entry(1))
         live = [(await reader.next()).data["hops"] for reader in twins]
         assert live[0] == live[1], "one frame for all members of a group"
         caught_up = (await (await hub.sse("after=e-0")).next()).data["hops"]
         snapshot = (await (await hub.ws("snapshot")).next()).data["alerts"][0]["hops"]
-        ended = (await twins[0].next("expired", within=4.0)).data["hops"]
-        for hops in (live[0], caught_up, snapshot, ended):
+        publish(make_entry(2, expires=datetime.now(UTC) + timedelta(seconds=0.3)))
+        while "ended" not in (over := (await twins[0].next()).data):
+            pass
+        for hops in (live[0], caught_up, snapshot, over["hops"]):
             assert hops["received"] == "2026-11-23T03:00:00.000123Z"
             assert hops["stored"] == "2026-11-23T03:00:00.004567Z"
             assert before <= datetime.fromisoformat(hops["sent"]) <= datetime.now(UTC)
-        assert live[0]["sent"] < caught_up["sent"] < snapshot["sent"] < ended["sent"]
+        assert live[0]["sent"] < caught_up["sent"] < snapshot["sent"] < over["hops"]["sent"]
 
 
 async def test_the_sse_answer_is_fit_for_browsers_and_proxies(hub: Served) -> None:
