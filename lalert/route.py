@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from lalert import cap, matching
-from lalert.dispatch import Bar, Reached
+from lalert.dispatch import Bar, Reached, Turns
 from lalert.errors import BadRequest, InvalidGeometry, LalertError, NotFound, Refused
 from lalert.geo import Gazetteer
 from lalert.hub import Foresight, Hub
@@ -17,9 +16,6 @@ from lalert.matching import Reason, Rule
 from lalert.model import Entry, Filter, OriginKind, Subscription, Tenant
 from lalert.plugin import Listing
 from lalert.tenancy import Caller, sender_allowed
-
-TURN_SECONDS: Final = 0.002
-"""How long a dry run may keep the loop before other work gets a turn."""
 
 LISTED: Final = 100
 """So many targets of each channel, places and feeds are listed unless more are asked for."""
@@ -34,7 +30,7 @@ class Hearers(Protocol):
 
     async def hearers(
         self, entry: Entry, lineage: Sequence[Entry]
-    ) -> Mapping[tuple[Filter, Stream], int]: ...
+    ) -> Sequence[tuple[Filter, Stream, int]]: ...
 
 
 class Targets(Protocol):
@@ -142,7 +138,7 @@ class Router:
     ) -> Route:
         """Return what would become of a document of the caller's; raises `Unavailable`, as a post would.
 
-        Takes no more than `TURN_SECONDS` of the loop at a time, but for the matching itself, which takes as long as for a real alert.
+        Gives everybody else a turn every two milliseconds, but in the matching itself, which takes as long as for a real alert.
         """
         try:
             foresight = await self._hub.foresee(raw, caller, kind, remote)
@@ -187,13 +183,12 @@ class Router:
     async def _streams(self, foresight: Foresight, why: _Why) -> Streams | None:
         if self._hearers is None:
             return None
-        hearers = await self._hearers.hearers(foresight.entry, foresight.lineage)
+        hearing = await self._hearers.hearers(foresight.entry, foresight.lineage)
         kinds: Counter[Stream] = Counter()
-        numbers: Counter[Filter] = Counter()
-        for (filter, kind), number in hearers.items():
+        for _, kind, number in hearing:
             kinds[kind] += number
-            numbers[filter] += number
-        return Streams(kinds.total(), kinds, await why.counted(numbers))
+        counts = await why.counted((filter, number) for filter, _, number in hearing)
+        return Streams(kinds.total(), kinds, counts)
 
     async def _channels(
         self, foresight: Foresight, why: _Why, question: Question
@@ -207,7 +202,7 @@ class Router:
 
     async def _feeds(self, foresight: Foresight) -> tuple[str, ...]:
         entry, lineage = foresight.entry, foresight.lineage
-        turns, statuses = _Turns(), frozenset({entry.alert.status})
+        turns, statuses = Turns(), frozenset({entry.alert.status})
         places: list[str] = []
         for code in sorted(frozenset().union(*(told.facts.reach for told in (entry, *lineage)))):
             here = Filter(areas=frozenset({code}), statuses=statuses)
@@ -223,53 +218,52 @@ class Router:
 
 
 async def _reach(reached: Reached, why: _Why, question: Question) -> ChannelReach:
-    numbers = {filter: len(group) for filter, group in reached.targets.items()}
-    turns = _Turns()
+    turns = Turns()
     listed: list[Told] = []
     shown = 0
-    for filter, group in reached.targets.items():
-        for one in group:
-            if question.viewer is None or one.tenant == question.viewer:
-                shown += 1
-                if len(listed) < question.limit:
-                    listed.append(Told(one, why.of(filter)))
+    for filter, group in reached.targets:
+        own = [one for one in group if question.viewer is None or one.tenant == question.viewer]
+        shown += len(own)
+        if own and len(listed) < question.limit:
+            reasons = why.of(filter)
+            listed += [Told(one, reasons) for one in own[: question.limit - len(listed)]]
         await turns.give()
+    numbers = [(filter, len(group)) for filter, group in reached.targets]
     return ChannelReach(
-        reached.channel, reached.bar, sum(numbers.values()), shown, await why.counted(numbers), tuple(listed)
+        reached.channel,
+        reached.bar,
+        sum(number for _, number in numbers),
+        shown,
+        await why.counted(numbers),
+        tuple(listed),
     )
 
 
 class _Why:
-    """Explains filters that want an alert, each once."""
+    """Explains filters that want an alert."""
 
     def __init__(self, hub: Hub, foresight: Foresight) -> None:
         self._gazetteer = hub.gazetteer
         self._foresight = foresight
-        self._known: dict[Filter, tuple[Reason, ...]] = {}
 
     def of(self, filter: Filter) -> tuple[Reason, ...]:
-        reasons = self._known.get(filter)
-        if reasons is None:
-            entry, lineage = self._foresight.entry, self._foresight.lineage
-            try:
-                reasons = tuple(matching.explain(filter, entry, lineage, self._gazetteer))
-            except InvalidGeometry:
-                reasons = ()
-            # What cannot be judged is told all the same.
-            reasons = self._known[filter] = reasons or (_UNJUDGED,)
-        return reasons
+        entry, lineage = self._foresight.entry, self._foresight.lineage
+        try:
+            reasons = tuple(matching.explain(filter, entry, lineage, self._gazetteer))
+        except InvalidGeometry:
+            reasons = ()
+        # What cannot be judged is told all the same.
+        return reasons or (_UNJUDGED,)
 
-    async def counted(self, numbers: Mapping[Filter, int]) -> tuple[Counted, ...]:
+    async def counted(self, numbers: Iterable[tuple[Filter, int]]) -> tuple[Counted, ...]:
         """Return how many are told by which rule, the most first; each filter counts for the first rule by which it wants the alert itself."""
-        turns = _Turns()
+        turns = Turns()
         counts: Counter[tuple[Rule, str | None, bool]] = Counter()
-        for filter, number in numbers.items():
+        for filter, number in numbers:
             counts[_key(self.of(filter))] += number
             await turns.give()
-        return tuple(
-            Counted(*key, number)
-            for key, number in sorted(counts.items(), key=lambda one: (-one[1], str(one[0])))
-        )
+        ordered = sorted(counts.items(), key=lambda one: (-one[1], str(one[0])))
+        return tuple(Counted(*key, number) for key, number in ordered)
 
 
 _UNJUDGED: Final = Reason(
@@ -280,16 +274,3 @@ _UNJUDGED: Final = Reason(
 def _key(reasons: Iterable[Reason]) -> tuple[Rule, str | None, bool]:
     first = min(reasons, key=lambda reason: reason.earlier is not None)
     return first.rule, first.area, first.earlier is not None
-
-
-class _Turns:
-    """Gives everybody else a turn when this one has lasted long enough."""
-
-    def __init__(self) -> None:
-        self._time = asyncio.get_running_loop().time
-        self._end = self._time() + TURN_SECONDS
-
-    async def give(self) -> None:
-        if self._time() >= self._end:
-            await asyncio.sleep(0)
-            self._end = self._time() + TURN_SECONDS

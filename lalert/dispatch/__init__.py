@@ -4,6 +4,7 @@ from lalert.dispatch.audience import Bar, MaySee, Reached, Wants
 from lalert.dispatch.dispatcher import ChannelStats, Dispatcher, DispatchSettings, StoredTargets
 from lalert.dispatch.lanes import delivery_key
 from lalert.dispatch.outbound import guarded_session
+from lalert.dispatch.turns import Turns
 
 __all__ = [
     "Bar",
@@ -13,6 +14,7 @@ __all__ = [
     "MaySee",
     "Reached",
     "StoredTargets",
+    "Turns",
     "Wants",
     "delivery_key",
     "guarded_session",

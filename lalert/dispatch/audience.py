@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Protocol
 
 import structlog
 
 from lalert.dispatch.lanes import Planned
+from lalert.dispatch.turns import Turns
 from lalert.model import Entry, Filter, Scope, Subscription
 
 log = structlog.get_logger("lalert.dispatch")
-
-AT_ONCE: Final = 20
-"""Filters that are asked, or targets that are sorted twenty times as many, before everybody else has a turn: under a millisecond."""
 
 
 class Wants(Protocol):
@@ -54,7 +51,7 @@ class Reached:
 
     channel: str
     bar: Bar | None
-    targets: Mapping[Filter, Sequence[Subscription]]
+    targets: Sequence[tuple[Filter, Sequence[Subscription]]]
 
 
 class Audience:
@@ -100,30 +97,33 @@ class Audience:
         now: datetime,
     ) -> list[Reached]:
         """Return which of the subscriptions an alert that is in no log yet is for; `drill_safe` says of each configured channel whether it is."""
-        groups: dict[str, dict[Filter, list[Subscription]]] = {}
-        for number, (filter, group) in enumerate((await _by_filter(subscriptions)).items(), 1):
+        turns = Turns()
+        reached: dict[str, list[tuple[Filter, list[Subscription]]]] = {}
+        for filter, group in (await _by_filter(subscriptions, turns)).items():
             if self.wanted(filter, entry, lineage):
+                channels: dict[str, list[Subscription]] = {}
                 for one in group:
                     if self.permitted(one, entry):
-                        groups.setdefault(one.channel, {}).setdefault(filter, []).append(one)
-            if number % AT_ONCE == 0:
-                await asyncio.sleep(0)
+                        channels.setdefault(one.channel, []).append(one)
+                    await turns.give()
+                for channel, targets in channels.items():
+                    reached.setdefault(channel, []).append((filter, targets))
+            await turns.give()
         return [
             Reached(
                 channel,
                 barred(planned, now, drill_safe=drill_safe[channel])
                 if channel in drill_safe
                 else Bar.NOT_CONFIGURED,
-                groups[channel],
+                reached[channel],
             )
-            for channel in sorted(groups)
+            for channel in sorted(reached)
         ]
 
 
-async def _by_filter(subscriptions: Iterable[Subscription]) -> dict[Filter, list[Subscription]]:
+async def _by_filter(subscriptions: Iterable[Subscription], turns: Turns) -> dict[Filter, list[Subscription]]:
     groups: dict[Filter, list[Subscription]] = {}
-    for number, subscription in enumerate(subscriptions, 1):
+    for subscription in subscriptions:
         groups.setdefault(subscription.filter, []).append(subscription)
-        if number % (20 * AT_ONCE) == 0:
-            await asyncio.sleep(0)
+        await turns.give()
     return groups

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import datetime
@@ -233,21 +232,19 @@ class Live:
 
     async def hearers(
         self, entry: Entry, lineage: Sequence[Entry]
-    ) -> Counter[tuple[Filter, Literal["sse", "websocket"]]]:
-        """Count the connections to this node that would be told of an entry now, by what they asked for; those that still catch up included."""
-        counts: Counter[tuple[Filter, Literal["sse", "websocket"]]] = Counter()
-        for group in list(self._fan_out.hearing(entry, lineage)):
-            counts[group.key.filter, _kind(group.key.wire)] += len(group.members)
-        hears: dict[tuple[Filter, Hashable], bool] = {}
+    ) -> list[tuple[Filter, Literal["sse", "websocket"], int]]:
+        """Return how many connections to this node would be told of an entry now, by what they asked for; those that still catch up included."""
+        hearing = [
+            (group.key.filter, _kind(group.key.wire), len(group.members))
+            for group in self._fan_out.hearing(entry, lineage)
+        ]
         for number, conn in enumerate([c for c in self._lines.all if c.group is None and c.open], 1):
             about = conn.about
-            key = (about.filter, about.audience)
-            if key not in hears:
-                hears[key] = self._audience.hears(*key, entry, lineage)
-            counts[about.filter, _kind(conn.wire)] += hears[key]
+            if self._audience.hears(about.filter, about.audience, entry, lineage):
+                hearing.append((about.filter, _kind(conn.wire), 1))
             if number % HEARERS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        return +counts
+        return hearing
 
     @property
     def position(self) -> str:
