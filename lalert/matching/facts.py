@@ -161,8 +161,10 @@ def territory(gazetteer: Gazetteer, leaves: frozenset[str]) -> BaseGeometry | No
 
 
 def _union(shapes: list[BaseGeometry]) -> BaseGeometry | None:
-    whole = shapes[0] if len(shapes) == 1 else union(shapes)
+    if len(shapes) == 1:
+        return shapes[0]
+    whole = union(shapes)
     if not shapely.is_valid(whole):
-        # Of a circle smaller than what numbers can tell apart, say; invalid, it would meet nothing without a word.
+        # Of borders nearer to each other than numbers can tell; invalid, it would meet nothing without a word.
         whole = shapely.make_valid(whole)
     return None if whole.is_empty else whole
