@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lalert import resources
 from lalert.cap import JIS_GEOCODE_NAMES
+from lalert.cap.profiles.jp.reading import TOWN_GEOCODE_NAMES
 from lalert.geo import Gazetteer
 from lalert.matching import facts_of
 from lalert.model import Alert, Area, Circle, NamedValue, Ring
@@ -71,6 +72,12 @@ def test_a_code_counts_in_each_of_its_spellings(value: str, outlines: Gazetteer)
     assert not facts.nowhere
 
 
+def test_a_town_block_counts_as_its_municipality(outlines: Gazetteer) -> None:
+    (name, *_) = sorted(TOWN_GEOCODE_NAMES)
+    facts = facts_of(alert_of(Area("人吉市", geocodes=codes("432030001001", name=name))), outlines)
+    assert facts.codes == facts.ground == {HITOYOSHI}
+
+
 def test_a_prefecture_reaches_all_of_its_municipalities(outlines: Gazetteer) -> None:
     facts = facts_of(alert_of(Area("熊本県", geocodes=codes("43"))), outlines)
     assert facts.codes == {"43"}
@@ -123,6 +130,25 @@ def test_an_area_is_the_union_of_what_it_declares_and_draws(outlines: Gazetteer)
     assert facts.ground == {HITOYOSHI}
     for lon, lat in ((128.3, 31.05), (129.0, 31.005)):
         assert shapely.intersects_xy(facts.drawn, lon, lat)
+
+
+def test_only_an_area_without_codes_gets_those_that_it_is_drawn_on(outlines: Gazetteer) -> None:
+    coded = Area("水俣市", polygons=(square(130.74, 32.2, 0.01),), geocodes=codes(MINAMATA))
+    assert facts_of(alert_of(coded), outlines).codes == {MINAMATA}
+    bare = Area("川沿い", polygons=(square(130.74, 32.2, 0.01),))
+    assert facts_of(alert_of(coded, bare), outlines).codes >= {MINAMATA, HITOYOSHI}
+    assert facts_of(alert_of(coded, bare), outlines).ground == {MINAMATA}
+
+
+def test_a_geocode_that_is_no_code_is_passed_over_beside_one_that_is(outlines: Gazetteer) -> None:
+    facts = facts_of(alert_of(Area("人吉市", geocodes=codes("432033", HITOYOSHI, "人吉"))), outlines)
+    assert facts.codes == {HITOYOSHI}
+    assert not facts.nowhere
+
+
+def test_an_open_ring_is_closed(outlines: Gazetteer) -> None:
+    facts = facts_of(alert_of(Area("x", polygons=(square(130.74, 32.2, 0.01)[:-1],))), outlines)
+    assert shapely.equals(facts.drawn, shapely.box(130.74, 32.2, 130.75, 32.21))
 
 
 def test_areas_of_all_infos_count(outlines: Gazetteer) -> None:

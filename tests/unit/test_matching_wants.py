@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -162,6 +162,17 @@ def test_a_filter_that_crosses_itself_still_meets_what_it_encloses(enter: Enter)
     assert wants(Filter(polygon=bow_tie), enter(ring=square(lon + 0.03, lat + 0.01)))
 
 
+def test_a_box_over_the_180th_meridian_has_its_west_in_the_east(enter: Enter) -> None:
+    for west, east in ((179.0, -179.0), (90.0, -90.0), (0.0, -180.0)):
+        box = Filter(bbox=(west, 0.0, east, 1.0))
+        assert wants(box, enter(ring=square(west, 0.5)))
+        assert wants(box, enter(ring=square(east - 0.01, 0.5) if east > -180 else square(179.99, 0.5)))
+        assert not wants(box, enter(ring=square(west - 0.02, 0.5)))
+        assert not wants(box, enter(ring=square(west, 1.01)))
+    with pytest.raises(InvalidGeometry):
+        wants(Filter(bbox=(90.0, 0.0, -89.9, 1.0)), enter(HITOYOSHI))
+
+
 def test_a_box_without_width_is_a_line_or_a_point(enter: Enter) -> None:
     lon, lat = IN_HITOYOSHI
     drawn = enter(ring=square(lon, lat))
@@ -282,6 +293,45 @@ def test_category_event_and_sender_are_compared_exactly(enter: Enter) -> None:
         assert not wants(unwanted, entry)
 
 
+def test_each_condition_may_be_met_by_a_different_info(enter: Enter) -> None:
+    entry = enter(HITOYOSHI, category="Met", event="大雨", severity=Severity.MINOR)
+    other = replace(
+        entry.alert.infos[0], categories=("Geo",), event="土砂災害", severity=Severity.EXTREME, areas=()
+    )
+    entry = replace(entry, alert=replace(entry.alert, infos=(*entry.alert.infos, other)))
+    spread = place(
+        HITOYOSHI,
+        categories=frozenset({"Met"}),
+        events=frozenset({"土砂災害"}),
+        min_severity=Severity.EXTREME,
+    )
+    assert wants(spread, entry)
+    assert not wants(replace(spread, categories=frozenset({"Fire"})), entry)
+    assert not wants(replace(spread, events=frozenset({"津波"})), entry)
+    only_minor = replace(entry, alert=replace(entry.alert, infos=entry.alert.infos[:1]))
+    assert not wants(replace(spread, events=frozenset()), only_minor)
+
+
+def test_an_info_of_no_category_passes_every_category(enter: Enter) -> None:
+    entry = enter(HITOYOSHI)
+    unsaid = replace(entry.alert.infos[0], categories=())
+    assert wants(
+        place(HITOYOSHI, categories=frozenset({"Fire"})),
+        replace(entry, alert=replace(entry.alert, infos=(unsaid,))),
+    )
+
+
+def test_a_minimum_lets_itself_pass(enter: Enter) -> None:
+    entry = enter(HITOYOSHI, severity=Severity.MODERATE)
+    assert wants(Filter(min_severity=Severity.MODERATE), entry)
+    assert not wants(Filter(min_severity=Severity.SEVERE), entry)
+
+
+def test_the_language_of_an_alert_decides_nothing(enter: Enter) -> None:
+    assert wants(place(HITOYOSHI), enter(HITOYOSHI, language="pt-BR"))
+    assert not any("lang" in field.name for field in fields(Filter))
+
+
 def test_conditions_and_place_must_both_hold(enter: Enter) -> None:
     entry = enter(HITOYOSHI, event="避難指示")
     assert not wants(place(NISHIKI, events=frozenset({"避難指示"})), entry)
@@ -334,9 +384,28 @@ def test_a_follow_up_reaches_who_was_told_though_it_became_harmless(enter: Enter
     assert wants(place(HITOYOSHI, min_severity=Severity.SEVERE), then, [first])
 
 
-def test_a_new_alert_does_not_inherit_an_audience(enter: Enter) -> None:
+@pytest.mark.parametrize("kind", [MsgType.UPDATE, MsgType.CANCEL, MsgType.ERROR])
+def test_a_follow_up_reaches_who_was_told_though_its_level_fell(kind: MsgType, enter: Enter) -> None:
+    first, then = enter(HITOYOSHI), enter(HITOYOSHI, msg_type=kind)
+    first = replace(first, facts=replace(first.facts, level=4))
+    then = replace(then, facts=replace(then.facts, level=2))
+    picky = place(HITOYOSHI, min_level=4, level_required=True)
+    assert wants(picky, then, [first])
+    assert not wants(picky, then)
+
+
+@pytest.mark.parametrize("kind", [MsgType.UPDATE, MsgType.CANCEL, MsgType.ERROR])
+def test_a_follow_up_reaches_whom_its_own_area_adds(kind: MsgType, enter: Enter) -> None:
     first = enter(HITOYOSHI)
-    assert not wants(place(HITOYOSHI), enter(MINAMATA, references=(first,)), [first])
+    then = enter(MINAMATA, msg_type=kind, references=(first,))
+    assert not wants(place(MINAMATA), first)
+    assert wants(place(MINAMATA), then, [first])
+
+
+@pytest.mark.parametrize("kind", [MsgType.ALERT, MsgType.ACK])
+def test_what_is_no_follow_up_does_not_inherit_an_audience(kind: MsgType, enter: Enter) -> None:
+    first = enter(HITOYOSHI)
+    assert not wants(place(HITOYOSHI), enter(MINAMATA, msg_type=kind, references=(first,)), [first])
 
 
 def test_everything_along_a_chain_counts(enter: Enter) -> None:
@@ -362,10 +431,18 @@ def test_a_cancel_of_something_unknown_goes_to_the_whole_jurisdiction(enter: Ent
     lost, known = enter(MINAMATA), enter(HITOYOSHI)
     for lineage, references in (([], (lost,)), ([known], (known, lost))):
         cancel = enter(bare=True, msg_type=MsgType.CANCEL, references=references)
-        picky = place(MINAMATA, min_severity=Severity.EXTREME, min_level=5, level_required=True)
+        picky = place(
+            MINAMATA,
+            min_severity=Severity.EXTREME,
+            min_level=5,
+            level_required=True,
+            categories=frozenset({"Fire"}),
+            events=frozenset({"津波"}),
+        )
         assert wants(picky, cancel, lineage)
         assert not wants(place(NISHIKI), cancel, lineage)
         assert not wants(place(MINAMATA, senders=frozenset({"another@x.example"})), cancel, lineage)
+        assert not wants(place(MINAMATA, statuses=frozenset({Status.EXERCISE})), cancel, lineage)
 
 
 def test_who_heard_of_a_bare_cancel_hears_of_what_follows_it(enter: Enter) -> None:
