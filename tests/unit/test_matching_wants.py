@@ -452,6 +452,14 @@ def test_who_heard_of_a_bare_cancel_hears_of_what_follows_it(enter: Enter) -> No
     assert wants(place(MINAMATA), update, [cancel])
 
 
+def test_a_bare_cancel_of_something_known_passes_on_no_wider_audience(enter: Enter) -> None:
+    first = enter(HITOYOSHI)
+    cancel = enter(bare=True, msg_type=MsgType.CANCEL, references=(first,))
+    update = enter(HITOYOSHI, msg_type=MsgType.UPDATE, references=(cancel,))
+    assert wants(place(HITOYOSHI), update, [first, cancel])
+    assert not wants(place(MINAMATA), update, [first, cancel])
+
+
 # Explanations
 
 
