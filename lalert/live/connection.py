@@ -21,7 +21,7 @@ from lalert.live.frames import Bye, Close, Wire
 from lalert.live.lanes import Group, Lane
 from lalert.live.settings import LiveSettings
 from lalert.live.window import Mark
-from lalert.live.writing import Writers, writers_for
+from lalert.live.writing import Turn, Writers, writers_for
 from lalert.model import Filter
 
 log = logging.getLogger(__name__)
@@ -155,18 +155,12 @@ class Lines:
             return
         self._queue(conn, frame)
 
-    def write(
-        self,
-        frame: bytes,
-        rest: Iterator[Connection],
-        turn_over: Callable[[], bool],
-        look_every: int,
-    ) -> bool:
+    def write(self, frame: bytes, rest: Iterator[Connection], turn: Turn, look_every: int) -> bool:
         """Offer one frame to the next of `rest` until none is left or the turn is over, which is asked after each `look_every`; returns whether none is left."""
         before = length_hint(rest)
         self._served = 0
         try:
-            return self._writers.write(frame, rest, turn_over, look_every)
+            return self._writers.write(frame, rest, turn, look_every)
         finally:
             self.frames += before - length_hint(rest) - self._served
 

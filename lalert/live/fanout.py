@@ -33,6 +33,9 @@ SLICE_SECONDS: Final = 0.004
 FIRST_SECONDS: Final = 0.00025
 """How long its first turn is, and the least after which others interrupt it."""
 
+LONG_SECONDS: Final = 0.002
+"""Of a turn for which it pays to wake another thread."""
+
 LOOK_EVERY: Final = 16
 """Writes between two looks at the time: about 0.15 ms."""
 
@@ -97,6 +100,11 @@ class Turn:
         """Begin with a short turn."""
         self._length = FIRST_SECONDS
         self._set_out(self._loop.time(), 0.0)
+
+    @property
+    def long(self) -> bool:
+        """Say whether this is one of the longer turns."""
+        return self._length >= LONG_SECONDS
 
     def over(self) -> bool:
         """Say whether others should have the loop now."""
@@ -395,7 +403,7 @@ class FanOut:
     async def _write(self, lane: Lane, jobs: Sequence[Job]) -> None:
         for frame, conns in jobs:
             rest = iter(conns)
-            while not self._lines.write(frame, rest, self._turn.over, LOOK_EVERY):
+            while not self._lines.write(frame, rest, self._turn, LOOK_EVERY):
                 await self._turn.pass_on()
                 while lane is self.drill and await self._step(self.real):
                     pass

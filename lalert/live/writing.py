@@ -7,12 +7,13 @@ because write(2) lets go of the interpreter: the kernel's part, which is nearly 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import length_hint
 from queue import SimpleQueue
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from lalert.live.connection import Connection
@@ -26,6 +27,13 @@ MOST_WRITERS: Final = 4
 MOST_LEFT: Final = 64
 """Of those who could not be written to directly, before a helper stops: the loop serves them, and has to look at the time between them."""
 
+MOST_WAITING_SECONDS: Final = 0.001
+"""What this thread may wait for its helpers in one turn; if it was more, their cores are not free."""
+
+LEAST_ALONE: Final = 8
+MOST_ALONE: Final = 512
+"""Long turns that are then written without helpers, twice as many each time: 30 ms to 2 s."""
+
 Left = list[tuple["Connection", int]]
 """Who could not be written to directly, or had no room for all, and how many bytes of the frame have gone."""
 
@@ -36,6 +44,17 @@ def writers_for(wanted: int) -> int:
         return min(wanted, MOST_WRITERS)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 2)
+
+
+class Turn(Protocol):
+    """How long the loop may be kept."""
+
+    @property
+    def long(self) -> bool:
+        """Whether it is worth waking a thread for."""
+        ...
+
+    def over(self) -> bool: ...
 
 
 class Writers:
@@ -49,19 +68,44 @@ class Writers:
         self._serve = serve
         self._helpers: list[Helper] = []
         self._unlooked = 0
+        self._alone_for = 0
+        self._penalty = LEAST_ALONE
 
-    def write(
-        self, frame: bytes, rest: Iterator[Connection], turn_over: Callable[[], bool], look_every: int
-    ) -> bool:
+    def write(self, frame: bytes, rest: Iterator[Connection], turn: Turn, look_every: int) -> bool:
         """Write a frame to the next of `rest` until none is left or the turn is over, which is asked after each `look_every`; returns whether none is left."""
-        if not self._helping or length_hint(rest) < WORTH_HELP:
-            return self._alone(frame, rest, turn_over, look_every)
+        if not self._helping or not turn.long or length_hint(rest) < WORTH_HELP or not self._core_free():
+            return self._alone(frame, rest, turn.over, look_every)
+        wall, cpu = time.monotonic(), time.thread_time()
+        try:
+            return self._together(frame, rest, turn, look_every)
+        finally:
+            self._note_waiting(time.monotonic() - wall - (time.thread_time() - cpu))
+
+    def _core_free(self) -> bool:
+        self._alone_for -= 1
+        return self._alone_for < 0
+
+    def _note_waiting(self, seconds: float) -> None:
+        # A helper whose core is taken from it stands still with the interpreter in its hands, and this thread with it.
+        if seconds < MOST_WAITING_SECONDS:
+            self._penalty = max(self._penalty // 2, LEAST_ALONE)
+        else:
+            self._alone_for = self._penalty
+            self._penalty = min(self._penalty * 2, MOST_ALONE)
+
+    def _together(self, frame: bytes, rest: Iterator[Connection], turn: Turn, look_every: int) -> bool:
         while len(self._helpers) < self._helping:
             self._helpers.append(Helper())
         for helper in self._helpers:
             helper.begin(frame, rest)
         try:
-            return self._alone(frame, rest, turn_over, look_every)
+            none_left = self._alone(frame, rest, turn.over, look_every)
+            for helper in self._helpers:
+                helper.stop()
+            # The last write of a helper may take its time: meanwhile there is something to do.
+            while not none_left and any(helper.busy for helper in self._helpers):
+                none_left = self._alone(frame, rest, _at_once, 1)
+            return none_left
         finally:
             for helper in self._helpers:
                 self._serve_all(frame, helper.finish())
@@ -93,6 +137,10 @@ class Writers:
             self._serve(conn, frame, sent)
 
 
+def _at_once() -> bool:
+    return True
+
+
 class Helper:
     """A thread that writes between `begin` and `finish`."""
 
@@ -110,9 +158,18 @@ class Helper:
         self._idle.acquire()
         self._work.put((frame, rest))
 
-    def finish(self) -> Left:
-        """Stop after the write under way; returns who is left."""
+    @property
+    def busy(self) -> bool:
+        """Whether it still writes."""
+        return self._idle.locked()
+
+    def stop(self) -> None:
+        """Stop after the write under way."""
         self._enough = True
+
+    def finish(self) -> Left:
+        """Stop, wait until it has, and return who is left."""
+        self.stop()
         with self._idle:
             left, self._left = self._left, []
             return left

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from itertools import cycle, islice
+from dataclasses import dataclass
+from itertools import count, cycle, islice, pairwise
 from operator import length_hint
 from typing import Any, cast
 
@@ -24,7 +26,16 @@ from lalert.live.writing import Helper, push, writers_for
 from lalert.matching import FilterIndex
 from lalert.model import Filter
 
-NEVER: Callable[[], bool] = lambda: False  # noqa: E731
+
+@dataclass
+class Ending:
+    """A long turn that is over when `over` says so."""
+
+    over: Callable[[], bool]
+    long: bool = True
+
+
+NEVER = Ending(lambda: False)
 ABOUT = Subscriber(Filter(), "json", None, None, None, None)
 
 
@@ -87,7 +98,7 @@ async def test_everybody_gets_every_byte_in_order_also_who_takes_nothing_for_a_w
     endings = cycle([False, False, True])
     for frame in frames:
         rest = iter(stage.conns)
-        while not stage.lines.write(frame, rest, lambda: next(endings), 4):
+        while not stage.lines.write(frame, rest, Ending(lambda: next(endings)), 4):
             await asyncio.sleep(0)
     # 800 kB each do not fit into the kernel (SO_SNDBUF): some of it was written in part, and waits in the transports.
     assert any(conn.lagging and not conn.direct for conn in stage.conns)
@@ -141,7 +152,7 @@ async def test_a_turn_that_is_over_leaves_the_rest_for_the_next() -> None:
     async with staged(1) as stage:
         await stage.connect(10)
         rest = iter(stage.conns)
-        assert not stage.lines.write(b"x", rest, lambda: True, 4)
+        assert not stage.lines.write(b"x", rest, Ending(lambda: True), 4)
         assert len(list(rest)) == 6
 
 
@@ -155,8 +166,30 @@ async def test_the_time_is_looked_at_across_small_groups() -> None:
             return False
 
         for _ in range(6):
-            assert stage.lines.write(b"x", iter(stage.conns), look, 4)
+            assert stage.lines.write(b"x", iter(stage.conns), Ending(look), 4)
         assert len(looks) == 6 * 3 // 4
+
+
+async def test_helpers_that_are_waited_for_are_done_without_for_ever_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writing, "WORTH_HELP", 1)
+    begun: list[int] = []
+    turns = count()
+    monkeypatch.setattr(Helper, "begin", lambda *_: begun.append(next(turns)))
+
+    def finish(_: Helper) -> writing.Left:
+        time.sleep(3 * writing.MOST_WAITING_SECONDS)
+        return []
+
+    monkeypatch.setattr(Helper, "finish", finish)
+    async with staged(2) as stage:
+        await stage.connect(2)
+        for _ in range(writing.LEAST_ALONE + writing.LEAST_ALONE * 2 + 3):
+            stage.lines.write(b"x", iter(stage.conns), NEVER, 4)
+            next(turns)
+        waits = [after - before for before, after in pairwise(begun)]
+        assert waits == [writing.LEAST_ALONE + 2, writing.LEAST_ALONE * 2 + 2]
 
 
 async def test_those_that_are_no_plain_tcp_go_through_their_transports(stage: Stage) -> None:
