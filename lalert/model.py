@@ -322,6 +322,7 @@ class Facts:
     and the wards, that are concerned with their whole territory, through declared codes or as the jurisdiction. `outline` draws both
     together, which takes up to a second the first time for a nation.
     `nowhere` is true when the alert names no place at all: it then concerns the sender's whole jurisdiction, which `codes` holds.
+    `approximate` is true where some of the ground has no official boundary here.
     """
 
     codes: frozenset[str] = frozenset()
@@ -333,6 +334,7 @@ class Facts:
     ground: frozenset[str] = frozenset()
     outline: Callable[[], BaseGeometry | None] = field(default=_no_outline, repr=False, compare=False)
     nowhere: bool = False
+    approximate: bool = False
 
 
 _NO_FACTS: Final = Facts()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -413,17 +414,25 @@ def _categories(entry: Entry) -> list[dict[str, str]]:
 
 
 def _write_place(item: Any, entry: Entry) -> None:  # noqa: ANN401  # feedgen has no types
-    """Add GeoRSS, latitude first: the polygon if the sender drew a single one of moderate size, else the box around everything."""
+    """Add GeoRSS Simple (OGC 17-002r1), latitude first, distances in metres.
+
+    An entry has one geometry there: the polygon or circle if the sender drew a single one of moderate size, else the box around everything.
+    """
     if entry.facts.nowhere or entry.facts.bbox is None:
         return
-    drawn = {(area.polygons, area.circles) for info in entry.alert.infos for area in info.areas}
-    if len(drawn) == 1:
-        polygons, circles = drawn.pop()
-        if len(polygons) == 1 and not circles and len(polygons[0]) <= MAX_CORNERS:
-            item.geo.polygon(" ".join(f"{lat:.6f} {lon:.6f}" for lon, lat in polygons[0]))
-            return
-    west, south, east, north = entry.facts.bbox
-    item.geo.box(f"{south:.6f} {west:.6f} {north:.6f} {east:.6f}")
+    areas = [area for info in entry.alert.infos for area in info.areas]
+    item.geo.featurename(_xml("、".join(dict.fromkeys(area.area_desc for area in areas)), MAX_TITLE))
+    drawn = {(area.polygons, area.circles) for area in areas}
+    polygons, circles = drawn.pop() if len(drawn) == 1 else ((), ())
+    if len(polygons) == 1 and not circles and len(polygons[0]) <= MAX_CORNERS:
+        item.geo.polygon(" ".join(f"{lat:.6f} {lon:.6f}" for lon, lat in polygons[0]))
+    elif len(circles) == 1 and not polygons:
+        [circle] = circles
+        item.geo.point(f"{circle.lat:.6f} {circle.lon:.6f}")
+        item.geo.radius(math.ceil(circle.radius_m))
+    else:
+        west, south, east, north = entry.facts.bbox
+        item.geo.box(f"{south:.6f} {west:.6f} {north:.6f} {east:.6f}")
 
 
 def _xml(text: str, limit: int) -> str:

@@ -10,6 +10,7 @@ from lalert.geo.former import Former as Former
 from lalert.geo.gazetteer import Gazetteer as Gazetteer
 from lalert.geo.gazetteer import Place as Place
 from lalert.geo.gazetteer import PlaceKind as PlaceKind
+from lalert.geo.shapes import DECIMALS as DECIMALS
 from lalert.geo.shapes import area_geometry as area_geometry
 from lalert.geo.shapes import bbox as bbox
 from lalert.geo.shapes import circle_geometry as circle_geometry

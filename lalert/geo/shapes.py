@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_RADIUS_M: Final = 20_000_000.0
 EARTH_RADIUS_M: Final = 6_371_008.8
+DECIMALS: Final = 7
+"""Of a coordinate in GeoJSON: a centimetre."""
 
 _CIRCLE_SIDES = 64
 _BIG_CIRCLE_SIDES = 256
@@ -228,7 +230,7 @@ def joint_bbox(boxes: Floats) -> tuple[float, float, float, float] | None:
 
 
 def to_geojson(geometry: BaseGeometry) -> dict[str, object]:
-    """Return a GeoJSON geometry (RFC 7946): lon first, outer rings counterclockwise, at most 7 decimals (a centimetre)."""
+    """Return a GeoJSON geometry (RFC 7946): lon first, outer rings counterclockwise, at most `DECIMALS`."""
     if geometry.is_empty:
         return {"type": "GeometryCollection", "geometries": []}
     if geometry.geom_type == "GeometryCollection":
@@ -413,5 +415,5 @@ def _coordinates(geometry: BaseGeometry) -> list[Any]:
 
 
 def _positions(geometry: BaseGeometry) -> list[Any]:
-    positions: list[Any] = np.round(shapely.get_coordinates(geometry), 7).tolist()
+    positions: list[Any] = np.round(shapely.get_coordinates(geometry), DECIMALS).tolist()
     return positions

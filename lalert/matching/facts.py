@@ -64,6 +64,7 @@ def facts_of(alert: Alert, gazetteer: Gazetteer, jurisdiction: frozenset[str] = 
         ground=ground,
         outline=partial(outline, gazetteer, plain, ground),
         nowhere=nowhere,
+        approximate=_is_approximate(gazetteer, ground),
     )
 
 
@@ -129,6 +130,11 @@ def _found(
 def _ground(gazetteer: Gazetteer, codes: frozenset[str]) -> frozenset[str]:
     """Remembered so that a nation's alerts hold its 1,900 leaves once."""
     return gazetteer.leaves(codes)
+
+
+@lru_cache(maxsize=256)
+def _is_approximate(gazetteer: Gazetteer, ground: frozenset[str]) -> bool:
+    return not all(map(gazetteer.official, ground))
 
 
 def _bbox(

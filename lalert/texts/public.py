@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,13 +11,14 @@ import shapely
 
 from lalert import cap
 from lalert.errors import Problem, ProblemSeverity
-from lalert.geo import bbox, to_geojson, union
+from lalert.geo import DECIMALS, bbox, to_geojson, union
 from lalert.matching import drawn_geometry
 from lalert.model import (
     SEVERITY_RANK,
     Alert,
     Area,
     Changes,
+    Circle,
     Entry,
     Info,
     MsgType,
@@ -94,14 +95,17 @@ def alert_json(
 
 
 def alert_geojson(entry: Entry) -> dict[str, Any]:
-    """Return the entry as a GeoJSON Feature (RFC 7946) for a map.
+    """Return the entry as a GeoJSON Feature (RFC 7946) for a map; up to a second the first time for a nation, so not for the event loop.
 
-    Its geometry is what the sender drew, if that is all; where an area is named only by code, it is the whole ground of the alert, simplified. An
-    alert without any place has none, although it concerns a whole jurisdiction.
+    Its geometry is what the sender drew, if that is all, a circle as a polygon around it; where an area is named only by code, it is the whole ground of
+    the alert, simplified, and `approximate` unless all of it has official boundaries. An alert without any place has none, although it concerns a whole
+    jurisdiction.
     """
     alert, facts = entry.alert, entry.facts
     gravest = max(alert.infos, key=lambda info: SEVERITY_RANK[info.severity], default=None)
-    geometry = _shown(entry)
+    areas = [area for info in alert.infos for area in info.areas]
+    drawn = _drawn(entry, areas)
+    geometry = drawn if drawn is not None else _ground(entry)
     properties = {
         "position": entry.position,
         "id": alert.id,
@@ -118,7 +122,9 @@ def alert_geojson(entry: Entry) -> dict[str, Any]:
         "urgency": gravest.urgency.value if gravest else None,
         "certainty": gravest.certainty.value if gravest else None,
         "expires": alert.expires.isoformat() if alert.expires else None,
-        "areaDesc": list(dict.fromkeys(clean(area.area_desc) for info in alert.infos for area in info.areas)),
+        "areaDesc": list(dict.fromkeys(clean(area.area_desc) for area in areas)),
+        "circles": _circles(dict.fromkeys(circle for area in areas for circle in area.circles)),
+        "approximate": drawn is None and geometry is not None and facts.approximate,
         "level": facts.level,
         "kind": facts.kind,
         "codes": municipalities(entry),
@@ -127,7 +133,7 @@ def alert_geojson(entry: Entry) -> dict[str, Any]:
     }
     feature: dict[str, Any] = {"type": "Feature", "id": alert.id}
     if geometry is not None:
-        feature["bbox"] = list(bbox(geometry) or ())
+        feature["bbox"] = [round(bound, DECIMALS) for bound in bbox(geometry) or ()]
     return {
         **feature,
         "geometry": to_geojson(geometry) if geometry is not None else None,
@@ -202,11 +208,13 @@ def _area(area: Area) -> dict[str, Any]:
     return {
         "areaDesc": clean(area.area_desc),
         "polygons": [[list(point) for point in ring] for ring in area.polygons],
-        "circles": [
-            {"lon": circle.lon, "lat": circle.lat, "radius_m": circle.radius_m} for circle in area.circles
-        ],
+        "circles": _circles(area.circles),
         "geocodes": _named(area.geocodes),
     }
+
+
+def _circles(circles: Iterable[Circle]) -> list[dict[str, float]]:
+    return [{"lon": circle.lon, "lat": circle.lat, "radius_m": circle.radius_m} for circle in circles]
 
 
 def _resource(resource: Resource) -> dict[str, Any]:
@@ -259,12 +267,13 @@ def _local(when: datetime | None) -> str | None:
     return when.isoformat() if when is not None else None
 
 
-def _shown(entry: Entry) -> BaseGeometry | None:
-    if entry.facts.nowhere:
-        return None
-    areas = [area for info in entry.alert.infos for area in info.areas]
-    drawn = [drawn_geometry(area) for area in areas]
-    if drawn and all(shape is not None for shape in drawn):
-        return union([shape for shape in drawn if shape is not None])
-    whole = entry.facts.outline()
+def _drawn(entry: Entry, areas: Sequence[Area]) -> BaseGeometry | None:
+    """Return what the sender drew, None unless every area is drawn."""
+    shapes = [] if entry.facts.nowhere else [drawn_geometry(area) for area in areas]
+    known = [shape for shape in shapes if shape is not None]
+    return union(known) if known and len(known) == len(shapes) else None
+
+
+def _ground(entry: Entry) -> BaseGeometry | None:
+    whole = None if entry.facts.nowhere else entry.facts.outline()
     return shapely.simplify(whole, TERRITORY_TOLERANCE, preserve_topology=True) if whole is not None else None

@@ -155,10 +155,11 @@ class Api:
         else:
             page = await self._hub.page(wanted, caller.audience, own.get("after"), limit)
         if media == GEOJSON:
-            features = await _each(page.entries, texts.alert_geojson)
-            return _geojson({"type": "FeatureCollection", "features": features})
+            features = await asyncio.to_thread(_made, page.entries, texts.alert_geojson)
+            # Members of its own may stand beside those of the standard (RFC 7946, 6.1).
+            return _geojson({"type": "FeatureCollection", "features": features, "next": page.next})
         shown = partial(texts.alert_json, lang=lang, with_cap=with_cap)
-        return _json({"alerts": await _each(page.entries, shown), "next": page.next})
+        return _json({"alerts": await _each(page.entries, shown), "next": page.next}, headers=VARY)
 
     async def by_position(self, request: web.Request) -> web.Response:
         entry = await self._hub.entry(request.match_info["position"], self._caller(request).audience)
@@ -173,15 +174,15 @@ class Api:
         own, pairs = take(request, "lang", "format")
         nothing_else(pairs)
         media = preferred(request, (*CAP_TYPES, JSON, GEOJSON, cap.EDXL_TYPE))
-        vary: dict[str, str] = {"Vary": "Accept"}
         if media == JSON:
             shown = partial(texts.alert_json, lang=own.get("lang"), with_cap=_format(own) == "cap")
-            return _json((await _each([entry], shown))[0], headers=vary)
+            return _json((await _each([entry], shown))[0], headers=VARY)
         if media == GEOJSON:
-            return _geojson((await _each([entry], texts.alert_geojson))[0], headers=vary)
+            [feature] = await asyncio.to_thread(_made, [entry], texts.alert_geojson)
+            return _geojson(feature)
         # Byte for byte as received: a signature made by the sender still verifies at the reader. The bytes are a stranger's, and a
         # browser runs an XHTML script inside a ds:Object, or a style sheet that is named, as this site's own: hence the sandbox.
-        headers = {**vary, **CORS} | {"Content-Security-Policy": SANDBOX, "Content-Type": media}
+        headers = {**VARY, **CORS} | {"Content-Security-Policy": SANDBOX, "Content-Type": media}
         return web.Response(body=await _document(entry.alert, media), headers=headers)
 
     async def observe(self, request: web.Request) -> web.Response:
@@ -336,15 +337,18 @@ async def _document(alert: Alert, media: str) -> bytes:
 
 async def _each(entries: Sequence[Entry], shown: Callable[[Entry], dict[str, Any]]) -> list[orjson.Fragment]:
     """Return each entry as JSON of what is shown of it; where one is large, all are made in a thread."""
+    if any(entry.alert.large for entry in entries):
+        return await asyncio.to_thread(_made, entries, shown)
+    return _made(entries, shown)
 
-    def made() -> list[orjson.Fragment]:
-        return [orjson.Fragment(orjson.dumps(shown(entry))) for entry in entries]
 
-    return await asyncio.to_thread(made) if any(entry.alert.large for entry in entries) else made()
+def _made(entries: Sequence[Entry], shown: Callable[[Entry], dict[str, Any]]) -> list[orjson.Fragment]:
+    return [orjson.Fragment(orjson.dumps(shown(entry))) for entry in entries]
 
 
 SANDBOX = "default-src 'none'; sandbox"
 CORS: Mapping[str, str] = {"Access-Control-Allow-Origin": "*"}
+VARY: Mapping[str, str] = {hdrs.VARY: hdrs.ACCEPT}
 
 
 def take(request: web.Request, *names: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
@@ -483,9 +487,5 @@ def _json(
     )
 
 
-def _geojson(
-    body: Mapping[str, Any] | orjson.Fragment, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(body) + b"\n", content_type=GEOJSON, headers={**CORS, **(headers or {})}
-    )
+def _geojson(body: Mapping[str, Any] | orjson.Fragment) -> web.Response:
+    return web.Response(body=orjson.dumps(body) + b"\n", content_type=GEOJSON, headers={**CORS, **VARY})

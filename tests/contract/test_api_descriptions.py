@@ -84,6 +84,10 @@ async def test_the_answers_have_the_described_form(node: RunningNode) -> None:
     assert checked(page, "AlertPage")["alerts"]
     _, one = await node.get(f"/v1/alerts/{accepted['position']}", Accept="application/json")
     checked(one, "Alert")
+    _, feature = await node.get(f"/v1/alerts/{accepted['position']}", Accept="application/geo+json")
+    checked(feature, "Feature")
+    _, features = await node.get("/v1/alerts", Accept="application/geo+json")
+    assert checked(features, "FeatureCollection")["features"]
     _, stations = await node.get("/v1/stations")
     checked(stations["stations"][0], "Station")
     _, ready = await node.get("/readyz")

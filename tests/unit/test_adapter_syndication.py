@@ -20,7 +20,7 @@ from lalert import cap, resources
 from lalert.errors import Unavailable
 from lalert.geo import Gazetteer
 from lalert.matching import facts_of
-from lalert.model import Alert, Area, Entry, Filter, Origin, OriginKind
+from lalert.model import Alert, Area, Circle, Entry, Filter, Origin, OriginKind
 from lalert.testing import FakeClock, make_alert
 from lalert.testing.clock import START
 from lalert.testing.endpoint import serving
@@ -181,28 +181,55 @@ async def test_a_feed_has_its_address_its_language_and_no_promise_of_push(get: G
     assert atom.title == "災害情報 432032"
 
 
-async def test_what_is_drawn_once_is_a_polygon_and_the_rest_a_box(get: Get, log: Log) -> None:
+async def test_what_is_drawn_once_is_a_polygon_or_circle_and_the_rest_a_box(get: Get, log: Log) -> None:
+    circle = Circle(130.76, 32.21, 1500.4)
     log.add(headline="drawn", areas=[Area("x", polygons=(POLYGON,))])
     log.add(headline="drawn and coded", polygon=POLYGON, codes=["432032"])
+    log.add(headline="circle", areas=[Area("x", circles=(circle,))])
+    log.add(headline="both", areas=[Area("x", polygons=(POLYGON,), circles=(circle,))])
     log.add(headline="by code", codes=["432032"])
     log.add(headline="twice", areas=[Area("x", polygons=(POLYGON, POLYGON))])
     log.add(headline="nowhere", areas=[Area("x")])
-    root = etree.fromstring((await get("/feeds/all.atom")).body)
-    places = {
-        entry.findtext("{*}title"): [
-            (etree.QName(place).localname, [float(number) for number in (place.text or "").split()])
-            for place in entry.iterfind("{http://www.georss.org/georss}*")
-        ]
-        for entry in root.iterfind("{*}entry")
-    }
-    assert places["drawn"] == [("polygon", [32.19, 130.74, 32.19, 130.78, 32.23, 130.78, 32.19, 130.74])]
-    assert places["drawn and coded"] == places["drawn"]
-    assert places["twice"] == [("box", [32.19, 130.74, 32.23, 130.78])]
-    (kind, (south, west, north, east)) = places["by code"][0]
-    assert kind == "box"
-    assert south < 32.21 < north
-    assert west < 130.76 < east
-    assert places["nowhere"] == []
+    for format, title in (("atom", "{*}title"), ("rss", "title")):
+        root = etree.fromstring((await get(f"/feeds/all.{format}")).body)
+        places = {
+            entry.findtext(title): {
+                etree.QName(place).localname: [float(number) for number in (place.text or "").split()]
+                for place in entry.iterfind("{http://www.georss.org/georss}*")
+                if not etree.QName(place).localname.startswith("feature")
+            }
+            for entry in root.iter("{*}entry", "item")
+        }
+        assert places["drawn"] == {"polygon": [32.19, 130.74, 32.19, 130.78, 32.23, 130.78, 32.19, 130.74]}
+        assert places["drawn and coded"] == places["drawn"]
+        assert places["circle"] == {"point": [32.21, 130.76], "radius": [1501.0]}
+        assert places["both"].keys() == {"box"}
+        assert places["twice"] == {"box": [32.19, 130.74, 32.23, 130.78]}
+        south, west, north, east = places["by code"]["box"]
+        assert south < 32.21 < north
+        assert west < 130.76 < east
+        assert places["nowhere"] == {}
+
+
+async def test_a_reader_finds_every_place_with_its_name(get: Get, log: Log) -> None:
+    log.add(
+        headline="polygon", areas=[Area("人吉市\u202e", polygons=(POLYGON,)), Area("川", polygons=(POLYGON,))]
+    )
+    log.add(headline="circle", areas=[Area("x", circles=(Circle(130.76, 32.21, 100.0),))])
+    islands = (Circle(179.9, -16.0, 20_000.0), Circle(-179.9, -16.0, 20_000.0))
+    log.add(headline="box", areas=[Area("フィジー", circles=islands)])
+    for format in ("atom", "rss"):
+        items = {item.title: item for item in (await get(f"/feeds/all.{format}")).feed.entries}
+        assert items["polygon"].where.type == "Polygon"
+        assert items["polygon"].where.coordinates[0][0] == (130.74, 32.19)
+        assert items["polygon"].georss_featurename == "人吉市、川"
+        assert (items["circle"].where.type, items["circle"].where.coordinates) == ("Point", (130.76, 32.21))
+        assert items["circle"].georss_radius == "100"
+        # From west to east across the 180th meridian.
+        (west, south), (east, north) = items["box"].where.coordinates
+        assert 179 < west < 180
+        assert -180 < east < -179
+        assert south < -16 < north
 
 
 # Which alerts
