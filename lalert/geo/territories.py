@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -39,10 +39,12 @@ class Territories:
     def leaves(self) -> dict[str, BaseGeometry]:
         """Return leaf code -> territory in (lon, lat) degrees."""
         known = {code: outline_geometry(text) for code, text in self._outlines.items()}
+        known |= {code: g for code, g in self._official.items() if code not in self._wards}
         for city, wards in self._wards.items():
             if city in self._official:
-                known |= _shares(self._official[city], {ward: known[ward] for ward in wards})
-        return known | {code: g for code, g in self._official.items() if code not in self._wards}
+                exact = self._official.keys() & wards
+                known |= _shares(self._official[city], {ward: known[ward] for ward in wards}, exact)
+        return known
 
     def city(self, code: str) -> BaseGeometry:
         """Return the territory of a designated city: its own boundary if installed, else that of its wards."""
@@ -88,9 +90,10 @@ def outline_geometry(text: str) -> BaseGeometry:
     return rings[0] if len(rings) == 1 else shapely.MultiPolygon(rings)
 
 
-def _shares(city: BaseGeometry, wards: Mapping[str, BaseGeometry]) -> dict[str, BaseGeometry]:
-    """Return the wards within the official boundary of their city; what no outline reaches is everybody's."""
+def _shares(
+    city: BaseGeometry, wards: Mapping[str, BaseGeometry], exact: Collection[str]
+) -> dict[str, BaseGeometry]:
+    """Return the wards within the official boundary of their city, those with one of their own as they are; what none reaches is everybody's."""
     nobodys = shapely.difference(city, shapely.union_all(list(wards.values())))
-    return {
-        code: shapely.union(shapely.intersection(city, outline), nobodys) for code, outline in wards.items()
-    }
+    own = {code: ward if code in exact else shapely.intersection(city, ward) for code, ward in wards.items()}
+    return own if nobodys.is_empty else {code: shapely.union(ward, nobodys) for code, ward in own.items()}

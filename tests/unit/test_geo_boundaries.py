@@ -134,6 +134,20 @@ def test_without_boundaries_of_their_own_the_wards_share_all_of_their_citys() ->
     assert wards[0] in shared.codes_of(shapely.Point(ward.lon, ward.lat))
 
 
+def test_what_the_boundaries_of_wards_leave_out_of_their_citys_is_everybodys() -> None:
+    city = shapely.box(130.5, 32, 131, 33)
+    wards = [ward.code for ward in GAZETTEER.children(KUMAMOTO_CITY)]
+    strips = {code: shapely.box(130.5 + i / 10, 32, 130.59 + i / 10, 33) for i, code in enumerate(wards[1:])}
+    given = [n03("43100", city), *(n03(code[:5], strip) for code, strip in strips.items())]
+    both = GAZETTEER.with_boundaries(collection(*given))
+    together = shapely.union_all([territory(both, ward) for ward in wards])
+    assert shapely.difference(city, together).area < 1e-12
+    assert all(shapely.difference(strip, territory(both, code)).is_empty for code, strip in strips.items())
+    in_no_strip = shapely.Point(130.595, 32.01)
+    assert not any(strip.intersects(in_no_strip) for strip in strips.values())
+    assert both.leaves_meeting([in_no_strip])[0] & both.leaves([KUMAMOTO_CITY])
+
+
 def test_a_city_without_a_boundary_is_the_union_of_its_wards_boundaries() -> None:
     wards = [ward.code for ward in GAZETTEER.children(KUMAMOTO_CITY)]
     strips = [shapely.box(130.5 + i / 10, 32, 130.6 + i / 10, 33) for i in range(len(wards))]
