@@ -206,6 +206,13 @@ def test_without_any_place_the_whole_jurisdiction_is_told(enter: Enter) -> None:
     assert not wants(Filter(points=(IN_TOKYO,)), placeless)
 
 
+def test_without_any_info_the_whole_jurisdiction_is_told(enter: Enter) -> None:
+    bare = enter(bare=True)
+    assert wants(place(HITOYOSHI), bare)
+    assert wants(Filter(points=(IN_HITOYOSHI,)), bare)
+    assert not wants(place(NISHIKI), bare)
+
+
 def test_without_place_and_jurisdiction_everybody_is_told(enter: Enter) -> None:
     placeless = enter(home=frozenset())
     for filter in (place(NISHIKI), Filter(points=(IN_TOKYO,)), Filter(bbox=(0, 0, 1, 1)), Filter()):
