@@ -30,6 +30,11 @@ def former_codes_csv() -> bytes:
     return (_PACKAGE / "geo" / "data" / "former_codes.csv").read_bytes()
 
 
+def abroad_csv() -> bytes:
+    """Return the table of rough outlines of places abroad."""
+    return (_PACKAGE / "geo" / "data" / "abroad.csv").read_bytes()
+
+
 def web_dir(name: str) -> Path:
     """Return the folder `static` or `templates` of the hub's pages."""
     return _PACKAGE / "web" / name
