@@ -15,7 +15,7 @@ import msgspec
 
 from lalert.cap import PROFILES
 from lalert.errors import ConfigError, InvalidCode
-from lalert.geo import normalise_code
+from lalert.geo import Geocodes, normalise_code, read_geocodes
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -55,6 +55,13 @@ class Intake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     border_buffer_m: float = 2_000.0
     approximate_buffer_m: float = 20_000.0
     references: References = References()
+
+
+class Gazetteer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[gazetteer]: what this hub knows of places beyond what is shipped."""
+
+    geocodes: str = ""
+    """A CSV file of where geocodes of other schemes lie (docs/gazetteer.md); read at the start, every mistake in it is one of the configuration."""
 
 
 class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,6 +155,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hub: Hub = Hub()
     store: Store = Store()
     intake: Intake = Intake()
+    gazetteer: Gazetteer = Gazetteer()
     live: Live = Live()
     outbound: Outbound = Outbound()
     retention: Retention = Retention()
@@ -256,6 +264,8 @@ def _contradictions(settings: Settings) -> list[str]:
             "hub.signing_key_file: the nodes of one store sign the gauges' warnings with the same key; give it and its certificate (docs/signatures.md)"
         )
     mistakes += _out_of_bounds(settings)
+    if settings.gazetteer.geocodes:
+        mistakes += read_geocode_file(settings.gazetteer.geocodes)[1]
     days, past = settings.retention.days, settings.intake.past_s
     if days and past is not None and past > days * 86_400:
         mistakes.append(
@@ -277,6 +287,18 @@ def _contradictions(settings: Settings) -> list[str]:
         if not isinstance(block.get("type", name), str):
             mistakes.append(f"adapters.{name}.type: must be the name of an adapter")
     return mistakes
+
+
+def read_geocode_file(name: str) -> tuple[Geocodes, list[str]]:
+    """Return the table of `gazetteer.geocodes`, and its mistakes."""
+    try:
+        table = Path(name).read_text(encoding="utf-8")
+    except OSError as error:
+        return Geocodes({}), [f"gazetteer.geocodes: {name}: cannot be read ({error.strerror})"]
+    except UnicodeDecodeError as error:
+        return Geocodes({}), [f"gazetteer.geocodes: {name}: is not UTF-8 text (byte {error.start})"]
+    geocodes, mistakes = read_geocodes(table)
+    return geocodes, [f"gazetteer.geocodes: {name}: {mistake}" for mistake in mistakes]
 
 
 def _out_of_bounds(settings: Settings) -> list[str]:

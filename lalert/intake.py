@@ -27,8 +27,9 @@ from lalert.errors import (
     Unauthenticated,
 )
 from lalert.findings import HUB
-from lalert.geo import Gazetteer, area_geometry
+from lalert.geo import Gazetteer, Located, area_geometry
 from lalert.lifecycle import ReferencePolicy
+from lalert.matching import located_geocodes
 from lalert.model import JST, Alert, Area, Entry, Facts, MsgType, Role, SignaturePolicy, Status
 from lalert.tenancy import Caller, sender_allowed, sender_tolerated
 
@@ -193,10 +194,15 @@ def _inside_its_jurisdiction(case: Case) -> Iterator[Problem]:
     covered = drawn is not None and bool(_home_of(case).covers(drawn))
     for path, area in _areas(case.alert):
         for code in _declared(area):
-            # Of a code that ended all successors count: the alert reaches whoever follows any of them.
-            if any(mine.isdisjoint(_upwards(heir, case.gazetteer)) for heir in case.gazetteer.today([code])):
+            if not _is_mine(code, mine, case.gazetteer):
                 raise Forbidden(
                     f"{path}: {code} is not one of the places that {tenant.id} may alert for",
+                    code="area-not-yours",
+                )
+        for geocode, located in located_geocodes(area, case.gazetteer):
+            if not _is_home(located, mine, case):
+                raise Forbidden(
+                    f"{path}: {geocode.name[:60]} {geocode.value[:40]} is beyond the places that {tenant.id} may alert for",
                     code="area-not-yours",
                 )
         if (area.polygons or area.circles) and not (covered or _covered(area, case)):
@@ -269,6 +275,18 @@ def _declared(area: Area) -> Iterator[str]:
             continue  # among the alert's defects already, an error; where that is tolerated, matching passes over it just the same
         if code is not None:
             yield code
+
+
+def _is_mine(code: str, mine: frozenset[str], gazetteer: Gazetteer) -> bool:
+    # Of a code that ended all successors count: the alert reaches whoever follows any of them.
+    return not any(mine.isdisjoint(_upwards(heir, gazetteer)) for heir in gazetteer.today([code]))
+
+
+def _is_home(located: Located, mine: frozenset[str], case: Case) -> bool:
+    if located.geometry is not None and not _home_of(case).covers(located.geometry):
+        return False
+    somewhere = bool(located.codes) or located.geometry is not None
+    return somewhere and all(_is_mine(code, mine, case.gazetteer) for code in located.codes)
 
 
 def _upwards(code: str, gazetteer: Gazetteer) -> frozenset[str]:

@@ -48,15 +48,68 @@ COAST = 0.05  # degrees that nothing abroad comes nearer to Japan's own outlines
 # FIPS 5-2, the numbers of SAME, to the letters of UGC and ISO 3166-2.
 LETTERS_OF = dict(
     pair.split()
-    for pair in (
-        "01 AL,02 AK,04 AZ,05 AR,06 CA,08 CO,09 CT,10 DE,11 DC,12 FL,13 GA,15 HI,16 ID,17 IL,18 IN,19 IA,20 KS,21 KY,22 LA,23 ME,24 MD,"
-        "25 MA,26 MI,27 MN,28 MS,29 MO,30 MT,31 NE,32 NV,33 NH,34 NJ,35 NM,36 NY,37 NC,38 ND,39 OH,40 OK,41 OR,42 PA,44 RI,45 SC,46 SD,"
-        "47 TN,48 TX,49 UT,50 VT,51 VA,53 WA,54 WV,55 WI,56 WY,60 AS,66 GU,69 MP,72 PR,78 VI"
-    ).split(",")
+    for pair in [
+        "01 AL",
+        "02 AK",
+        "04 AZ",
+        "05 AR",
+        "06 CA",
+        "08 CO",
+        "09 CT",
+        "10 DE",
+        "11 DC",
+        "12 FL",
+        "13 GA",
+        "15 HI",
+        "16 ID",
+        "17 IL",
+        "18 IN",
+        "19 IA",
+        "20 KS",
+        "21 KY",
+        "22 LA",
+        "23 ME",
+        "24 MD",
+        "25 MA",
+        "26 MI",
+        "27 MN",
+        "28 MS",
+        "29 MO",
+        "30 MT",
+        "31 NE",
+        "32 NV",
+        "33 NH",
+        "34 NJ",
+        "35 NM",
+        "36 NY",
+        "37 NC",
+        "38 ND",
+        "39 OH",
+        "40 OK",
+        "41 OR",
+        "42 PA",
+        "44 RI",
+        "45 SC",
+        "46 SD",
+        "47 TN",
+        "48 TX",
+        "49 UT",
+        "50 VT",
+        "51 VA",
+        "53 WA",
+        "54 WV",
+        "55 WI",
+        "56 WY",
+        "60 AS",
+        "66 GU",
+        "69 MP",
+        "72 PR",
+        "78 VI",
+    ]
 )
 
 # Marine areas of the National Weather Service: their number in SAME, and boxes of west, south, east, north in whole degrees or halves, by hand.
-MARINE = {
+MARINE: dict[str, tuple[str, list[tuple[float, float, float, float]]]] = {
     "AM": ("75", [(-82, 12, -60, 37)]),  # Atlantic south of Virginia, Caribbean
     "AN": ("73", [(-78, 35, -65, 46)]),  # Atlantic north of Virginia
     "GM": ("77", [(-98, 17, -80, 31)]),  # Gulf of Mexico
@@ -81,7 +134,9 @@ UNNUMBERED = {"Kosovo": "XK"}
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sources", type=Path, required=True, help="a folder that holds the three packages")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the table would change")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if the table would change"
+    )
     arguments = parser.parse_args()
     japan = own_ground()
     rows = [

@@ -24,7 +24,7 @@ from lalert.audit import HEADS_FILE, Auditor, read_heads
 from lalert.bus.leases import only_here
 from lalert.canary import Canary
 from lalert.clock import Clock, SystemClock
-from lalert.config import Settings
+from lalert.config import Settings, read_geocode_file
 from lalert.config import Station as StationConfig
 from lalert.dispatch import Dispatcher, StoredTargets, guarded_session
 from lalert.errors import ConfigError, NotFound, StoreError, Unavailable
@@ -113,7 +113,7 @@ class Node:
     async def _start(self) -> None:
         enter = self._stack.enter_async_context
         make_private(self.data)
-        gazetteer = await asyncio.to_thread(_warm_gazetteer, self.data)
+        gazetteer = await asyncio.to_thread(_warm_gazetteer, self.data, self.settings.gazetteer.geocodes)
         ground = await enter(
             open_ground(self.settings.store, self.data, partial(_revive, gazetteer), self.clock)
         )
@@ -383,17 +383,27 @@ def make_private(folder: Path) -> None:
         ) from error
 
 
-def load_gazetteer(data: Path) -> Gazetteer:
-    """Return the gazetteer, with the official boundaries that are installed in the data directory; of two files the later name wins."""
-    gazetteer = Gazetteer.from_csv(resources.gazetteer_csv(), resources.former_codes_csv())
+def load_gazetteer(data: Path, geocodes: str = "") -> Gazetteer:
+    """Return the gazetteer, with the official boundaries that are installed in the data directory; of two files the later name wins.
+
+    `geocodes` names the operator's own table, if there is one; raises `ConfigError` with its mistakes.
+    """
+    gazetteer = Gazetteer.from_csv(
+        resources.gazetteer_csv(), resources.former_codes_csv(), resources.abroad_csv()
+    )
+    if geocodes:
+        table, mistakes = read_geocode_file(geocodes)
+        if mistakes:
+            raise ConfigError(mistakes)
+        gazetteer = gazetteer.with_locator(table)
     for file in sorted((data / BOUNDARIES).glob("*.geojson")):
         gazetteer = gazetteer.with_boundaries(file.read_bytes())
     return gazetteer
 
 
-def _warm_gazetteer(data: Path) -> Gazetteer:
+def _warm_gazetteer(data: Path, geocodes: str) -> Gazetteer:
     """Load it with its outlines and their index made: the first alert of a flood must not be the one that waits for them."""
-    gazetteer = load_gazetteer(data)
+    gazetteer = load_gazetteer(data, geocodes)
     gazetteer.codes_of(shapely.Point(139.69, 35.69))
     gazetteer.leaves_meeting([shapely.Point(139.69, 35.69)])
     gazetteer.reach(["13"])
@@ -485,7 +495,7 @@ def _station(config: StationConfig) -> Station:
 async def _offline_store(settings: Settings) -> AsyncIterator[Store]:
     data = Path(settings.hub.data)
     make_private(data)
-    revive = partial(_revive, load_gazetteer(data))
+    revive = partial(_revive, load_gazetteer(data, settings.gazetteer.geocodes))
     async with open_ground(settings.store, data, revive, SystemClock(), view=OFFLINE_VIEW) as ground:
         yield ground.store
 
@@ -504,7 +514,7 @@ async def offline_router(settings: Settings) -> AsyncIterator[Router]:
     require_hub(settings)
     data, clock = Path(settings.hub.data), SystemClock()
     planned = registry.plan(settings.adapters)
-    gazetteer = load_gazetteer(data)
+    gazetteer = load_gazetteer(data, settings.gazetteer.geocodes)
     async with (
         open_ground(settings.store, data, partial(_revive, gazetteer), clock, view=OFFLINE_VIEW) as ground,
         guarded_session(settings.networks) as session,
@@ -565,7 +575,7 @@ def restore_backup(settings: Settings, file: Path, *, force: bool) -> Restored:
     """
     data = Path(settings.hub.data)
     make_private(data)
-    revive = partial(_revive, load_gazetteer(data))
+    revive = partial(_revive, load_gazetteer(data, settings.gazetteer.geocodes))
     restored = asyncio.run(restore_store(settings.store, data, file, revive, SystemClock(), force=force))
     heads = data / HEADS_FILE
     if restored.moved is not None and heads.exists():

@@ -26,6 +26,7 @@ from lalert.cap.profiles.jp.kinds import KINDS as KINDS
 from lalert.cap.profiles.jp.mail import UrgentMail as UrgentMail
 from lalert.cap.profiles.jp.mail import urgent_mail as urgent_mail
 from lalert.cap.profiles.jp.reading import JIS_GEOCODE_NAMES as JIS_GEOCODE_NAMES
+from lalert.cap.profiles.jp.reading import PLACE_GEOCODE_NAMES as PLACE_GEOCODE_NAMES
 from lalert.cap.profiles.jp.reading import Damage as Damage
 from lalert.cap.profiles.jp.reading import Headquarters as Headquarters
 from lalert.cap.profiles.jp.reading import Order as Order

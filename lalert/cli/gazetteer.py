@@ -33,7 +33,8 @@ def gazetteer() -> None:
 @node_options
 def show(code: str, config_file: Path | None, data: Path | None) -> None:
     """Show what is known of a municipality, ward or prefecture code (2, 5 or 6 digits)."""
-    known = load_gazetteer(Path(settings(config_file, data).hub.data))
+    found = settings(config_file, data)
+    known = load_gazetteer(Path(found.hub.data), found.gazetteer.geocodes)
     canonical = normalise_code(code)
     place = known.place(canonical)
     if place is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lalert.geo.abroad import Located as Located
 from lalert.geo.boundaries import read_boundaries as read_boundaries
 from lalert.geo.codes import check_digit as check_digit
 from lalert.geo.codes import normalise_code as normalise_code
@@ -10,6 +11,8 @@ from lalert.geo.former import Former as Former
 from lalert.geo.gazetteer import Gazetteer as Gazetteer
 from lalert.geo.gazetteer import Place as Place
 from lalert.geo.gazetteer import PlaceKind as PlaceKind
+from lalert.geo.geocodes import Geocodes as Geocodes
+from lalert.geo.geocodes import read_geocodes as read_geocodes
 from lalert.geo.shapes import DECIMALS as DECIMALS
 from lalert.geo.shapes import area_geometry as area_geometry
 from lalert.geo.shapes import bbox as bbox

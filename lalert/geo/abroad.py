@@ -7,7 +7,8 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -47,12 +48,13 @@ class Abroad:
         outlines: dict[str, str] = {}
         numbers: dict[str, str] = {}
         try:
-            if next(rows, []) != ["place", "number", "outline"]:
-                raise ValueError("the columns must be place, number, outline")  # noqa: TRY301
-            for place, number, outline in rows:
+            picked = itemgetter(*map(next(rows, []).index, ("place", "number", "outline")))
+            for row in rows:
+                place, number, outline = picked(row)
                 outlines[place] = outline
-                numbers[number] = place
-        except (ValueError, csv.Error) as error:
+                if number:
+                    numbers[number] = place
+        except (LookupError, ValueError, csv.Error) as error:
             raise LalertError(f"the table of places abroad, line {rows.line_num}: {error}") from None
         return cls(outlines, numbers)
 
@@ -64,7 +66,9 @@ class Abroad:
         scheme = _scheme(name)
         if scheme is None:
             return None
-        found = [scheme(word.upper(), self._numbers) for word in re.split(r"[\s,]+", value.strip()[:_MAX_VALUE])]
+        found = [
+            scheme(word.upper(), self._numbers) for word in re.split(r"[\s,]+", value.strip()[:_MAX_VALUE])
+        ]
         if not all(found):
             return None
         places = frozenset[str]().union(*(places for places in found if places))
@@ -73,7 +77,9 @@ class Abroad:
     def _located(self, places: frozenset[str]) -> Located:
         codes = frozenset(code for place in places for code in _in_japan(place))
         shapes = [shape for place in sorted(places) if (shape := self._shape(place)) is not None]
-        return Located(codes, shapely.union_all(shapes) if shapes else None)
+        if len(shapes) <= 1:
+            return Located(codes, *shapes)
+        return Located(codes, shapely.union_all(shapes))
 
     def _shape(self, place: str) -> BaseGeometry | None:
         """Return the outline of a place, or of its country where a part of that is not in the table, or None."""
@@ -82,7 +88,7 @@ class Abroad:
             self._shapes[known] = _outline(self._outlines[known]) if known in self._outlines else None
         return self._shapes[known]
 
-    @cached_property
+    @property
     def places(self) -> frozenset[str]:
         """Return what has an outline here."""
         return frozenset(self._outlines)
@@ -95,6 +101,9 @@ Scheme = Callable[[str, Mapping[str, str]], frozenset[str]]
 """From a code in capitals, and the numbers of the states, to places; none for what is no code of the scheme."""
 
 _COUNTRY = re.compile(r"([A-Z]{2})(-[A-Z0-9]{1,3})?")
+_MARINE: Final = frozenset(
+    ["AM", "AN", "GM", "LC", "LE", "LH", "LM", "LO", "LS", "PH", "PK", "PM", "PS", "PZ", "SL"]
+)
 _OTHER_LETTERS: Final = {"UK": "GB", "EL": "GR"}  # of the European Union
 
 
@@ -115,7 +124,7 @@ def _same(code: str, numbers: Mapping[str, str]) -> frozenset[str]:
         return frozenset()
     state = code[-5:-3]
     if state == "00":
-        return frozenset(place for place in numbers.values() if place)
+        return frozenset(place for place in numbers.values() if place[3:] not in _MARINE)
     return frozenset({numbers.get(state, "US-?")})
 
 
@@ -150,6 +159,7 @@ _SCHEME_PARTS: Final[tuple[tuple[str, Scheme], ...]] = (
 """By what a valueName contains: many senders write a profile and a version around it."""
 
 
+@lru_cache(maxsize=1024)
 def _scheme(name: str) -> Scheme | None:
     # `layer:EC-MSC-SMC:1.0:CLC` is the CLC of a layer.
     last = _plain(name.rpartition(":")[2])

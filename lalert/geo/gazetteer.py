@@ -12,11 +12,12 @@ from datetime import date
 from enum import StrEnum
 from functools import cached_property
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
 
 import shapely
 
 from lalert.errors import LalertError
+from lalert.geo.abroad import Abroad, Located
 from lalert.geo.boundaries import read_boundaries
 from lalert.geo.former import Former, read_former
 from lalert.geo.leaves import Leaves
@@ -69,6 +70,14 @@ class Place:
     ended: date | None = None
 
 
+class Locator(Protocol):
+    """What knows where the geocodes of some schemes lie."""
+
+    def locate(self, name: str, value: str) -> Located | None:
+        """Return where the geocode of a valueName and a value lies, or None of what it does not know."""
+        ...
+
+
 class Gazetteer:
     """Places by code, by name and by position. A value: installing boundaries makes another one.
 
@@ -81,8 +90,10 @@ class Gazetteer:
         outlines: Mapping[str, str],
         official: Mapping[str, BaseGeometry] | None = None,
         former: Mapping[str, Former] | None = None,
+        locators: Sequence[Locator] = (),
     ) -> None:
         self._former = former or {}
+        self._locators = locators
         self._by_code = {code: _former_place(one) for code, one in self._former.items()}
         self._by_code |= {place.code: self._dated(place) for place in places}
         self._outlines = outlines
@@ -101,10 +112,10 @@ class Gazetteer:
         self._below: dict[str, frozenset[str]] = {}
 
     @classmethod
-    def from_csv(cls, table: bytes, former: bytes = b"") -> Self:
-        """Return the gazetteer of a table that scripts/build_gazetteer.py made, with the former codes of a second one if given.
+    def from_csv(cls, table: bytes, former: bytes = b"", abroad: bytes = b"") -> Self:
+        """Return the gazetteer of a table that scripts/build_gazetteer.py made, with former codes and places abroad if given.
 
-        Raises LalertError naming the line at fault.
+        Those are the tables of scripts/build_former_codes.py and scripts/build_abroad.py. Raises LalertError naming the line at fault.
         """
         places: list[Place] = []
         outlines: dict[str, str] = {}
@@ -119,7 +130,8 @@ class Gazetteer:
                     outlines[place.code] = outline
         except (LookupError, ValueError, csv.Error) as error:
             raise LalertError(f"the gazetteer's table, line {rows.line_num}: {error}") from None
-        return cls(places, outlines, former=read_former(former) if former else None)
+        locators = [Abroad.from_csv(abroad)] if abroad else []
+        return cls(places, outlines, former=read_former(former) if former else None, locators=locators)
 
     def with_boundaries(self, geojson: bytes) -> Self:
         """Return a gazetteer with official boundaries besides those it has; for a code that comes twice, the later file counts.
@@ -132,8 +144,20 @@ class Gazetteer:
             for code, boundary in read_boundaries(geojson).items()
             if code not in self._by_code or self._by_code[code].kind not in _FORMER_KINDS
         }
+        return self._with({**self._official, **official}, self._locators)
+
+    def with_locator(self, locator: Locator) -> Self:
+        """Return a gazetteer that asks another one first where the geocodes of foreign schemes lie."""
+        return self._with(self._official, [locator, *self._locators])
+
+    def _with(self, official: Mapping[str, BaseGeometry], locators: Sequence[Locator]) -> Self:
         places = (place for place in self._by_code.values() if place.kind is not PlaceKind.FORMER)
-        return type(self)(places, self._outlines, {**self._official, **official}, self._former)
+        return type(self)(places, self._outlines, official, self._former, locators)
+
+    def locate(self, name: str, value: str) -> Located | None:
+        """Return where a geocode of another scheme than JIS X 0402 lies; None where nobody knows such a scheme, or the value is none of its codes."""
+        found = (locator.locate(name, value) for locator in self._locators)
+        return next((one for one in found if one is not None), None)
 
     def _dated(self, place: Place) -> Place:
         former = self._former.get(place.code)

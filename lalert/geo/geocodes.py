@@ -33,7 +33,9 @@ class Geocodes:
         value = value.strip()
         found = self._places.get((name, value))
         ends = range(min(len(value), 100), -1, -1)
-        return found or next((one for end in ends if (one := self._places.get((name, f"{value[:end]}*")))), None)
+        return found or next(
+            (one for end in ends if (one := self._places.get((name, f"{value[:end]}*")))), None
+        )
 
 
 def read_geocodes(table: str) -> tuple[Geocodes, list[str]]:
@@ -71,7 +73,9 @@ def _rows(table: str, mistakes: list[str]) -> Iterator[tuple[int, dict[str, str]
                 mistakes.append(f"line {reader.line_num}: more than {MAX_ROWS} rows")
                 return
             if len(row) > len(columns):
-                mistakes.append(f"line {reader.line_num}: more cells than columns; quote what has commas in it")
+                mistakes.append(
+                    f"line {reader.line_num}: more cells than columns; quote what has commas in it"
+                )
             elif row:
                 yield reader.line_num, dict(zip(columns, row, strict=False))
     except csv.Error as error:
@@ -94,7 +98,9 @@ def _located(row: Mapping[str, str], line: int, mistakes: list[str]) -> Located:
             except InvalidGeometry as error:
                 mistakes.append(f"line {line}: {column}: {error.detail}")
             except ValueError:
-                mistakes.append(f"line {line}: {column}: {text.strip()[:60]!r} does not read; latitude comes first")
+                mistakes.append(
+                    f"line {line}: {column}: {text.strip()[:60]!r} does not read; latitude comes first"
+                )
     if not codes and not shapes and len(mistakes) == before:
         mistakes.append(f"line {line}: says nothing of the place: give codes, polygon or circle")
     return Located(frozenset(codes), shapely.union_all(shapes) if shapes else None, rough=False)

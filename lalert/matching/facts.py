@@ -14,6 +14,7 @@ from lalert import cap
 from lalert.errors import InvalidCode, InvalidGeometry
 from lalert.geo import (
     Gazetteer,
+    Located,
     bbox,
     circle_geometry,
     joint_bbox,
@@ -23,7 +24,7 @@ from lalert.geo import (
     with_twins,
 )
 from lalert.geo.shapes import Floats
-from lalert.model import Alert, Area, Facts, Ring
+from lalert.model import Alert, Area, Facts, NamedValue, Ring
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -36,16 +37,18 @@ def facts_of(alert: Alert, gazetteer: Gazetteer, jurisdiction: frozenset[str] = 
     declares no code gets the codes of what it is drawn on; one that declares codes gets further ones only where official
     boundaries say so, because the generous outlines would add every neighbour. A ring that does not hold is repaired to
     something that encloses at least as much; a geocode that is no code is passed over; a code that the gazetteer does not know is carried.
+    A geocode of a foreign scheme lies where the gazetteer locates it; somewhere abroad is not nowhere, even if nobody can say where.
 
     `jurisdiction` is all that the sender may alert for: what an alert concerns that names no place at all, or none
     that this hub can find. Where it is empty too, such an alert concerns everybody (`nowhere` without codes).
     """
     areas = _distinct_areas(alert)
-    declared = [(area, declared_codes(area)) for area in areas]
-    shapes = [(shape, codes) for area, codes in declared if (shape := drawn_geometry(area)) is not None]
-    codes: frozenset[str] = frozenset().union(*(own for _, own in declared))
+    located = [located_geocodes(area, gazetteer) for area in areas]
+    placed = [_place(area, found) for area, found in zip(areas, located, strict=True)]
+    shapes = [(shape, codes) for codes, shape in placed if shape is not None]
+    codes: frozenset[str] = frozenset().union(*(own for own, _ in placed))
     known = frozenset(code for code in codes if _is_known(code, gazetteer))
-    nowhere = not known and not shapes
+    nowhere = not known and not shapes and not any(located)
     if nowhere:
         codes = jurisdiction | codes if jurisdiction else frozenset()
     else:
@@ -79,6 +82,34 @@ def declared_codes(area: Area) -> frozenset[str]:
         if code is not None:
             codes.add(code)
     return frozenset(codes)
+
+
+def located_geocodes(area: Area, gazetteer: Gazetteer) -> tuple[tuple[NamedValue, Located], ...]:
+    """Return the geocodes of foreign schemes that say where an area is, and where they lie.
+
+    One that is known only roughly counts only where nothing else tells the place: a warning for a few square miles, drawn, must
+    not go to the whole state because it names the county too.
+    """
+    foreign = [geocode for geocode in area.geocodes if geocode.name not in cap.PLACE_GEOCODE_NAMES]
+    found = [
+        (geocode, place)
+        for geocode in foreign
+        if (place := gazetteer.locate(geocode.name, geocode.value)) is not None
+    ]
+    exact = tuple((geocode, place) for geocode, place in found if not place.rough)
+    return exact if exact or declared_codes(area) or area.polygons or area.circles else tuple(found)
+
+
+def _place(
+    area: Area, located: Iterable[tuple[NamedValue, Located]]
+) -> tuple[frozenset[str], BaseGeometry | None]:
+    """Return the codes and the shape of an area, those of its foreign geocodes among them."""
+    codes, drawn = declared_codes(area), drawn_geometry(area)
+    # Of a hundred counties of one state its outline is had once.
+    shapes = {id(place.geometry): place.geometry for _, place in located if place.geometry is not None}
+    if drawn is not None:
+        shapes[id(drawn)] = drawn
+    return codes.union(*(place.codes for _, place in located)), _union(list(shapes.values()))
 
 
 def drawn_geometry(area: Area) -> BaseGeometry | None:

@@ -48,7 +48,7 @@ KYUSHU: Ring = ((129.5, 31.0), (132.0, 31.0), (132.0, 34.0), (129.5, 34.0), (129
 
 @pytest.fixture(scope="module")
 def gazetteer() -> Gazetteer:
-    return Gazetteer.from_csv(resources.gazetteer_csv(), resources.former_codes_csv())
+    return Gazetteer.from_csv(resources.gazetteer_csv(), resources.former_codes_csv(), resources.abroad_csv())
 
 
 class Judge:
@@ -166,6 +166,23 @@ def test_an_old_code_is_as_good_as_all_its_successors(judged: Judge) -> None:
     # And an organisation that has an old code may alert for what became of it.
     assert judged(with_area(code_area("431010")), of("432016")) == ()
     assert judged.code(with_area(code_area("432024")), of("432016")) == "area-not-yours"
+
+
+def test_a_place_abroad_is_beyond_everybody_but_those_who_alert_everywhere(judged: Judge) -> None:
+    abroad = Area("there", geocodes=(NamedValue("SAME", "006037"),))
+    unmapped = Area("there", geocodes=(NamedValue("ISO 3166-1", "ZZ"),))
+    for area in (abroad, unmapped):
+        assert judged.code(with_area(area)) == "area-not-yours"
+        assert judged(with_area(area), Caller(replace(STATE, senders=(SENDER,)), KEY)) == ()
+    # What else the area says of its place is better, and what the country is, no sender is held to.
+    at_home = code_area("432032")
+    for other in (NamedValue("ISO 3166-1", "JP"), NamedValue("SAME", "006037")):
+        assert judged(with_area(replace(at_home, geocodes=(*at_home.geocodes, other)))) == ()
+    assert (
+        judged.code(with_area(Area("Japan", geocodes=(NamedValue("ISO 3166-1", "JP"),)))) == "area-not-yours"
+    )
+    own = Caller(replace(CITY, codes=frozenset({"43"})), KEY)
+    assert judged(with_area(Area("Kumamoto", geocodes=(NamedValue("ISO3166-2", "JP-43"),))), own) == ()
 
 
 @pytest.mark.parametrize("code", ["435015", "43", "430005", "131016"])
