@@ -317,7 +317,7 @@ class Facts:
     """What the hub derives from an alert once, so that nobody derives it twice.
 
     `codes` are 6-digit municipality codes and 2-digit prefectures, as declared or found by geometry; `reach` is those with everything above
-    and below them, for matching by hash; `level` is the 警戒レベル 1-5 or None; `bbox` is west, south, east, north in degrees, around
+    and below them, for matching by hash, `ended` what in it is not in use any more; `level` is the 警戒レベル 1-5 or None; `bbox` is west, south, east, north in degrees, around
     everything below. `drawn` is the union of the polygons and circles in (lon, lat) degrees, prepared, its border on the 180th meridian on both sides; `ground` are the municipalities without wards,
     and the wards, that are concerned with their whole territory, through declared codes or as the jurisdiction. `outline` draws both
     together, which takes up to a second the first time for a nation.
@@ -327,6 +327,7 @@ class Facts:
 
     codes: frozenset[str] = frozenset()
     reach: frozenset[str] = frozenset()
+    ended: frozenset[str] = frozenset()
     level: int | None = None
     kind: str = ""
     bbox: tuple[float, float, float, float] | None = None

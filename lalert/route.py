@@ -204,7 +204,8 @@ class Router:
         entry, lineage = foresight.entry, foresight.lineage
         turns, statuses = Turns(), frozenset({entry.alert.status})
         places: list[str] = []
-        for code in sorted(frozenset().union(*(told.facts.reach for told in (entry, *lineage)))):
+        reached = (told.facts.reach - told.facts.ended for told in (entry, *lineage))
+        for code in sorted(frozenset().union(*reached)):
             here = Filter(areas=frozenset({code}), statuses=statuses)
             if matching.wants(here, entry, lineage, self._hub.gazetteer):
                 places.append(code)

@@ -181,6 +181,11 @@ class Gazetteer:
         """Say what became of a code that ended; None of one in force, and of one that nobody knows."""
         return self._former.get(code)
 
+    @cached_property
+    def ended(self) -> frozenset[str]:
+        """Return all codes that are not in use any more."""
+        return frozenset(code for code, place in self._by_code.items() if place.kind in _FORMER_KINDS)
+
     def today(self, codes: Iterable[str]) -> frozenset[str]:
         """Return the codes with those that ended replaced by their successors; what is unknown stays as it is."""
         return frozenset(heir for code in codes for heir in self._heirs(code))

@@ -57,9 +57,11 @@ def facts_of(alert: Alert, gazetteer: Gazetteer, jurisdiction: frozenset[str] = 
     drawn = with_twins(plain) if plain is not None else None
     shapely.prepare(drawn)
     ground = _ground(gazetteer, jurisdiction if nowhere else known)
+    reach = gazetteer.reach(codes)
     return Facts(
         codes=codes,
-        reach=gazetteer.reach(codes),
+        reach=reach,
+        ended=gazetteer.ended & reach,
         level=cap.level(alert),
         kind=cap.kind(alert),
         bbox=_bbox(gazetteer, plain, ground),

@@ -142,10 +142,10 @@ def alert_geojson(entry: Entry) -> dict[str, Any]:
 
 
 def municipalities(entry: Entry) -> list[str]:
-    """Return the 6-digit codes that an entry concerns, sorted; a prefecture as all of its municipalities."""
+    """Return the 6-digit codes that an entry concerns, sorted; a prefecture as all of its municipalities of today."""
     facts = entry.facts
     prefectures = {code for code in facts.codes if len(code) == 2}
-    within = {code for code in facts.reach if len(code) == 6 and code[:2] in prefectures}
+    within = {code for code in facts.reach - facts.ended if len(code) == 6 and code[:2] in prefectures}
     return sorted({code for code in facts.codes if len(code) == 6} | within)
 
 

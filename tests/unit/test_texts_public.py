@@ -42,7 +42,7 @@ ORIGIN = Origin(OriginKind.HTTP, "hitoyoshi", "key-1", "192.0.2.1")
 
 @pytest.fixture(scope="module")
 def gazetteer() -> Gazetteer:
-    return Gazetteer.from_csv(resources.gazetteer_csv())
+    return Gazetteer.from_csv(resources.gazetteer_csv(), resources.former_codes_csv())
 
 
 def entry_of(alert: Alert, gazetteer: Gazetteer, home: frozenset[str] = frozenset()) -> Entry:
@@ -219,6 +219,13 @@ def test_a_prefecture_is_given_as_its_municipalities(gazetteer: Gazetteer) -> No
     assert {"432032", "435015"} <= set(codes)
     assert all(len(code) == 6 and code.startswith("43") for code in codes)
     assert codes == sorted(codes)
+
+
+def test_a_code_that_ended_is_given_only_where_the_sender_wrote_it(gazetteer: Gazetteer) -> None:
+    prefecture = alert_json(entry_of(make_alert(codes=["22"]), gazetteer))["codes"]
+    assert gazetteer.ended.isdisjoint(prefecture)
+    assert len(prefecture) == len([p for p in gazetteer.places() if p.prefecture == "22"]) - 1
+    assert alert_json(entry_of(make_alert(codes=["221350"]), gazetteer))["codes"] == ["221350"]
 
 
 def test_a_prefecture_that_a_municipality_lies_in_is_not_given(gazetteer: Gazetteer) -> None:
