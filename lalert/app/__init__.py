@@ -19,6 +19,7 @@ import structlog
 from aiohttp import web
 
 from lalert import cap, intake, matching, registry, resources, texts
+from lalert.app.rehearsal import open_test_streams
 from lalert.app.stores import DATABASE, OFFLINE_VIEW, open_ground, restore_store
 from lalert.audit import HEADS_FILE, Auditor, read_heads
 from lalert.bus.leases import only_here
@@ -139,6 +140,7 @@ class Node:
         )
         tasks = await enter(background())
 
+        bounds = LiveSettings(**msgspec.structs.asdict(self.settings.live))
         self.live = await enter(
             Live(
                 self.store,
@@ -152,9 +154,10 @@ class Node:
                 on_ack=self.receivers.hear,
                 on_round_trip=metrics.round_trip.observe,
                 clock=self.clock,
-                settings=LiveSettings(**msgspec.structs.asdict(self.settings.live)),
+                settings=bounds,
             )
         )
+        self.test_streams = await enter(open_test_streams(gazetteer, bounds, self.clock, tasks.start))
         self.hub = Hub(
             store=self.store,
             live=self.live,
@@ -219,6 +222,7 @@ class Node:
             hub=self.hub,
             router=router,
             streams=self.live,
+            test_streams=self.test_streams,
             tickets=Tickets(ground.shelf, self.keyring, self.clock),
             receivers=self.receivers,
             stations=engine,
@@ -266,7 +270,7 @@ class Node:
         )
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        self._stack.push_async_callback(self.live.drain)
+        self._stack.push_async_callback(self._drain)
         listener = web.TCPSite(runner, self.settings.hub.host, self.settings.hub.port, backlog=4096)
         try:
             await listener.start()
@@ -286,6 +290,9 @@ class Node:
             await web.UnixSite(local_runner, path).start()
             path.chmod(0o600)
         self._stack.callback((self.data / admin.SOCKET_NAME).unlink, missing_ok=True)
+
+    async def _drain(self) -> None:
+        await asyncio.gather(self.live.drain(), self.test_streams.drain())
 
     async def _warn(self, raw: bytes, station: Station) -> object:
         return await self.hub.issue(
@@ -312,6 +319,7 @@ class Node:
             | canary
             | {
                 "audit_unwritten": float(self.audit.unwritten),
+                "test_streams": sum(self.test_streams.stats()[wire] for wire in ("sse", "websockets")),
                 "confirmations_dropped": float(self.receivers.dropped),
             }
         )

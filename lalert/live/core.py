@@ -152,13 +152,16 @@ class Live:
         address: str | None = None,
         snapshot: bool = False,
         embeddable: bool | None = None,
+        heed_last_event_id: bool = True,
+        seconds: float | None = None,
     ) -> web.StreamResponse:
         """Serve one SSE stream until it ends.
 
         Resumes from the header `Last-Event-ID`, else from `after`; None of both means from now on (with `snapshot`, after what is in force).
-        `embeddable` lets pages of other sites read it (by default a stream without a key). Raises, before anything was sent, `BadRequest` for what cannot be a position, `Unavailable` and `TooManyRequests` at the limits.
+        `embeddable` lets pages of other sites read it (by default a stream without a key). After
+        `seconds`, it is sent to resume. Raises, before anything was sent, `BadRequest` for what cannot be a position, `Unavailable` and `TooManyRequests` at the limits.
         """
-        after = _position(request.headers.get("Last-Event-ID") or after)
+        after = _position((heed_last_event_id and request.headers.get("Last-Event-ID")) or after)
         public = key_id is None if embeddable is None else embeddable
         response = web.StreamResponse(headers=_sse_headers(public=public))
         response.force_close()
@@ -171,7 +174,7 @@ class Live:
             if drain is None:
                 raise ConnectionResetError("the client left before the stream began")
             about = Subscriber(filter, format, lang, key_id, address or request.remote, audience)
-            with self._connected(request, wire, about) as conn:
+            with self._connected(request, wire, about, seconds) as conn:
                 self._lines.offer(conn, frames.hello(wire, random.uniform(*self._settings.retry_s)))  # noqa: S311  # spreads a load
                 await self._resume.go_live(conn, after, drain, snapshot=snapshot)
                 await conn.over
@@ -189,6 +192,7 @@ class Live:
         audience: Hashable = None,
         address: str | None = None,
         snapshot: bool = False,
+        seconds: float | None = None,
     ) -> web.StreamResponse:
         """Serve one WebSocket until it ends; as `sse`. Whether its `Origin` may connect is judged before."""
         after = _position(after)
@@ -200,7 +204,7 @@ class Live:
         with self._limits.admit(key_id, address or request.remote), self._limits.language(lang) as lang:
             drain = await socket.prepare(request)
             about = Subscriber(filter, format, lang, key_id, address or request.remote, audience)
-            with self._connected(request, Wire.WS, about) as conn:
+            with self._connected(request, Wire.WS, about, seconds) as conn:
                 socket.conn = conn
                 # Both at once: a receiver that pings must hear its pong while it catches up, however long that takes.
                 async with asyncio.TaskGroup() as group:
@@ -297,18 +301,26 @@ class Live:
         }
 
     @contextmanager
-    def _connected(self, request: web.Request, wire: Wire, about: Subscriber) -> Iterator[Connection]:
+    def _connected(
+        self, request: web.Request, wire: Wire, about: Subscriber, seconds: float | None
+    ) -> Iterator[Connection]:
         if request.transport is None:
             raise ConnectionResetError("the client left before the stream began")
         conn = Connection(request.transport, wire, about, self._fan_out.lane(about.filter))
         self._lines.add(conn)
+        end = seconds and asyncio.get_running_loop().call_later(seconds, self._send_away, conn)
         try:
             if self._limits.stopping:
                 self._say_farewell(conn)
             yield conn
         finally:
+            if end:
+                end.cancel()
             self._fan_out.drop(conn)
             self._lines.drop(conn)
+
+    def _send_away(self, conn: Connection) -> None:
+        self._lines.cut(conn, Close.RESYNC, "resume from your last position, as was asked for")
 
     def _say_farewell(self, conn: Connection) -> None:
         self._lines.cut(conn, Close.GOING_AWAY, "this node is stopping; connect again")

@@ -149,7 +149,7 @@ class Api:
         wanted = matching.parse_filter(pairs)
         limit = whole(own, "limit", 100, 1, MAX_PAGE)
         lang, with_cap = own.get("lang"), _format(own) == "cap"
-        if _flag(own, "active"):
+        if flag(own, "active"):
             most = limit if "limit" in own else None
             page = await self._hub.active(wanted, caller.audience, own.get("after"), most)
         else:
@@ -379,7 +379,7 @@ def whole(own: Mapping[str, str], name: str, default: int, low: int, high: int) 
     return int(text)
 
 
-def _flag(own: Mapping[str, str], name: str) -> bool:
+def flag(own: Mapping[str, str], name: str) -> bool:
     text = own.get(name, "false")
     if text not in ("true", "false"):
         raise BadRequest(f"{name}: {text[:20]!r} must be true or false")

@@ -35,6 +35,7 @@ class Site:
 
     hub: Hub
     router: Router
+    test_streams: streams.TestStreams
     streams: streams.Streams
     tickets: Tickets
     receivers: receivers.Confirmations
@@ -62,6 +63,7 @@ def make_app(site: Site) -> web.Application:
     app.add_routes(route.routes(site.hub, site.router))
     app.add_routes(audit.routes(site.hub))
     app.add_routes(streams.routes(site.hub, site.streams, site.tickets))
+    app.add_routes(streams.rehearsal_routes(site.test_streams))
     app.add_routes(receivers.routes(site.hub, site.receivers, site.streams))
     app.add_routes(_descriptions())
     app.add_routes(people.routes())

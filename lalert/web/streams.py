@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -12,9 +13,9 @@ from aiohttp import hdrs, web
 from lalert import matching
 from lalert.errors import BadRequest, Forbidden
 from lalert.hub import Hub
-from lalert.model import Filter, Role
+from lalert.model import Filter, Role, Status
 from lalert.tenancy import Caller, Tickets, require
-from lalert.web.api import nothing_else, take
+from lalert.web.api import flag, nothing_else, take
 from lalert.web.receivers import Connected
 from lalert.web.request import identify
 
@@ -47,6 +48,38 @@ class Streams(Connected, Protocol):
         audience: Hashable = None,
     ) -> web.StreamResponse: ...
 
+
+class TestStreams(Protocol):
+    """What a live part without keys offers: as `Streams`, each stream for so many `seconds`."""
+
+    async def sse(
+        self,
+        request: web.Request,
+        filter: Filter,
+        *,
+        after: str | None = None,
+        lang: str | None = None,
+        format: str = "json",
+        heed_last_event_id: bool = True,
+        seconds: float | None = None,
+    ) -> web.StreamResponse: ...
+
+    async def websocket(
+        self,
+        request: web.Request,
+        filter: Filter,
+        *,
+        after: str | None = None,
+        lang: str | None = None,
+        format: str = "json",
+        seconds: float | None = None,
+    ) -> web.StreamResponse: ...
+
+
+BEFORE_ALL = "test-0"
+"""A position of the test stream from which nobody can go on."""
+
+GAP_SECONDS = 60.0
 
 LISTENERS = (Role.RECEIVER, Role.SENDER, Role.ADMIN)
 
@@ -91,15 +124,47 @@ def routes(hub: Hub, streams: Streams, tickets: Tickets) -> list[web.RouteDef]:
     return [web.get("/v1/stream", sse), web.get("/v1/ws", websocket), web.post("/v1/tickets", ticket)]
 
 
+def rehearsal_routes(streams: TestStreams) -> list[web.RouteDef]:
+    """Return the two test streams. Anybody may listen, from any page: there is nothing to be protected."""
+
+    async def sse(request: web.Request) -> web.StreamResponse:
+        wanted, options = _test_options(request)
+        return await streams.sse(request, wanted, **options, heed_last_event_id="seconds" not in options)
+
+    async def websocket(request: web.Request) -> web.StreamResponse:
+        wanted, options = _test_options(request)
+        return await streams.websocket(request, wanted, **options)
+
+    return [web.get("/v1/stream/test", sse), web.get("/v1/ws/test", websocket)]
+
+
+def _test_options(request: web.Request) -> tuple[Filter, dict[str, Any]]:
+    own, pairs = take(request, "after", "lang", "format", "gap")
+    if not any(name == "status" for name, _ in pairs):
+        pairs.append(("status", "test"))
+    wanted = matching.parse_filter(pairs)
+    if Status.TEST not in wanted.statuses:
+        raise BadRequest("status: everything here is a test")
+    options: dict[str, Any] = _shown(own)
+    if flag(own, "gap"):
+        options |= {"after": BEFORE_ALL, "seconds": GAP_SECONDS}
+    options.pop("gap", None)
+    return replace(wanted, statuses=frozenset({Status.TEST})), options
+
+
 def _options(request: web.Request) -> tuple[Filter, dict[str, str], str | None]:
     """Return what is to be heard, how, and with which ticket; all of it is read before a ticket is used up."""
     own, pairs = take(request, "after", "lang", "format", "ticket")
     ticket = own.pop("ticket", None)
-    if own.get("format", "json") not in ("json", "cap"):
-        raise BadRequest(f"format: {own['format'][:20]!r} must be json or cap")
-    if own.get("format") == "cap":
-        own["format"] = "json+cap"
+    own = _shown(own)
     return matching.parse_filter(pairs), own, ticket
+
+
+def _shown(own: Mapping[str, str]) -> dict[str, str]:
+    format = own.get("format", "json")
+    if format not in ("json", "cap"):
+        raise BadRequest(f"format: {format[:20]!r} must be json or cap")
+    return {**own, "format": "json+cap" if format == "cap" else format}
 
 
 def _who(caller: Caller) -> dict[str, Any]:

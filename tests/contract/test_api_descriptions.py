@@ -34,7 +34,7 @@ PAGES = {
     "/map/outlines.json",
     "/static/{path}",
 }
-STREAMS = {"/v1/stream", "/v1/ws"}
+STREAMS = {"/v1/stream", "/v1/ws", "/v1/stream/test", "/v1/ws/test"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

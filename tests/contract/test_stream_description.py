@@ -17,6 +17,7 @@ from lalert.live.frames import Close, Kind
 from lalert.model import Role
 from lalert.testing import make_cap
 from lalert.testing.node import running_node
+from tests.contract.test_api_descriptions import STREAMS
 from tests.system.nodes_kit import listening
 
 ASYNCAPI: dict[str, Any] = yaml.safe_load(resources.schema("asyncapi.yaml"))
@@ -48,6 +49,10 @@ def test_every_kind_of_event_is_a_message_of_both_channels_and_every_reference_l
     _resolve(ASYNCAPI)
 
 
+def test_every_stream_is_described_as_it_is_served() -> None:
+    assert {channel["address"] for channel in ASYNCAPI["channels"].values()} == STREAMS
+
+
 def test_every_close_code_that_says_do_not_come_back_is_told() -> None:
     text = ASYNCAPI["channels"]["websocket"]["description"]
     assert [str(int(code)) for code in Close if not code.again and str(int(code)) not in text] == []
@@ -59,7 +64,7 @@ async def test_what_the_streams_send_has_the_described_form(tmp_path: Path) -> N
         AsyncExitStack() as stack,
     ):
         key = await node.key(Role.RECEIVER)
-        lost = {"key": key, "after": "nowhere-1"}
+        lost: dict[str, Any] = {"key": key, "after": "nowhere-1"}
         ears = [await stack.enter_async_context(listening(node, ws=ws, **lost)) for ws in (False, True)]
         seen = [checked(await ear.next(kind)) for ear in ears for kind in ("gap", "snapshot")]
         past = datetime.now(UTC) - timedelta(seconds=2)

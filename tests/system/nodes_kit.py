@@ -68,17 +68,19 @@ async def listening(
     ws: bool = False,
     key: str | None = None,
     last_event_id: str | None = None,
+    test: bool = False,
     **query: str,
 ) -> AsyncIterator[Ear]:
-    """Open a stream and wait until it is registered."""
+    """Open a stream (`test`: the test stream) and wait until it is registered."""
+    which = "/test" if test else ""
     headers = node.headers(key)
     if last_event_id is not None:
         headers["Last-Event-ID"] = last_event_id
     if ws:
-        async with node.http.ws_connect(f"{node.url}/v1/ws", params=query, headers=headers) as socket:
+        async with node.http.ws_connect(f"{node.url}/v1/ws{which}", params=query, headers=headers) as socket:
             yield Ear(_frames(socket))
         return
-    async with node.http.get(f"{node.url}/v1/stream", params=query, headers=headers) as response:
+    async with node.http.get(f"{node.url}/v1/stream{which}", params=query, headers=headers) as response:
         assert response.status == 200, await response.text()
         yield Ear(_events(response))
 
@@ -117,7 +119,7 @@ class Roamer:
         while True:
             # A short stay is often over before the first event has come.
             stay = self._rng.uniform(0.0, 0.12) if self.registered.is_set() else PATIENCE
-            query = {} if self.at is None else {"after": self.at}
+            query: dict[str, Any] = {} if self.at is None else {"after": self.at}
             with suppress(TimeoutError):
                 async with (
                     asyncio.timeout(stay),
