@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Final, Literal, Protocol
 
 from lalert import cap, matching
 from lalert.dispatch import Bar, Reached, Turns
-from lalert.errors import BadRequest, InvalidGeometry, LalertError, NotFound, Refused
+from lalert.errors import BadRequest, InvalidGeometry, LalertError, NotFound, Refused, Unavailable
 from lalert.geo import Gazetteer
 from lalert.hub import Foresight, Hub
 from lalert.matching import Reason, Rule
@@ -21,6 +22,9 @@ LISTED: Final = 100
 """So many targets of each channel, places and feeds are listed unless more are asked for."""
 
 MAX_LISTED: Final = 1_000
+
+MAX_WAITING: Final = 16
+"""So many dry runs may be under way; over seventy thousand subscriptions each takes about a second."""
 
 Stream = Literal["sse", "websocket"]
 
@@ -127,6 +131,8 @@ class Router:
         self._hearers = hearers
         self._targets = targets
         self._listings = listings
+        self._one = asyncio.Lock()
+        self._waiting = 0
 
     @property
     def gazetteer(self) -> Gazetteer:
@@ -136,19 +142,28 @@ class Router:
     async def route(
         self, raw: bytes, caller: Caller, kind: OriginKind, question: Question, remote: str | None = None
     ) -> Route:
-        """Return what would become of a document of the caller's; raises `Unavailable`, as a post would.
+        """Return what would become of a document of the caller's; raises `Unavailable`, as a post would, and where too many ask at once.
 
         Gives everybody else a turn every two milliseconds, but in the matching itself, which takes as long as for a real alert.
         """
         try:
             foresight = await self._hub.foresee(raw, caller, kind, remote)
         except Refused as error:
-            asked = Answer(question.filter, wanted=False, reasons=()) if question.filter else None
-            return Route(error, asked=asked)
+            return Route(error, asked=_nobody(question))
         if not foresight.fresh:
             # An exact repeat is told to nobody again.
-            asked = Answer(question.filter, wanted=False, reasons=()) if question.filter else None
-            return Route(foresight=foresight, asked=asked)
+            return Route(foresight=foresight, asked=_nobody(question))
+        if self._waiting >= MAX_WAITING:
+            raise Unavailable("too many dry runs are under way: ask again in a moment", retry_after=1.0)
+        self._waiting += 1
+        try:
+            # One after the other: a real alert never has more than one of them to wait for.
+            async with self._one:
+                return await self._audience(foresight, question)
+        finally:
+            self._waiting -= 1
+
+    async def _audience(self, foresight: Foresight, question: Question) -> Route:
         why = _Why(self._hub, foresight)
         return Route(
             foresight=foresight,
@@ -216,6 +231,10 @@ class Router:
         of = (filter, foresight.entry, foresight.lineage, self._hub.gazetteer)
         reasons = matching.explain(*of)
         return Answer(filter, bool(reasons), tuple(reasons or matching.hindrances(*of)))
+
+
+def _nobody(question: Question) -> Answer | None:
+    return Answer(question.filter, wanted=False, reasons=()) if question.filter else None
 
 
 async def _reach(reached: Reached, why: _Why, question: Question) -> ChannelReach:

@@ -26,10 +26,12 @@ from lalert.cli import main
 from lalert.cli.admin import SocketOffice
 from lalert.cli.route import WORDS, report
 from lalert.client import Client, EventKind
-from lalert.dispatch import Bar
-from lalert.errors import Refused
+from lalert.dispatch import Bar, Reached
+from lalert.errors import Refused, Unavailable
 from lalert.matching import Rule
-from lalert.model import JST, Alert, Circle, Role
+from lalert.model import JST, Alert, Circle, Entry, OriginKind, Role
+from lalert.route import MAX_WAITING, Question, Route, Router
+from lalert.tenancy import Caller
 from lalert.testing import make_alert, make_cap
 from lalert.testing.channel import until
 from lalert.testing.node import RunningNode, running_node
@@ -299,6 +301,32 @@ async def test_a_key_that_may_not_send_may_not_ask(node: RunningNode) -> None:
     for query in ({"limit": "0"}, {"limit": "1001"}, {"area": HITOYOSHI}, {"as": "aera=43"}, {"as": "43203"}):
         status, problem = await ask(node, raw, **query)
         assert (status, problem["code"]) == (400, "bad-request"), query
+
+
+async def test_dry_runs_take_turns_and_too_many_are_told_to_come_back(node: RunningNode) -> None:
+    class Slow:
+        gate, under_way = asyncio.Event(), 0
+
+        async def foresee(self, entry: Entry, lineage: Sequence[Entry]) -> Sequence[Reached]:
+            assert not self.under_way
+            self.under_way += 1
+            await self.gate.wait()
+            self.under_way -= 1
+            return ()
+
+    router = Router(node.node.hub, None, Slow(), ())
+    caller = Caller(node.node.keyring.tenant("hitoyoshi"))
+
+    def ask_one() -> asyncio.Future[Route]:
+        return asyncio.ensure_future(router.route(make_cap(), caller, OriginKind.HTTP, Question(None)))
+
+    asked = [ask_one() for _ in range(MAX_WAITING + 1)]
+    done, pending = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    [refused] = done
+    assert isinstance(refused.exception(), Unavailable)
+    Slow.gate.set()
+    assert {one.total for one in await asyncio.gather(*pending)} == {0}
+    assert (await ask_one()).error is None
 
 
 async def test_nothing_of_another_organisations_targets_is_shown(node: RunningNode) -> None:

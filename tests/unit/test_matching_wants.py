@@ -14,7 +14,7 @@ import pytest
 from lalert import matching, resources
 from lalert.errors import InvalidGeometry
 from lalert.geo import Gazetteer
-from lalert.matching import facts_of
+from lalert.matching import Reason, facts_of, hindrances
 from lalert.model import (
     Entry,
     Facts,
@@ -512,3 +512,60 @@ def square(west: float, south: float) -> Ring:
         (west, south + 0.01),
         (west, south),
     )
+
+
+def at_level(entry: Entry, level: int) -> Entry:
+    return replace(entry, facts=replace(entry.facts, level=level))
+
+
+def why_not(filter: Filter, entry: Entry, lineage: Sequence[Entry] = ()) -> list[Reason]:
+    return hindrances(filter, entry, lineage, japan())
+
+
+@pytest.mark.parametrize(
+    ("filter", "rule", "sentence"),
+    [
+        (place(MINAMATA), "place", f"the alert concerns {HITOYOSHI}, and none of the filter's places"),
+        (place(HITOYOSHI, min_level=5), "level", "警戒レベル 4 is below the filter's 5"),
+        (
+            place(HITOYOSHI, min_severity=Severity.EXTREME),
+            "severity",
+            "severity Severe is below the filter's Extreme",
+        ),
+        (place(HITOYOSHI, categories=frozenset({"Geo"})), "category", "no info is of category Geo"),
+        (place(HITOYOSHI, events=frozenset({"津波"})), "event", "no info has the event 津波"),
+        (
+            place(HITOYOSHI, senders=frozenset({"a@b"})),
+            "sender",
+            "the sender is bousai@hitoyoshi.example, and the filter asks for others",
+        ),
+        (
+            place(HITOYOSHI, statuses=frozenset({Status.EXERCISE})),
+            "status",
+            "the message is Actual, and the filter asks for Exercise",
+        ),
+    ],
+)
+def test_whoever_does_not_hear_is_told_which_condition_it_was(
+    enter: Enter, filter: Filter, rule: str, sentence: str
+) -> None:
+    [reason] = why_not(filter, at_level(enter(HITOYOSHI), 4))
+    assert (reason.rule, reason.en) == (rule, sentence)
+    assert reason.ja != reason.en
+
+
+def test_every_condition_that_is_not_met_is_named(enter: Enter) -> None:
+    picky = place(MINAMATA, min_level=5, min_severity=Severity.EXTREME)
+    reasons = why_not(picky, at_level(enter(HITOYOSHI), 4))
+    assert {reason.rule for reason in reasons} == {"place", "level", "severity"}
+    [draft] = why_not(place(statuses=frozenset(Status)), enter(HITOYOSHI, status=Status.DRAFT))
+    assert draft.en == "a Draft is never sent out"
+    [unmarked] = why_not(place(level_required=True), enter(HITOYOSHI))
+    assert unmarked.rule == "level"
+
+
+def test_whoever_was_not_told_of_what_a_bare_cancel_ends_is_told_so(enter: Enter) -> None:
+    first = enter(HITOYOSHI)
+    cancel = enter(bare=True, msg_type=MsgType.CANCEL, references=(first,))
+    [reason] = why_not(place(MINAMATA), cancel, [first])
+    assert reason.rule == "place"
