@@ -112,6 +112,7 @@ class Lines:
         self.frames = 0
         self._settings = settings
         self._clock = clock
+        self._options = _options(settings)
         self._lagging: dict[Connection, None] = {}
         self._going: dict[asyncio.Transport, float] = {}
         self._served = 0
@@ -121,7 +122,7 @@ class Lines:
         """Take on a connection and bound what the kernel holds for it."""
         self.all[conn] = None
         conn.transport.set_write_buffer_limits(high=self._settings.drain_bytes)
-        _tune(conn.transport, self._settings)
+        _tune(conn.transport, self._options)
         if conn.transport.get_write_buffer_size():
             self._note_lag(conn)
         else:
@@ -319,14 +320,18 @@ def _plain(transport: asyncio.Transport) -> int:
     return int(sock.fileno())
 
 
-def _tune(transport: asyncio.Transport, settings: LiveSettings) -> None:
+def _options(settings: LiveSettings) -> list[tuple[int, int, int]]:
+    options = [(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.kernel_bytes)]
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # A peer that vanished without a FIN acknowledges nothing: the kernel gives it up instead of retrying for a quarter of an hour.
+        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.vanished_s * 1000)))
+    return options
+
+
+def _tune(transport: asyncio.Transport, options: Iterable[tuple[int, int, int]]) -> None:
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    options: Iterable[tuple[int, int, int]] = [(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.kernel_bytes)]
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # A peer that vanished without a FIN acknowledges nothing: the kernel gives it up instead of retrying for a quarter of an hour.
-        options = [*options, (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.vanished_s * 1000))]
     for option in options:
         with contextlib.suppress(OSError):
             sock.setsockopt(*option)

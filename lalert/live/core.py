@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol, Self
 
@@ -169,15 +169,18 @@ class Live:
             await response.prepare(request)
             return response
         wire = Wire.SSE if request.version >= (1, 1) else Wire.SSE_PLAIN
-        with self._limits.admit(key_id, address or request.remote), self._limits.language(lang) as lang:
+        with self._limits.admit(key_id, address or request.remote, lang) as lang:
             drain = await response.prepare(request)
             if drain is None:
                 raise ConnectionResetError("the client left before the stream began")
             about = Subscriber(filter, format, lang, key_id, address or request.remote, audience)
-            with self._connected(request, wire, about, seconds) as conn:
+            conn = self._connect(request, wire, about, seconds)
+            try:
                 self._lines.offer(conn, frames.hello(wire, random.uniform(*self._settings.retry_s)))  # noqa: S311  # spreads a load
                 await self._resume.go_live(conn, after, drain, snapshot=snapshot)
                 await conn.over
+            finally:
+                self._disconnect(conn)
         return response
 
     async def websocket(
@@ -201,10 +204,11 @@ class Live:
             raise BadRequest(
                 "this address speaks WebSocket (RFC 6455, version 13); /v1/stream has the same events over HTTP"
             )
-        with self._limits.admit(key_id, address or request.remote), self._limits.language(lang) as lang:
+        with self._limits.admit(key_id, address or request.remote, lang) as lang:
             drain = await socket.prepare(request)
             about = Subscriber(filter, format, lang, key_id, address or request.remote, audience)
-            with self._connected(request, Wire.WS, about, seconds) as conn:
+            conn = self._connect(request, Wire.WS, about, seconds)
+            try:
                 socket.conn = conn
                 # Both at once: a receiver that pings must hear its pong while it catches up, however long that takes.
                 async with asyncio.TaskGroup() as group:
@@ -213,6 +217,8 @@ class Live:
                     )
                     await self._listener.listen(socket, conn)
                     catching_up.cancel()
+            finally:
+                self._disconnect(conn)
         return socket
 
     def follow(
@@ -300,24 +306,23 @@ class Live:
             **{f"cut_{code.reason.replace('-', '_')}": lines.cut_offs[code.reason] for code in Close},
         }
 
-    @contextmanager
-    def _connected(
+    def _connect(
         self, request: web.Request, wire: Wire, about: Subscriber, seconds: float | None
-    ) -> Iterator[Connection]:
+    ) -> Connection:
         if request.transport is None:
             raise ConnectionResetError("the client left before the stream began")
         conn = Connection(request.transport, wire, about, self._fan_out.lane(about.filter))
         self._lines.add(conn)
-        end = seconds and asyncio.get_running_loop().call_later(seconds, self._send_away, conn)
-        try:
-            if self._limits.stopping:
-                self._say_farewell(conn)
-            yield conn
-        finally:
-            if end:
-                end.cancel()
-            self._fan_out.drop(conn)
-            self._lines.drop(conn)
+        if seconds:
+            end = asyncio.get_running_loop().call_later(seconds, self._send_away, conn)
+            conn.over.add_done_callback(lambda _: end.cancel())
+        if self._limits.stopping:
+            self._say_farewell(conn)
+        return conn
+
+    def _disconnect(self, conn: Connection) -> None:
+        self._fan_out.drop(conn)
+        self._lines.drop(conn)
 
     def _send_away(self, conn: Connection) -> None:
         self._lines.cut(conn, Close.RESYNC, "resume from your last position, as was asked for")

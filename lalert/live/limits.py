@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from lalert.errors import TooManyRequests, Unavailable
@@ -13,6 +11,26 @@ from lalert.live.settings import LiveSettings
 RETRY_SECONDS: Final = 10.0
 
 T = TypeVar("T")
+
+
+class Admission:
+    """One stream that was counted in; leaving it as a context manager counts it out. Entering gives the language to encode for.
+
+    Not a generator, as a context manager would be: there is one for each stream for as long as it lasts.
+    """
+
+    __slots__ = ("caller", "lang", "limits")
+
+    def __init__(self, limits: Limits, caller: tuple[str, str], lang: str | None) -> None:
+        self.limits = limits
+        self.caller = caller
+        self.lang = lang
+
+    def __enter__(self) -> str | None:
+        return self.lang
+
+    def __exit__(self, *exc: object) -> None:
+        self.limits.leave(self)
 
 
 class Limits:
@@ -26,9 +44,11 @@ class Limits:
         self.refused = 0
         self.stopping = False
 
-    @contextmanager
-    def admit(self, key_id: str | None, address: str | None) -> Iterator[None]:
-        """Count one stream in, and out again; raises `Unavailable` when the node is full or stopping, `TooManyRequests` when the caller is over the limit."""
+    def admit(self, key_id: str | None, address: str | None, lang: str | None = None) -> Admission:
+        """Count one stream in; raises `Unavailable` when the node is full or stopping, `TooManyRequests` when the caller is over the limit.
+
+        Every language costs each alert another encoding, so that there is a bound to how many; beyond it a stream has them all.
+        """
         caller, limit = self._caller(key_id, address)
         try:
             if self.stopping:
@@ -46,27 +66,20 @@ class Limits:
         except Unavailable:
             self.refused += 1
             raise
+        if lang not in self._languages and len(self._languages) >= self._settings.max_languages:
+            lang = None
         self.open += 1
         self._callers[caller] += 1
-        try:
-            yield
-        finally:
-            self.open -= 1
-            _count_down(self._callers, caller)
+        if lang is not None:
+            self._languages[lang] += 1
+        return Admission(self, caller, lang)
 
-    @contextmanager
-    def language(self, lang: str | None) -> Iterator[str | None]:
-        """Return the language to encode for: every one costs each alert another encoding, so that there is a bound to how many."""
-        if lang is None or (
-            lang not in self._languages and len(self._languages) >= self._settings.max_languages
-        ):
-            yield None
-            return
-        self._languages[lang] += 1
-        try:
-            yield lang
-        finally:
-            _count_down(self._languages, lang)
+    def leave(self, admission: Admission) -> None:
+        """Count one out."""
+        self.open -= 1
+        _count_down(self._callers, admission.caller)
+        if admission.lang is not None:
+            _count_down(self._languages, admission.lang)
 
     def _caller(self, key_id: str | None, address: str | None) -> tuple[tuple[str, str], int]:
         if key_id is not None:

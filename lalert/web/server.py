@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Protocol
 
 from aiohttp import hdrs, web
@@ -120,5 +121,7 @@ def _guarded(hub: Hub, route: Route) -> web.RouteDef:
 
 
 async def _security_headers(request: web.Request, response: web.StreamResponse) -> None:
+    if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
+        return  # no browser shows what is no page, and a stream keeps its headers for as long as it lasts
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "no-referrer")

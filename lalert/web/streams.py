@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -157,7 +158,13 @@ def _options(request: web.Request) -> tuple[Filter, dict[str, str], str | None]:
     own, pairs = take(request, "after", "lang", "format", "ticket")
     ticket = own.pop("ticket", None)
     own = _shown(own)
-    return matching.parse_filter(pairs), own, ticket
+    return _filter(tuple(pairs)), own, ticket
+
+
+@lru_cache(maxsize=1_024)
+def _filter(pairs: tuple[tuple[str, str], ...]) -> Filter:
+    # Ten thousand who want the same read it once, and share it.
+    return matching.parse_filter(pairs)
 
 
 def _shown(own: Mapping[str, str]) -> dict[str, str]:

@@ -44,12 +44,12 @@ def test_languages_beyond_the_bound_are_served_in_all_languages_instead_of_refus
     limits = Limits(LiveSettings(max_languages=2))
     with ExitStack() as stack:
         enter = stack.enter_context
-        assert [enter(limits.language(lang)) for lang in ("ja", "en", "ja", "tlh", None)] == [
+        assert [enter(limits.admit(None, None, lang)) for lang in ("ja", "en", "ja", "tlh", None)] == [
             "ja",
             "en",
             "ja",
             None,
             None,
         ]
-    with limits.language("tlh") as lang:
+    with limits.admit(None, None, "tlh") as lang:
         assert lang == "tlh"
