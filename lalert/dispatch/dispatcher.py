@@ -242,6 +242,7 @@ class Dispatcher:
         self._causes: dict[str, str] = {}
         self._last_update = clock.now()
         self._looked = 0
+        self._turns = asyncio.Lock()
         self._canaries: list[Callable[[], None]] = []
         self._journal = Journal(store, clock, self._examined, self._place, self._settings.batch, self._taken)
         self._told = Told(store)
@@ -990,22 +991,24 @@ class Dispatcher:
         self._remember(entry)
         offered: Counter[str] = Counter()
         for filter in list(groups):
+            await self._give_way(progress, FILTER)
             wanted = self._audience.wanted(filter, entry, lineage)
             for lane in list(groups.get(filter, {}).values()) if wanted else ():
+                await self._give_way(progress)
                 if await self._is_open(lane, planned) and self._offer(lane, planned, entry):
                     offered[lane.subscription.channel] += 1
-                await self._give_way(progress)
-            await self._give_way(progress, FILTER)
         for channel, number in offered.items():
             self._tally.planned(planned, channel, number)
 
     async def _give_way(self, progress: Callable[[], None] = lambda: None, weight: int = 1) -> None:
-        """Let everybody else have a turn, after so many lanes of however many entries."""
-        self._looked += weight
+        """Let everybody else have a turn before the next look, after so many lanes of however many entries."""
         if self._looked >= TURN:
-            self._looked = 0
             progress()
-            await asyncio.sleep(0)
+            # Of those who plan at the same time (drills, lanes that are behind) one goes on in each turn.
+            async with self._turns:
+                await asyncio.sleep(0)
+                self._looked = 0
+        self._looked += weight
 
     async def _lineage(self, entry: Entry) -> Sequence[Entry]:
         try:
