@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from lalert.store.sqlite.checkpoints import Checkpoints
 from lalert.store.sqlite.files import open_for_checkpoints, open_for_reading, open_for_writing, prepare
 from lalert.store.sqlite.outbox import MOVE_CURSORS, UNSETTLED
 from lalert.store.sqlite.ring import Old, Ring
+from lalert.store.sqlite.writer import Write, Writer
 from lalert.testing import make_alert, revive
 from lalert.testing.store import (
     ORIGIN,
@@ -145,6 +146,45 @@ async def test_an_alert_does_not_wait_behind_the_hubs_own_notes(path: Path, disk
         await asyncio.gather(*notes, alert)
     assert order[:2] == ["alert", "alert"]  # the one that was held, and the one that came after ten notes
     assert order.count("notes") == 10
+
+
+async def test_an_alert_waits_for_no_more_notes_than_are_being_written(
+    path: Path, disk: FaultyDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for those that would be committed with it either."""
+    batches: list[tuple[int, int]] = []
+    commit = Writer._commit
+
+    def noted(writer: Writer, batch: Sequence[Write]) -> None:
+        batches.append((sum(write.urgent for write in batch), sum(write.rows for write in batch)))
+        commit(writer, batch)
+
+    async with SqliteStore(
+        path, revive=revive, on_append=ignore, clock=SystemClock(), vfs=disk.name
+    ) as store:
+        [position] = await some_positions(store, 1)
+
+        def notes(number: int, rows: int) -> Awaitable[None]:
+            return store.record([delivery(f"{number}-{row}", "s", position) for row in range(rows)], {})
+
+        monkeypatch.setattr(Writer, "_commit", noted)
+        async with held(disk, store):
+            some = [asyncio.ensure_future(notes(number, 100)) for number in range(3)]
+            await asyncio.sleep(0)
+            alerts = [asyncio.ensure_future(append(store, make_alert())) for _ in range(300)]
+            for _ in range(3):
+                await asyncio.sleep(0)
+        await asyncio.gather(*some, *alerts)
+        assert batches == [(1, 1), (256, 256), (0, 100), (44, 44), (0, 100), (0, 100)]
+        batches.clear()
+        async with held(disk, store):
+            few = [asyncio.ensure_future(notes(number, 7)) for number in range(10, 13)]
+            await asyncio.sleep(0)
+            alert = asyncio.ensure_future(append(store, make_alert()))
+            for _ in range(3):
+                await asyncio.sleep(0)
+        await asyncio.gather(*few, alert)
+        assert batches == [(1, 1), (1, 15), (0, 7)]
 
 
 async def test_alerts_do_not_starve_the_hubs_own_notes(path: Path, disk: FaultyDisk) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import queue
 import threading
@@ -77,6 +76,10 @@ class Bounds:
     waiting: int = 4096
     waiting_bytes: int = 64 * 1024 * 1024
     batch_rows: int = 256
+    notes_rows: int = 128
+    """Of the hub's own notes one commit takes fewer: an alert that comes meanwhile waits for it."""
+    notes_beside: int = 16
+    """So few may go with alerts, so that small notes need no commit of their own."""
     batch_bytes: int = 4 * 1024 * 1024
     stall_seconds: float = 10.0
 
@@ -84,8 +87,8 @@ class Bounds:
 class Writer:
     """Owns the write connection, its thread and the queue before it.
 
-    There are two lines: what a sender waits for (`urgent`), and the hub's own notes (deliveries, readings, keys). A batch takes the first line
-    up to its bounds and then as much again of the second, so that neither starves the other.
+    There are two lines: what a sender waits for (`urgent`), and the hub's own notes (deliveries, readings, keys). Where both have something they take turns, so that neither starves
+    and no alert waits for more notes than are being written when it comes; a few notes go with the alerts.
 
     `committed` is called on the loop with the writes of a batch that are durable, before any of their callers is answered.
     """
@@ -112,6 +115,7 @@ class Writer:
         # Touched by the writer's thread only.
         self._urgent: deque[Write] = deque()
         self._other: deque[Write] = deque()
+        self._notes_next = False
         self._ending = False
         # Touched by the loop's thread only, like everything about futures.
         self._closing = False
@@ -209,19 +213,27 @@ class Writer:
             self._sort(self._arrivals.get())
         for _ in range(self._arrivals.qsize()):
             self._sort(self._arrivals.get())
-        batch: list[Write] = []
-        for line in (self._urgent, self._other):
-            rows = size = 0
-            # A write that is larger than a batch goes alone.
-            while line and (not rows or self._fits(rows + line[0].rows, size + line[0].size)):
-                write = line.popleft()
-                rows += write.rows
-                size += write.size
-                batch.append(write)
+        if self._urgent and not self._notes_next:
+            batch = self._from(self._urgent, self._bounds.batch_rows)
+            if self._other and self._other[0].rows <= self._bounds.notes_beside:
+                batch += self._from(self._other, self._bounds.notes_beside)
+            self._notes_next = bool(self._other)
+        else:
+            batch = self._from(self._other, self._bounds.notes_rows)
+            self._notes_next = False
         return batch
 
-    def _fits(self, rows: int, size: int) -> bool:
-        return rows <= self._bounds.batch_rows and size <= self._bounds.batch_bytes
+    def _from(self, line: deque[Write], most: int) -> list[Write]:
+        """Take up to `most` rows out of a line; a write that is larger than a batch goes alone."""
+        batch: list[Write] = []
+        rows = size = 0
+        while line:
+            rows += line[0].rows
+            size += line[0].size
+            if batch and (rows > most or size > self._bounds.batch_bytes):
+                break
+            batch.append(line.popleft())
+        return batch
 
     def _sort(self, arrivals: Sequence[Write] | None) -> None:
         if arrivals is None:
@@ -319,9 +331,11 @@ class Writer:
             log.error("the store cannot commit: %s", error)
 
     def _tell(self, callback: Callable[..., None], *values: object) -> None:
-        # The loop is closed only if somebody ended it without closing the store; then nobody is left to be told.
-        with contextlib.suppress(RuntimeError):
+        try:
             self._loop.call_soon_threadsafe(callback, *values)
+        except RuntimeError:
+            # The loop is closed only if somebody ended it without closing the store; then nobody is left to be told.
+            return
 
     def _note_log(self, _db: apsw.Connection, _name: str, pages: int) -> int:
         self._checkpoints.note(pages)
