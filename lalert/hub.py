@@ -29,6 +29,7 @@ from lalert.geo import Gazetteer
 from lalert.model import (
     LARGE_BYTES,
     Alert,
+    Area,
     Changes,
     Entry,
     Facts,
@@ -367,12 +368,17 @@ class Hub:
         """
         alert = cap.parse(raw, tolerant=True, ground=self.gazetteer.geometry)
         asked = self._policy.profile
-        found = cap.judge(alert, asked if asked.rules else cap.CODES, self.gazetteer.place)
+        profile = asked if asked.rules else cap.CODES
+        found = cap.judge(alert, profile, self.gazetteer.place, self._is_placed)
         if found and alert.raw is not raw and (envelope := cap.examine(raw).envelope):
             found = tuple(map(envelope.placed, found))
         if found:
             alert = replace(alert, defects=(*alert.defects, *found))
         return alert, matching.facts_of(alert, self.gazetteer, home)
+
+    def _is_placed(self, area: Area) -> bool:
+        located = matching.located_geocodes(area, self.gazetteer)
+        return any(not place.rough for _, place in located)
 
     async def _verified(self, alert: Alert, caller: Caller, received: datetime) -> cap.Verification | None:
         """Return what became of the signature, None where the organisation's policy is not to look."""

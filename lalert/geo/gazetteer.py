@@ -227,14 +227,15 @@ class Gazetteer:
                 relations[above].add(code)
                 above = self._by_code[above].parent
         gone = [place for place in self._by_code.values() if place.kind in _FORMER_KINDS]
-        reached = {place.code: set().union(*(relations[heir] for heir in place.successors)) for place in gone}
         predecessors: dict[str, set[str]] = {}
         for place in gone:
             for heir in place.successors:
                 predecessors.setdefault(heir, set()).add(place.code)
-        relations |= reached
         for code, own in relations.items():
-            relations[code] = own.union(*(predecessors.get(other, ()) for other in own))
+            relations[code] = own.union(*(predecessors[other] for other in own & predecessors.keys()))
+        for place in gone:
+            first, *others = (relations[heir] for heir in place.successors)
+            relations[place.code] = first.union(*others) if others else first
         return relations
 
     def search(self, text: str, limit: int = 20) -> tuple[Place, ...]:

@@ -57,11 +57,11 @@ def facts_of(alert: Alert, gazetteer: Gazetteer, jurisdiction: frozenset[str] = 
     drawn = with_twins(plain) if plain is not None else None
     shapely.prepare(drawn)
     ground = _ground(gazetteer, jurisdiction if nowhere else known)
-    reach = gazetteer.reach(codes)
+    reach, ended = _reach(gazetteer, codes)
     return Facts(
         codes=codes,
         reach=reach,
-        ended=gazetteer.ended & reach,
+        ended=ended,
         level=cap.level(alert),
         kind=cap.kind(alert),
         bbox=_bbox(gazetteer, plain, ground),
@@ -157,6 +157,13 @@ def _found(
         if coded is not None:
             found |= {code for code in gazetteer.codes_of(coded) if gazetteer.official(code)}
     return found
+
+
+@lru_cache(maxsize=256)
+def _reach(gazetteer: Gazetteer, codes: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Remembered so that a nation's alerts hold its 4,000 codes once."""
+    reach = gazetteer.reach(codes)
+    return reach, gazetteer.ended & reach
 
 
 @lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ from typing import Final
 from lalert.cap.places import places
 from lalert.cap.profiles import jp
 from lalert.cap.profiles.base import Finding as Finding
-from lalert.cap.profiles.base import Lookup, Profile
+from lalert.cap.profiles.base import Lookup, Placed, Profile
 from lalert.errors import Problem
 from lalert.model import Alert
 
@@ -27,6 +27,8 @@ CODES: Final = Profile(
 PROFILES: Final[Mapping[str, Profile]] = {profile.name: profile for profile in (CAP, jp.PROFILE)}
 
 
-def judge(alert: Alert, profile: Profile, lookup: Lookup | None = None) -> tuple[Problem, ...]:
+def judge(
+    alert: Alert, profile: Profile, lookup: Lookup | None = None, placed: Placed | None = None
+) -> tuple[Problem, ...]:
     """Return what a profile finds in an alert, each with its path and, where the alert has its document (`raw`), its line."""
-    return profile.problems(alert, lookup, partial(places, alert.raw))
+    return profile.problems(alert, lookup, partial(places, alert.raw), placed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -9,13 +10,16 @@ from typing import Final
 from lalert.cap.catalogue import RULES, Rule
 from lalert.errors import Problem, ProblemSeverity
 from lalert.geo import Place
-from lalert.model import Alert
+from lalert.model import Alert, Area
 
 MAX_FINDINGS: Final = 200
 """As many findings of one profile are reported, the errors first."""
 
 Lookup = Callable[[str], Place | None]
 """What is known of a municipality code, as `normalise_code` spells it: a gazetteer's `place`."""
+
+Placed = Callable[[Area], bool]
+"""Says of an area whether the hub knows exactly where it is by what no profile reads: an operator's own geocodes."""
 
 Places = Callable[[Iterable[str]], Mapping[str, tuple[str, int]]]
 """Element paths to what stands there in the document: the path of the element (or of the nearest one around it) and its line."""
@@ -41,7 +45,7 @@ class Profile:
 
     `judge` takes an alert that the standard finds no error in, and a look-up of municipality codes, or None where there is none to ask. It
     is pure, and may find any number of things; `problems` keeps the gravest. Its rules' helps are templates too. `unforgiven` are the errors that
-    no policy tolerates; of any other, `repair` says that the alert can be taken as it stands.
+    no policy tolerates; of any other, `repair` says that the alert can be taken as it stands. `placeless` say of an area that nobody can be found by it.
     """
 
     name: str
@@ -50,10 +54,15 @@ class Profile:
     rules: Mapping[str, Rule]
     judge: Callable[[Alert, Lookup | None], Iterable[Finding]]
     unforgiven: frozenset[str] = frozenset()
+    placeless: frozenset[str] = frozenset()
 
-    def problems(self, alert: Alert, lookup: Lookup | None, places: Places) -> tuple[Problem, ...]:
+    def problems(
+        self, alert: Alert, lookup: Lookup | None, places: Places, placed: Placed | None = None
+    ) -> tuple[Problem, ...]:
         """Return what is found, in the order of the document; `places` is asked only when there is something to report."""
         found = list(self.judge(alert, lookup))
+        if placed is not None:
+            found = [f for f in found if f.rule not in self.placeless or not placed(_area_at(alert, f.path))]
         if not found:
             return ()
         dropped = len(found) > MAX_FINDINGS
@@ -84,6 +93,11 @@ def table(*rules: Rule) -> Mapping[str, Rule]:
     if len(by_id) < len(rules):
         raise ValueError("two rules of a profile have the same id")
     return by_id
+
+
+def _area_at(alert: Alert, path: str) -> Area:
+    info, area = map(int, re.findall(r"\[([0-9]+)\]", path))
+    return alert.infos[info - 1].areas[area - 1]
 
 
 _AS_IT_STANDS: Final = ("it was taken as it stands", "そのまま受け付けました")

@@ -12,4 +12,6 @@ from lalert.cap.profiles.jp.table import RULES
 # Whether an alert is real must never be in doubt, whoever sends it.
 _UNFORGIVEN: Final = frozenset({"JP-DRILL-IN-ACTUAL"})
 
-PROFILE: Final = Profile("jp", "Japanese profile", "日本プロファイル", RULES, judge, _UNFORGIVEN)
+PROFILE: Final = Profile(
+    "jp", "Japanese profile", "日本プロファイル", RULES, judge, _UNFORGIVEN, frozenset({"JP-AREA-PLACE"})
+)
