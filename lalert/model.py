@@ -308,6 +308,16 @@ class Origin:
     signer: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PlaceName:
+    """What a municipality or prefecture is called; `kana` is hiragana, "" where no reading is known."""
+
+    code: str
+    name: str
+    kana: str
+    name_en: str
+
+
 def _no_outline() -> None:
     return None
 
@@ -322,7 +332,7 @@ class Facts:
     and the wards, that are concerned with their whole territory, through declared codes or as the jurisdiction. `outline` draws both
     together, which takes up to a second the first time for a nation.
     `nowhere` is true when the alert names no place at all: it then concerns the sender's whole jurisdiction, which `codes` holds.
-    `approximate` is true where some of the ground has no official boundary here.
+    `approximate` is true where some of the ground has no official boundary here. `places` are the names of `codes`, as far as they are known, by code.
     """
 
     codes: frozenset[str] = frozenset()
@@ -336,6 +346,7 @@ class Facts:
     outline: Callable[[], BaseGeometry | None] = field(default=_no_outline, repr=False, compare=False)
     nowhere: bool = False
     approximate: bool = False
+    places: tuple[PlaceName, ...] = field(default=(), repr=False, compare=False)
 
 
 _NO_FACTS: Final = Facts()

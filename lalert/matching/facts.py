@@ -24,7 +24,7 @@ from lalert.geo import (
     with_twins,
 )
 from lalert.geo.shapes import Floats
-from lalert.model import Alert, Area, Facts, NamedValue, Ring
+from lalert.model import Alert, Area, Facts, NamedValue, PlaceName, Ring
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -70,7 +70,21 @@ def facts_of(alert: Alert, gazetteer: Gazetteer, jurisdiction: frozenset[str] = 
         outline=partial(outline, gazetteer, plain, ground),
         nowhere=nowhere,
         approximate=_is_approximate(gazetteer, ground),
+        places=_names(gazetteer, codes),
     )
+
+
+def _names(gazetteer: Gazetteer, codes: Iterable[str]) -> tuple[PlaceName, ...]:
+    found = (gazetteer.place(code) for code in sorted(codes))
+    return tuple(
+        _name(place.code, place.name, place.kana, place.name_en) for place in found if place is not None
+    )
+
+
+@lru_cache(maxsize=8_192)
+def _name(code: str, name: str, kana: str, name_en: str) -> PlaceName:
+    """Return the one object that all alerts for a place share."""
+    return PlaceName(code, name, kana, name_en)
 
 
 def declared_codes(area: Area) -> frozenset[str]:

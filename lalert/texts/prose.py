@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from lalert.model import JST, SEVERITY_RANK, Alert, Info, MsgType
 from lalert.plugin import Text
-from lalert.texts.languages import DEFAULT, one_text, primary
+from lalert.texts.languages import DEFAULT, chosen, one_text, primary
 from lalert.texts.marks import is_japanese, mark, unmarked
-from lalert.texts.plain import readable
+from lalert.texts.plain import clean, readable
 
 MAX_AREA_NAMES: Final = 30
+
+MAX_TICKER: Final = 140
+"""Characters of a line for a ticker, the mark included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class _Words:
     reason: str
     comma: str
     more: str
+    by: str
 
 
 _JAPANESE: Final = _Words(
@@ -54,6 +58,7 @@ _JAPANESE: Final = _Words(
     reason="取消理由：",
     comma="、",
     more="ほか{count}か所",
+    by="（{name}発表）",
 )
 _ENGLISH: Final = _Words(
     announces={
@@ -77,6 +82,7 @@ _ENGLISH: Final = _Words(
     reason="Reason: ",
     comma=", ",
     more="{count} more",
+    by=" ({name})",
 )
 
 
@@ -101,6 +107,64 @@ def alert_text(alert: Alert, lang: str | None = None, *, correction: bool = Fals
         body="\n\n".join(block for block in blocks if block),
         lang=gravest.language,
     )
+
+
+def tickers(alert: Alert, lang: str | None = None, *, correction: bool = False) -> dict[str, str]:
+    """Return by language tag one line for a ticker, of the gravest info of each language that `chosen` shows; of an alert without infos one in Japanese and one in English.
+
+    It begins with the drill mark where one is due, and says what is announced, why it is cancelled, which areas it is for and by whom, as far as `MAX_TICKER`
+    reaches: names of areas are left out with their number, a headline that is too long ends with an ellipsis.
+    """
+    lines: dict[str, str] = {}
+    for info in sorted(chosen(alert.infos, lang), key=lambda info: -SEVERITY_RANK[info.severity]):
+        if clean(info.language) not in lines:
+            lines[clean(info.language)] = _ticker(alert, info, correction=correction)
+    if lines:
+        return lines
+    said = {DEFAULT: _JAPANESE, "en": _ENGLISH}
+    return {tag: _bare_ticker(alert, words, tag, correction=correction) for tag, words in said.items()}
+
+
+def _ticker(alert: Alert, info: Info, *, correction: bool) -> str:
+    headline = _one_line(_headline(info))
+    words = _words(headline, info.language)
+    announcement = _announcement(words, alert, correction=correction)
+    plain = unmarked(headline, alert.status).removeprefix(announcement.strip()).strip()
+    line = mark(announcement + (plain or words.nothing_said[alert.msg_type]), alert.status, info.language)
+    names = dict.fromkeys(_one_line(readable(area.area_desc)) for area in info.areas)
+    unsaid = [name for name in names if name and name not in line]
+    reason = _one_line(_reason(words, alert))
+    line = _longer(line, [f" {reason}"] if reason else [])
+    line = _longer(line, _area_lists(words, unsaid))
+    issuer = _one_line(readable(info.sender_name or ""))
+    return _cut(_longer(line, [words.by.format(name=issuer)] if issuer else []))
+
+
+def _bare_ticker(alert: Alert, words: _Words, language: str, *, correction: bool) -> str:
+    said = _announcement(words, alert, correction=correction) + words.nothing_said[alert.msg_type]
+    reason = _one_line(_reason(words, alert))
+    line = mark(said, alert.status, language)
+    return _cut(f"{line} {reason}" if reason else line)
+
+
+def _area_lists(words: _Words, names: list[str]) -> Iterator[str]:
+    """Yield the names of areas, all and then fewer and fewer of them."""
+    for count in range(min(len(names), MAX_AREA_NAMES), 0, -1):
+        left = [words.more.format(count=len(names) - count)] if count < len(names) else []
+        yield f" {words.areas}{words.comma.join([*names[:count], *left])}"
+
+
+def _longer(line: str, ends: Iterable[str]) -> str:
+    """Return the line with the first of `ends` that it has room for."""
+    return next((line + end for end in ends if len(line) + len(end) <= MAX_TICKER), line)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= MAX_TICKER else line[: MAX_TICKER - 1].rstrip() + "…"
 
 
 def _without_infos(alert: Alert, lang: str | None, *, correction: bool) -> Text:

@@ -23,6 +23,7 @@ from lalert.model import (
     Info,
     MsgType,
     NamedValue,
+    PlaceName,
     Reference,
     Resource,
     Status,
@@ -31,6 +32,7 @@ from lalert.texts.details import details
 from lalert.texts.languages import chosen
 from lalert.texts.marks import mark, marked_word
 from lalert.texts.plain import clean
+from lalert.texts.prose import tickers
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -79,6 +81,8 @@ def alert_json(
         "level": entry.facts.level,
         "kind": entry.facts.kind,
         "codes": municipalities(entry),
+        "places": [_place(place) for place in entry.facts.places],
+        "ticker": tickers(alert, lang, correction=entry.correction),
         "details": details(alert),
         "bbox": list(entry.facts.bbox) if entry.facts.bbox else None,
         "nowhere": entry.facts.nowhere,
@@ -215,6 +219,10 @@ def _area(area: Area) -> dict[str, Any]:
 
 def _circles(circles: Iterable[Circle]) -> list[dict[str, float]]:
     return [{"lon": circle.lon, "lat": circle.lat, "radius_m": circle.radius_m} for circle in circles]
+
+
+def _place(place: PlaceName) -> dict[str, str]:
+    return {"code": place.code, "name": place.name, "kana": place.kana, "name_en": place.name_en}
 
 
 def _resource(resource: Resource) -> dict[str, Any]:

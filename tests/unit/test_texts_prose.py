@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lalert.model import JST, Alert, Area, Info, MsgType, Severity, Status
 from lalert.testing import make_alert
 from lalert.texts import alert_text
+from lalert.texts.prose import MAX_TICKER, tickers
 
 SENT = datetime(2026, 11, 23, 9, 5, tzinfo=JST)
 
@@ -207,3 +210,74 @@ def test_an_info_with_nothing_to_say_still_says_from_whom_and_until_when() -> No
     )
     body = alert_text(replace(make_alert(sent=SENT, raw=b""), infos=(bare,))).body
     assert body == "発表：人吉市 2026年11月23日9時05分\n有効期限：2026年11月23日15時05分"
+
+
+def test_a_ticker_is_one_line_in_each_language_and_says_what_where_and_by_whom() -> None:
+    assert tickers(multilingual()) == {
+        "ja-JP": "人吉市に避難指示を発令しました（人吉市発表）",
+        "en": "Evacuate now Areas: Hitoyoshi (Hitoyoshi City)",
+        "ja-x-easy": "にげて ください 対象地域：人吉市（人吉市発表）",
+    }
+    assert tickers(multilingual(), "en").keys() == {"en"}
+    assert tickers(multilingual(), "fr").keys() == {"ja-JP", "en", "ja-x-easy"}
+
+
+def test_a_ticker_says_first_that_it_is_a_drill_then_what_it_does_to_an_earlier_one() -> None:
+    drill = multilingual(status=Status.EXERCISE, msg_type=MsgType.CANCEL, note="水位が\n下がったため")
+    assert tickers(drill)["ja-JP"] == (
+        "【訓練】【取消】人吉市に避難指示を発令しました 取消理由：水位が 下がったため（人吉市発表）"
+    )
+    assert tickers(drill)["en"].startswith("[EXERCISE] Cancelled: Evacuate now Reason: ")
+    corrected = tickers(multilingual(msg_type=MsgType.UPDATE), correction=True)
+    assert corrected["ja-JP"].startswith("【訂正】人吉市")
+    bare = tickers(replace(drill, infos=()))
+    assert bare == {
+        "ja": "【訓練】【取消】先に発表した情報を取り消しました 取消理由：水位が 下がったため",
+        "en": "[EXERCISE] Cancelled: an earlier alert was cancelled Reason: 水位が 下がったため",
+    }
+
+
+def test_a_ticker_takes_the_gravest_info_of_a_language() -> None:
+    minor = replace(with_info(headline="小さい").infos[0], severity=Severity.MINOR)
+    alert = with_info(headline="大きい", severity=Severity.EXTREME)
+    assert tickers(replace(alert, infos=(minor, *alert.infos)))["ja-JP"].startswith("大きい")
+
+
+def test_a_ticker_that_is_too_long_leaves_out_areas_with_their_number_then_words() -> None:
+    area = with_info().infos[0].areas[0]
+    towns = tuple(replace(area, area_desc=f"第{n}町") for n in range(60))
+    [line] = tickers(with_info(headline="洪水", areas=towns, sender_name=None)).values()
+    assert line.startswith("洪水 対象地域：第0町、第1町、")
+    assert line.endswith("か所")
+    left = int(line.rpartition("ほか")[2].removesuffix("か所"))
+    assert left + line.count("、") == len(towns)
+    assert MAX_TICKER - 5 <= len(line) <= MAX_TICKER
+    [cut] = tickers(with_info(headline="長" * 500)).values()
+    assert cut == "長" * (MAX_TICKER - 1) + "…"
+    [drill] = tickers(replace(with_info(headline="長" * 500), status=Status.TEST)).values()
+    assert drill.startswith("【試験】長")
+    assert len(drill) == MAX_TICKER
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.text(max_size=200),
+    st.text(max_size=200),
+    st.text(max_size=40),
+    st.sampled_from(list(MsgType)),
+    st.sampled_from([Status.ACTUAL, Status.EXERCISE, Status.TEST]),
+    st.sampled_from(["ja-JP", "en-US", "ko"]),
+)
+def test_whatever_is_written_a_ticker_is_one_short_line_with_its_mark(
+    headline: str, place: str, sender: str, msg_type: MsgType, status: Status, language: str
+) -> None:
+    alert = with_info(headline=headline, sender_name=sender, language=language)
+    info = replace(alert.infos[0], areas=(replace(alert.infos[0].areas[0], area_desc=place),))
+    [line] = tickers(replace(alert, infos=(info,), msg_type=msg_type, status=status, note=place)).values()
+    assert 0 < len(line) <= MAX_TICKER
+    assert len(line.splitlines()) == 1
+    assert not set(line) & {chr(code) for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+    if status is not Status.ACTUAL:
+        marks = {Status.EXERCISE: ("【訓練】", "[EXERCISE] "), Status.TEST: ("【試験】", "[TEST] ")}[status]
+        assert line.startswith(marks)
+        assert line.removeprefix(marks[0]).removeprefix(marks[1]).startswith(marks) is False

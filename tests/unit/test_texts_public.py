@@ -138,6 +138,8 @@ def test_the_members_are_those_of_the_contract(gazetteer: Gazetteer) -> None:
         "level": 4,
         "kind": "evacuation",
         "codes": ["432032"],
+        "places": [{"code": "432032", "name": "人吉市", "kana": "ひとよしし", "name_en": "Hitoyoshi City"}],
+        "ticker": {"ja-JP": "【更新】人吉市に避難指示を発令しました（人吉市発表）"},
         "details": {
             "orders": [
                 {
@@ -163,6 +165,17 @@ def test_the_members_are_those_of_the_contract(gazetteer: Gazetteer) -> None:
         "replaced": [],
         "outdated": False,
     }
+
+
+def test_a_prefecture_is_one_place_and_a_code_that_nobody_knows_none(gazetteer: Gazetteer) -> None:
+    shown = alert_json(entry_of(make_alert(codes=["431001", "43", "131016"]), gazetteer))
+    assert [(place["code"], place["kana"]) for place in shown["places"]] == [
+        ("131016", "ちよだく"),
+        ("43", "くまもとけん"),
+        ("431001", "くまもとし"),
+    ]
+    unknown = facts_of(replace(make_alert(), infos=()), gazetteer, frozenset({"999999", "432032"}))
+    assert [place.name for place in unknown.places] == ["人吉市"]
 
 
 def test_a_signature_that_was_verified_is_told_with_its_certificate(gazetteer: Gazetteer) -> None:
