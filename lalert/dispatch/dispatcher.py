@@ -1200,7 +1200,7 @@ class Dispatcher:
             entry = await self._entry(flight.planned.position)
             if entry is None:
                 return _Verdict(DeliveryState.DEAD, "the alert is no longer kept")
-            if entry.alert.large:
+            if entry.large:
                 # The channel finds the body made, in place of making it on the loop.
                 await asyncio.to_thread(texts.body, entry, subscription.format, subscription.lang)
             async with asyncio.timeout(limits.timeout):

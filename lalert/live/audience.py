@@ -126,7 +126,7 @@ class Bodies:
 
     async def prepare(self, entry: Entry, variants: Iterable[tuple[str, str | None]]) -> None:
         """Make the bodies of a large alert in a thread, in each format and language; `get` and `frame` then find them."""
-        if not entry.alert.large:
+        if not entry.large:
             return
         for format, lang in dict.fromkeys(variants):
             if (entry.position, format, lang) not in self._kept:

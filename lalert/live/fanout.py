@@ -316,7 +316,7 @@ class FanOut:
 
     async def _serve(self, lane: Lane, heard: Heard) -> None:
         lineage = await self._audience.lineage(heard.entry)
-        if heard.entry.alert.large:
+        if heard.entry.large:
             await self._bodies.prepare(heard.entry, lane.variants())
         started = asyncio.get_running_loop().time()
         # Nothing waits between these two: whoever joined before is in a job, and whoever joins after has been offered the entry.
@@ -361,7 +361,7 @@ class FanOut:
         order, lineage = self._log.order(position), await self._audience.lineage(entry)
         for lane in (self.real, self.drill):
             if order <= lane.settled.order:
-                if entry.alert.large:
+                if entry.large:
                     await self._bodies.prepare(entry, lane.variants())
                 await self._write(lane, self._plan(lane, entry, lineage, ended=True))
         self.ended += 1

@@ -337,7 +337,7 @@ async def _document(alert: Alert, media: str) -> bytes:
 
 async def _each(entries: Sequence[Entry], shown: Callable[[Entry], dict[str, Any]]) -> list[orjson.Fragment]:
     """Return each entry as JSON of what is shown of it; where one is large, all are made in a thread."""
-    if any(entry.alert.large for entry in entries):
+    if any(entry.large for entry in entries):
         return await asyncio.to_thread(_made, entries, shown)
     return _made(entries, shown)
 

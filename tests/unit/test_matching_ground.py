@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
@@ -12,9 +13,11 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lalert import resources
+from lalert import resources, texts
 from lalert.cap import JIS_GEOCODE_NAMES
+from lalert.clock import SystemClock
 from lalert.geo import Gazetteer, circle_geometry, joint_bbox, repair
+from lalert.live.audience import Bodies
 from lalert.matching import explain, facts_of, wants
 from lalert.model import Alert, Area, Circle, Entry, Filter, MsgType, NamedValue, Origin, OriginKind, Ring
 from lalert.testing import make_alert
@@ -190,6 +193,32 @@ def test_a_border_belongs_to_both_of_its_sides() -> None:
     on_the_border = shapely.Point(130.875, 32.1875)
     (found,) = official().leaves_meeting([on_the_border])
     assert {HITOYOSHI, "435015"} <= found
+
+
+def test_what_takes_long_to_draw_is_large() -> None:
+    def entry(*codes: str) -> Entry:
+        areas = [Area("x", geocodes=tuple(NamedValue(GEOCODE, code) for code in codes))]
+        return entry_of(make_alert(areas=areas, raw=b""), outlines(), frozenset())
+
+    assert entry("43", "46").large
+    assert not entry("43").large
+    assert not entry(KUMAMOTO_CITY).large
+
+
+async def test_the_map_of_a_nation_is_not_drawn_on_the_event_loop() -> None:
+    drawn_by: list[int] = []
+
+    def body(entry: Entry, format: str, lang: str | None) -> bytes:
+        drawn_by.append(threading.get_ident())
+        return texts.body(entry, format, lang)
+
+    nation = [Area("全国", geocodes=tuple(NamedValue(GEOCODE, f"{n:02}") for n in range(1, 48)))]
+    entry = entry_of(make_alert(areas=nation), outlines(), frozenset())
+    bodies = Bodies(body, SystemClock(), 2**20)
+    await bodies.prepare(entry, [("geojson", None)])
+    assert json.loads(bodies.get(entry, "geojson", None))["geometry"]["type"] == "MultiPolygon"
+    assert len(drawn_by) == 1
+    assert threading.get_ident() not in drawn_by
 
 
 def test_an_accepted_alert_is_never_drawn_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
