@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 import feedparser
@@ -273,6 +273,38 @@ async def test_an_update_and_a_cancel_may_come_by_another_node_than_the_alert(pa
             _, listed = await node.get("/v1/alerts?active=true")
             shown = {alert["identifier"] for alert in listed["alerts"]}
             assert not shown & {f"{kind}-{number}" for kind in ("alert", "update", "cancel")}
+
+
+async def test_a_dry_run_at_any_node_names_the_targets_of_all_and_knows_what_another_has_just_taken(
+    pair: Pair,
+) -> None:
+    a, b = pair
+    made = []
+    for number in range(6):
+        node = pair[number % 2]
+        body = {"channel": "webhook", "target": f"http://127.0.0.1:9/{number}", "filter": {"area": "432032"}}
+        headers = node.headers(Role.RECEIVER)
+        async with node.http.post(f"{node.url}/v1/subscriptions", json=body, headers=headers) as answer:
+            made.append((await answer.json())["id"])
+
+    async def route(node: RunningNode, raw: bytes) -> dict[str, Any]:
+        headers = node.headers(Role.SENDER, **{"Content-Type": "application/cap+xml"})
+        async with node.http.post(f"{node.url}/v1/route", data=raw, headers=headers) as answer:
+            found: dict[str, Any] = await answer.json()
+            return found
+
+    for node in pair:
+        [channel] = (await route(node, make_cap(sender=SENDER)))["channels"]
+        assert {told["id"] for told in channel["listed"]} >= set(made)
+    for node, other in ((a, b), (b, a)):
+        first = make_cap(sender=SENDER, status="Exercise")
+        update = make_cap(sender=SENDER, status="Exercise", msg_type="Update", references=[cap.parse(first)])
+        assert (await node.post(first))[0] == 201
+        assert (await route(other, first))["status"] == 200
+        assert (await route(other, update))["continues"]["replaces"] == [cap.parse(first).id]
+    for id in made:
+        async with a.http.delete(f"{a.url}/v1/subscriptions/{id}", headers=a.headers(Role.RECEIVER)) as gone:
+            assert gone.status == 204
 
 
 async def test_the_same_alert_to_both_nodes_at_once_is_one(pair: Pair) -> None:

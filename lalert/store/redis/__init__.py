@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from lalert.clock import Clock
 from lalert.errors import BadRequest, Conflict, StoreError, Unavailable, UnknownPosition
 from lalert.model import Alert, Changes, Entry, Facts, Origin
-from lalert.store import Appended, OnAppend, Revive, Store
+from lalert.store import Appended, Foreseen, OnAppend, Revive, Store
 from lalert.store.redis import repair
 from lalert.store.redis.backup import BackupTables
 from lalert.store.redis.entries import encode, id_of
@@ -223,6 +223,23 @@ class RedisStore(BackupTables):
                 "it is stored, but this node cannot follow the log now; send it again to be sure"
             ) from error
         return Appended(entry, fresh=kind == FRESH)
+
+    async def foresee(
+        self,
+        alert: Alert,
+        origin: Origin,
+        received: datetime,
+        facts: Facts,
+        jurisdiction: frozenset[str],
+        *,
+        changes: Changes | None = None,
+        correction: bool = False,
+    ) -> Foreseen:
+        # Another node may just have taken the same: then this one comes to know of it.
+        await self.find(alert.id)
+        return await super().foresee(
+            alert, origin, received, facts, jurisdiction, changes=changes, correction=correction
+        )
 
     def ledger(self, lease: float) -> RedisLedger:
         """Return where the nodes write down who holds which share, for `lease` seconds at a time."""
