@@ -179,7 +179,9 @@ class Client:
             if not resume:
                 return
             tries = 0 if after != start else tries + 1
-            await self._sleep(max(pause, self._pause(end, tries)))
+            # A hub that was asked by many at once has told many the same whole seconds.
+            spread = self._rng.uniform(0, FIRST_PAUSE) if pause else 0.0
+            await self._sleep(max(pause + spread, self._pause(end, tries)))
 
     def _pause(self, bye: Event | None, tries: int) -> float:
         """Return how long to wait before the next connection; raises what a farewell says for good."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from typing import Final, TypeVar
 
 from lalert.errors import TooManyRequests, Unavailable
 from lalert.live.settings import LiveSettings
 
-RETRY_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = (10.0, 20.0)
+"""Between which it is spread when whoever finds no room shall come again: those who were refused at once must not all come back at once."""
 
 T = TypeVar("T")
 
@@ -53,15 +55,18 @@ class Limits:
         try:
             if self.stopping:
                 raise Unavailable(
-                    "the hub is stopping", retry_after=self._settings.retry_s[1], code="stopping"
+                    "the hub is stopping", retry_after=_spread(self._settings.retry_s), code="stopping"
                 )
             if self.open >= self._settings.max_connections:
                 raise Unavailable(
-                    "this node has as many streams as it can serve", retry_after=RETRY_SECONDS, code="full"
+                    "this node has as many streams as it can serve",
+                    retry_after=_spread(RETRY_SECONDS),
+                    code="full",
                 )
             if self._callers[caller] >= limit:
                 raise TooManyRequests(
-                    f"no more than {limit} streams at once from one {caller[0]}", retry_after=RETRY_SECONDS
+                    f"no more than {limit} streams at once from one {caller[0]}",
+                    retry_after=_spread(RETRY_SECONDS),
                 )
         except Unavailable:
             self.refused += 1
@@ -91,3 +96,7 @@ def _count_down(counter: Counter[T], key: T) -> None:
     counter[key] -= 1
     if not counter[key]:
         del counter[key]
+
+
+def _spread(between: tuple[float, float]) -> float:
+    return random.uniform(*between)  # noqa: S311  # spreads a load, guards nothing

@@ -751,6 +751,19 @@ async def test_a_log_that_cannot_be_read_sends_a_resuming_client_back_later(hub:
     assert bye.data["reconnect"] > 0
 
 
+async def test_those_whom_a_stopping_node_sends_away_come_back_at_different_times() -> None:
+    async with served(settings=replace(FAST, retry_s=(1.0, 5.0))) as hub:
+        readers: list[Reader] = [await (hub.ws() if n % 2 else hub.sse()) for n in range(30)]
+        for reader in readers:
+            await reader.next("heartbeat")
+        stopping = asyncio.ensure_future(hub.live.drain(0.2))
+        pauses = [(await reader.next("bye")).data["reconnect"] for reader in readers]
+        await stopping
+    assert 1 <= min(pauses) <= max(pauses) <= 5
+    assert max(pauses) - min(pauses) > 2
+    assert len(set(pauses)) > 20
+
+
 async def test_in_one_language_and_format_an_alert_is_encoded_once_for_all() -> None:
     made: list[tuple[str, str, str | None]] = []
 

@@ -300,7 +300,8 @@ async def test_a_hub_that_is_full_is_asked_again_when_it_says(ws: bool, status: 
     async with hub([], [alert(1)]) as script:
         script.answer = full
         await take(script, 1, ws=ws)
-    assert script.pauses == [7.0]
+    [pause] = script.pauses
+    assert 7.0 < pause <= 8.0, "not before, and not all at once"
 
 
 async def test_no_redirect_is_followed_because_the_key_goes_to_the_named_hub_alone() -> None:

@@ -15,9 +15,22 @@ def test_a_node_that_is_full_says_when_to_come_again() -> None:
         with pytest.raises(Unavailable) as full, limits.admit(None, "c"):
             pass
         assert (full.value.status, full.value.error_code) == (503, "full")
-        assert full.value.retry_after > 0
+        assert 10 <= full.value.retry_after <= 20
     with limits.admit(None, "c"):
         assert limits.open == 1
+
+
+def test_those_who_were_refused_at_once_are_told_to_come_back_at_different_times() -> None:
+    limits = Limits(LiveSettings(max_connections=0, max_per_address=0, retry_s=(1.0, 5.0)))
+    for stopping, low, high in ((False, 10, 20), (True, 1, 5)):
+        limits.stopping = stopping
+        pauses = set()
+        for _ in range(50):
+            with pytest.raises(Unavailable) as refused:
+                limits.admit(None, "a")
+            pauses.add(refused.value.retry_after)
+        assert low <= min(pauses) < max(pauses) <= high
+        assert max(pauses) - min(pauses) > (high - low) / 2
 
 
 def test_one_address_has_so_many_streams_and_another_is_not_touched() -> None:
