@@ -69,7 +69,7 @@ def facts_of(alert: Alert, gazetteer: Gazetteer, jurisdiction: frozenset[str] = 
         ground=ground,
         outline=partial(outline, gazetteer, plain, ground),
         nowhere=nowhere,
-        approximate=_is_approximate(gazetteer, ground),
+        approximate=_is_approximate(gazetteer, ground) or _is_rough(located),
         places=_names(gazetteer, codes),
     )
 
@@ -189,6 +189,10 @@ def _ground(gazetteer: Gazetteer, codes: frozenset[str]) -> frozenset[str]:
 @lru_cache(maxsize=256)
 def _is_approximate(gazetteer: Gazetteer, ground: frozenset[str]) -> bool:
     return not all(map(gazetteer.official, ground))
+
+
+def _is_rough(located: Iterable[Iterable[tuple[NamedValue, Located]]]) -> bool:
+    return any(place.rough and place.geometry is not None for found in located for _, place in found)
 
 
 def _bbox(

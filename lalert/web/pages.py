@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -66,7 +66,10 @@ _TILE_HOST = re.compile(r"(?:\{s\}\.)?[A-Za-z0-9.-]+(?::\d{1,5})?|\[[0-9A-Fa-f:.
 
 
 class Place(Protocol):
-    """What pages show of a place; `code` has 2 digits for a prefecture, else 6; (lon, lat) is its office."""
+    """What pages show of a place; `code` has 2 digits for a prefecture, else 6; (lon, lat) is its office.
+
+    One whose code `ended` on a day has `successors` among those of today.
+    """
 
     @property
     def code(self) -> str: ...
@@ -80,6 +83,10 @@ class Place(Protocol):
     def lon(self) -> float: ...
     @property
     def lat(self) -> float: ...
+    @property
+    def successors(self) -> tuple[str, ...]: ...
+    @property
+    def ended(self) -> date | None: ...
 
 
 class Active(Protocol):
@@ -237,7 +244,10 @@ class Pages:
             raise web.HTTPPermanentRedirect(request.rel_url.with_path(f"/place/{code}", keep_query=True))
         pairs = [pair for pair in view.pairs if not _TRACKING.fullmatch(pair[0])]
         board = await self._board([("area", code), *pairs], view)
-        return self._html("place.html", view, board=board, page=view.page | board.page, place=place)
+        heirs = [heir for each in place.successors if (heir := self._context.place(each))]
+        return self._html(
+            "place.html", view, board=board, page=view.page | board.page, place=place, heirs=heirs
+        )
 
     async def signage(self, request: web.Request) -> web.Response:
         """A screen that nobody touches: the gravest alert in large type, or the time of day."""

@@ -116,7 +116,7 @@ def drill(number: int = 50, **overrides: Any) -> dict[str, Any]:
 
 @cache
 def _gazetteer() -> Gazetteer:
-    return Gazetteer.from_csv(resources.gazetteer_csv())
+    return Gazetteer.from_csv(resources.gazetteer_csv(), resources.former_codes_csv())
 
 
 @dataclass

@@ -178,6 +178,19 @@ async def test_what_mail_programs_add_to_a_link_does_no_harm(http: aiohttp.Clien
         assert "utm_source" not in (await response.text()).split('id="page"')[1].split("</script>")[0]
 
 
+async def test_a_place_whose_code_ended_says_so_and_leads_to_those_of_today(
+    http: aiohttp.ClientSession,
+) -> None:
+    for lang, words in (("ja", ("上九一色村", "甲府市")), ("en", ("2006-03-01", "Kofu City"))):
+        async with http.get(f"/place/193411?lang={lang}") as response:
+            assert response.status == 200
+            text = await response.text()
+        for word in (*words, "/place/192015", "/place/194301"):
+            assert word in text
+    async with http.get("/place/192015") as response:
+        assert "2006-03-01" not in await response.text()
+
+
 async def test_a_place_has_one_address(http: aiohttp.ClientSession) -> None:
     async with http.get("/place/43203?lang=en", allow_redirects=False) as response:
         assert (response.status, response.headers["Location"]) == (308, "/place/432032?lang=en")

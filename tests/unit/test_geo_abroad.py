@@ -20,6 +20,7 @@ from lalert.matching import facts_of
 from lalert.model import Alert, Area, Entry, Filter, NamedValue, Origin, OriginKind
 from lalert.resources import abroad_csv, former_codes_csv, gazetteer_csv
 from lalert.testing import make_alert
+from lalert.texts.public import alert_geojson
 
 ROOT = Path(__file__).resolve().parents[2]
 ABROAD = Abroad.from_csv(abroad_csv())
@@ -199,6 +200,14 @@ def test_an_alert_abroad_is_for_those_there_and_for_nobody_in_japan() -> None:
     unmapped = entry(alert(("ISO 3166-1", "ZZ")))
     assert not unmapped.facts.nowhere
     assert not reaches(unmapped, HITOYOSHI)
+
+
+def test_a_map_shows_a_rough_place_as_approximate_and_an_exact_one_not() -> None:
+    rough = alert_geojson(entry(alert(("SAME", "006037"))))
+    assert rough["geometry"] is not None
+    assert rough["properties"]["approximate"] is True
+    exact = alert_geojson(entry(alert(("SAME", "006037")), own()))
+    assert exact["properties"]["approximate"] is False
 
 
 def test_a_rough_code_does_not_widen_what_is_drawn_or_coded() -> None:
