@@ -1,8 +1,8 @@
 /* The load client: connects N subscribers over SSE or WebSocket and notes, with CLOCK_MONOTONIC, when each had each alert.
  *
- *     client PORT sse|ws COUNT STALLED PATH COUNT PATH
+ *     client sse|ws STALLED PORT COUNT PATH PORT COUNT PATH
  *
- * COUNT subscribers ask for PATH, twice; STALLED of the first read nothing after the handshake. An alert is an event or frame that
+ * COUNT subscribers ask PORT for PATH, twice; STALLED of the first read nothing after the handshake. An alert is an event or frame that
  * holds "bench-" and six digits, its number. On standard output, lines for whoever started it:
  *
  *     connected SECONDS                          from the first connect() to the last answer
@@ -36,7 +36,7 @@ enum state { CONNECTING, ASKED, OPEN, CLOSED };
 struct conn {
     int fd;
     enum state state;
-    int stalled;
+    int stalled, port;
     const char *path;
     unsigned char *kept; /* what came of an event that is not whole yet */
     size_t kept_size, kept_room;
@@ -44,7 +44,7 @@ struct conn {
 
 static struct conn *conns;
 static int total, opened, under_way, next_to_connect, closed, stalled_closed;
-static int websocket, port, poller;
+static int websocket, poller;
 static unsigned char buffer[ROOM];
 
 static int64_t *times;
@@ -68,7 +68,7 @@ static void watch(struct conn *conn, uint32_t events, int change) {
 }
 
 static void begin(struct conn *conn) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(conn->port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     conn->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (conn->fd < 0) fail("socket");
@@ -222,24 +222,24 @@ static void obey(void) {
 }
 
 int main(int count, char **words) {
-    if (count != 8) {
-        fprintf(stderr, "client PORT sse|ws COUNT STALLED PATH COUNT PATH\n");
+    if (count != 9) {
+        fprintf(stderr, "client sse|ws STALLED PORT COUNT PATH PORT COUNT PATH\n");
         return 2;
     }
-    port = atoi(words[1]);
-    websocket = !strcmp(words[2], "ws");
-    int some = atoi(words[3]), stalled = atoi(words[4]);
-    total = some + atoi(words[6]);
+    websocket = !strcmp(words[1], "ws");
+    int stalled = atoi(words[2]), some = atoi(words[4]);
+    total = some + atoi(words[7]);
     conns = calloc(total, sizeof *conns);
     for (int n = 0; n < total; n++) {
-        conns[n].path = n < some ? words[5] : words[7];
+        conns[n].port = atoi(words[n < some ? 3 : 6]);
+        conns[n].path = words[n < some ? 5 : 8];
         conns[n].stalled = n < stalled;
     }
     poller = epoll_create1(0);
     struct epoll_event orders = {.events = EPOLLIN, .data.ptr = NULL}, events[512];
     if (epoll_ctl(poller, EPOLL_CTL_ADD, 0, &orders) < 0) fail("epoll_ctl");
     int64_t begun = now();
-    while (opened < total || 1) {
+    for (;;) {
         while (next_to_connect < total && under_way < IN_FLIGHT) begin(&conns[next_to_connect++]);
         int found = epoll_wait(poller, events, 512, wanted ? 50 : -1);
         int before = opened;

@@ -49,19 +49,32 @@ def pinned(cores: Collection[int]) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """So many subscribers of one port that ask for one path."""
+
+    port: int
+    count: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Crowd:
-    """Subscribers of one run: `wanting` ask for `path`, `others` for `other_path`, and `stalled` of the first read nothing."""
+    """Subscribers of one run. The alerts reach all of the first part, and of the second if it is `wanting` too; `stalled` of the first read nothing."""
 
     wire: str
-    wanting: int
-    path: str
-    others: int = 0
-    other_path: str = "/"
+    first: Part
+    second: Part = Part(0, 0, "/")
+    wanting: bool = False
     stalled: int = 0
 
     @property
     def total(self) -> int:
-        return self.wanting + self.others
+        return self.first.count + self.second.count
+
+    @property
+    def receipts(self) -> int:
+        """Return how many receive each alert."""
+        return self.first.count - self.stalled + (self.second.count if self.wanting else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +89,13 @@ class Receipts:
 class Load:
     """A crowd in a process of its own, pinned to `cores`; a context manager."""
 
-    def __init__(self, program: Path, port: int, crowd: Crowd, cores: Collection[int]) -> None:
+    def __init__(self, program: Path, crowd: Crowd, cores: Collection[int]) -> None:
         self.crowd = crowd
-        words = [program, port, crowd.wire, crowd.wanting, crowd.stalled, crowd.path, crowd.others]
+        parts = [(part.port, part.count, part.path) for part in (crowd.first, crowd.second)]
+        words = [program, crowd.wire, crowd.stalled, *parts[0], *parts[1]]
         with pinned(cores):
             self._process = subprocess.Popen(
-                [*map(str, words), crowd.other_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                list(map(str, words)), stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -103,7 +117,7 @@ class Load:
 
     def expect(self, first: int, alerts: int) -> None:
         """Begin to count the receipts of some alerts; nothing is published before this returns."""
-        receipts = alerts * (self.crowd.wanting - self.crowd.stalled)
+        receipts = alerts * self.crowd.receipts
         self._orders.write(b"count %d %d %d %.1f\n" % (first, alerts, receipts, PATIENCE_SECONDS))
         self._orders.flush()
         self._alerts = alerts

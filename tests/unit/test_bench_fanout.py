@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.fanout import servers
-from bench.fanout.load import Crowd, Load, Sender, compiled
+from bench.fanout.load import Crowd, Load, Part, Sender, compiled
 from bench.fanout.servers import Place
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
@@ -27,10 +27,10 @@ def test_every_receipt_of_those_who_want_an_alert_is_counted_once(
 ) -> None:
     cores = frozenset(os.sched_getaffinity(0))
     with server(Place(tmp_path, cores, wire)) as running:
-        crowd = Crowd(wire, 20, running.path, 5, running.other_path)
-        with Load(client, running.port, crowd, set(cores)) as load:
+        wanting, others = Part(running.port, 20, running.path), Part(running.port, 5, running.other_path)
+        with Load(client, Crowd(wire, wanting, others), cores) as load:
             assert load.connected() < 5
-            sender = Sender(running.posts)
+            sender = Sender(running.posts or running.port)
             load.expect(7, 3)
             begun = [sender.post(running.request(number))[0] for number in (6, 7, 8, 9, 10)]
             found = load.receipts()
