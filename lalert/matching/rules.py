@@ -181,7 +181,7 @@ def _places(
 
 def _box(west: float, south: float, east: float, north: float) -> BaseGeometry:
     """Return the box, cut at the 180th meridian where it crosses that; one without width is a line or a point."""
-    crosses = west > east and east + 360 - west <= 180
+    crosses = east + 360 - west <= 180
     if not (
         all(map(math.isfinite, (west, south, east, north))) and (west <= east or crosses) and south <= north
     ):
