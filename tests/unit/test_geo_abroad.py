@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from datetime import UTC, datetime
 from functools import cache
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import shapely
 
-from lalert import matching
+from lalert import cap, matching
 from lalert.config import parse
 from lalert.errors import ConfigError, LalertError
 from lalert.geo import Gazetteer, Located, read_geocodes
@@ -224,6 +225,32 @@ def test_a_prefecture_by_iso_3166_reaches_its_followers_and_its_ground() -> None
     assert one.facts.codes == {"43"}
     assert reaches(one, HITOYOSHI)
     assert not reaches(one, TSUSHIMA)
+
+
+SAMPLES = ROOT.parent / "shared" / "data" / "cap-samples"
+
+
+@pytest.mark.shared
+def test_every_real_alert_that_names_a_place_is_somewhere_and_concerns_nobody_in_japan() -> None:
+    judged = 0
+    for file in SAMPLES.rglob("*"):
+        for raw in re.findall(
+            rb"<(?:cap:)?alert[ >].*?</(?:cap:)?alert>",
+            file.read_bytes() if file.is_file() else b"",
+            re.DOTALL,
+        ):
+            if b"geocode>" not in raw:
+                continue
+            try:
+                found = cap.parse(raw, tolerant=True)
+            except LalertError:
+                continue
+            facts = facts_of(found, world())
+            assert not facts.nowhere, file
+            assert facts.drawn is not None, file
+            assert facts.codes == frozenset(), file
+            judged += 1
+    assert judged >= 80
 
 
 TABLE = """scheme,value,codes,polygon,circle
