@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -39,7 +40,18 @@ def serve(config_file: Path | None, data: Path | None, host: str | None, port: i
     """
     chosen = settings(config_file, data, host=host, port=port)
     configure_logging()
-    asyncio.run(run(chosen))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(run(chosen))
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes uvloop's event loop where that is installed (`lalert[uvloop]`), else None: asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    made: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return made
 
 
 def settle() -> None:

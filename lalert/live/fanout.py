@@ -377,7 +377,7 @@ class FanOut:
                 at = lane.settled.position if ended else None
                 frame = self._bodies.frame(entry, key.format, key.lang, key.wire, ended=at)
                 made[key.format, key.lang, key.wire] = frame
-            jobs.append(Job(frame, list(group.members)))
+            jobs.append(Job(frame, group.everybody()))
         return jobs
 
     def hearing(self, entry: Entry, lineage: Sequence[Entry]) -> Iterator[Group]:

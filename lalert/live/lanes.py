@@ -46,6 +46,23 @@ class Group:
 
     key: GroupKey
     members: dict[Connection, None] = field(default_factory=dict)
+    _listed: list[Connection] | None = None
+
+    def add(self, conn: Connection) -> None:
+        """Take one in."""
+        self.members[conn] = None
+        self._listed = None
+
+    def remove(self, conn: Connection) -> None:
+        """Let one go."""
+        del self.members[conn]
+        self._listed = None
+
+    def everybody(self) -> list[Connection]:
+        """Return who is in here now, as a list that never changes: made anew only after somebody came or went."""
+        if self._listed is None:
+            self._listed = list(self.members)
+        return self._listed
 
 
 class Lane:
@@ -68,7 +85,7 @@ class Lane:
         group = groups.get(key)
         if group is None:
             group = groups[key] = Group(key)
-        group.members[conn] = None
+        group.add(conn)
         conn.group = group
 
     def leave(self, conn: Connection) -> None:
@@ -77,7 +94,7 @@ class Lane:
         if group is None:
             return
         conn.group = None
-        del group.members[conn]
+        group.remove(conn)
         if not group.members:
             groups = self._groups[group.key.filter]
             del groups[group.key]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -89,3 +91,10 @@ async def test_it_can_be_stopped_while_it_waits_for_the_store(monkeypatch: pytes
 
     FakeNode.lives = [loses_its_epoch, fails_and_is_stopped]
     await asyncio.wait_for(serving.run(Settings()), 10)
+
+
+def test_uvloop_runs_the_node_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert serving.loop_factory() is None
+    monkeypatch.setitem(sys.modules, "uvloop", SimpleNamespace(new_event_loop=asyncio.SelectorEventLoop))
+    assert serving.loop_factory() is asyncio.SelectorEventLoop
