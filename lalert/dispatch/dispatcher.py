@@ -14,6 +14,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from random import random as dice
 from typing import Final, Protocol, Self
@@ -326,9 +327,15 @@ class Dispatcher:
         """Return which targets, of all nodes, an alert would go to that is in no log yet."""
         drill_safe = {name: outlet.channel.drill_safe for name, outlet in self._outlets.items()}
         planned = self._plan_of(entry, (), None, lineage)
-        return await self._audience.foresee(
-            entry, planned, lineage, await self.subscriptions(), drill_safe, self._clock.now()
-        )
+        everybody: Iterable[Subscription]
+        if self._tenure.sole:
+            # Listed at one moment, read as they are asked.
+            everybody = chain(
+                (lane.subscription for lane in list(self._lanes.values())), list(self._resting.values())
+            )
+        else:
+            everybody = await self.subscriptions()
+        return await self._audience.foresee(entry, planned, lineage, everybody, drill_safe, self._clock.now())
 
     async def subscription(self, subscription_id: str) -> Subscription:
         """Return one; raises `NotFound`."""
