@@ -110,6 +110,7 @@ class Live:
             asyncio.create_task(self._fan_out.run(), name="live fan-out"),
             asyncio.create_task(self._ends.run(), name="live ends"),
             asyncio.create_task(self._watch(), name="live watch"),
+            asyncio.create_task(self._renew(), name="live index"),
         )
         return self
 
@@ -351,6 +352,14 @@ class Live:
                     duty()
                 except Exception:
                     log.exception("the watch over the live streams failed in one of its duties")
+
+    async def _renew(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.tick_s)
+            try:
+                await self._fan_out.renew()
+            except Exception:
+                log.exception("the index of the live streams cannot be made anew; it goes on, and slower")
 
     def _check_keys(self) -> None:
         self._lines.check_keys(self._key_valid)

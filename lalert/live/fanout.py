@@ -11,7 +11,7 @@ import asyncio
 import logging
 import select
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
@@ -250,6 +250,14 @@ class FanOut:
                         self._start_anew(lane, lane.at)
                 await self._clock.sleep(RESTART_SECONDS)
 
+    async def renew(self) -> None:
+        """Have the indices made anew aside, if many have come and gone."""
+        for lane in (self.real, self.drill):
+            make = lane.index.renewal()
+            if make is not None:
+                adopt = await asyncio.to_thread(make)
+                adopt()
+
     def hear(self, entry: Entry) -> None:
         """Take note of an entry just published; it is fanned out soon. Entries heard of before are passed over."""
         if self.window.add(Mark(self._log.order(entry.position), entry.position), entry):
@@ -310,7 +318,7 @@ class FanOut:
         return [Heard(Mark(self._log.order(entry.position), entry.position), entry) for entry in page]
 
     def _start_anew(self, lane: Lane, mark: Mark) -> None:
-        for conn in [conn for group in lane.groups(list(lane.filters())) for conn in group.members]:
+        for conn in [conn for group in lane.groups() for conn in group.members]:
             self._lines.cut(conn, Close.RESYNC, "the hub lost its place in the log")
         lane.at = lane.settled = mark
 
@@ -386,19 +394,19 @@ class FanOut:
             yield from self._hearing(lane, entry, lineage)
 
     def _hearing(self, lane: Lane, entry: Entry, lineage: Sequence[Entry]) -> Iterator[Group]:
-        for group in lane.groups(self._match(lane, entry, lineage)):
+        for group in self._wanting(lane, entry, lineage):
             if self._audience.may_see(group.key.audience, entry):
                 yield group
 
-    def _match(self, lane: Lane, entry: Entry, lineage: Sequence[Entry]) -> Collection[Filter]:
+    def _wanting(self, lane: Lane, entry: Entry, lineage: Sequence[Entry]) -> Iterable[Group]:
         try:
-            return lane.index.match(entry, lineage)
+            return lane.wanting(entry, lineage)
         except Exception:
             # Told too much is better than told nothing; only the gate between drills and the real thing stays shut.
             log.exception(
                 "entry %s cannot be matched; it goes to everybody who may hear of its status", entry.position
             )
-            return [one for one in lane.filters() if entry.alert.status in one.statuses]
+            return [group for group in lane.groups() if entry.alert.status in group.key.filter.statuses]
 
     async def _write(self, lane: Lane, jobs: Sequence[Job]) -> None:
         for frame, conns in jobs:

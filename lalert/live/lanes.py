@@ -10,6 +10,9 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from lalert.live.frames import Wire
 from lalert.live.window import Mark
 from lalert.model import Entry, Filter, Status
@@ -23,11 +26,17 @@ DRILLS: Final = frozenset({Status.EXERCISE, Status.TEST})
 class Index(Protocol):
     """Finds the filters that want an entry (`matching.FilterIndex`)."""
 
-    def add(self, filter: Filter) -> object: ...
+    def add(self, filter: Filter) -> int:
+        """Take a filter in and return its number, by which it is found."""
+        ...
 
     def discard(self, filter: Filter) -> object: ...
 
-    def match(self, entry: Entry, lineage: Sequence[Entry]) -> Collection[Filter]: ...
+    def match(self, entry: Entry, lineage: Sequence[Entry]) -> npt.NDArray[np.int32]: ...
+
+    def renewal(self) -> Callable[[], Callable[[], None]] | None:
+        """Return, when it is time, what makes the index quick again: to be called in a thread, and what it returns here."""
+        ...
 
 
 class GroupKey(NamedTuple):
@@ -72,16 +81,18 @@ class Lane:
         self.at = start
         self.settled = start
         self.index = index
-        self._groups: dict[Filter, dict[GroupKey, Group]] = {}
+        self._numbers: dict[Filter, int] = {}
+        self._groups: dict[int, dict[GroupKey, Group]] = {}
 
     def join(self, conn: Connection) -> None:
         """Put a connection that has been offered everything up to `at` into its group."""
         about = conn.about
         key = GroupKey(about.filter, about.format, about.lang, conn.wire, about.audience)
-        groups = self._groups.get(key.filter)
-        if groups is None:
-            self.index.add(key.filter)
-            groups = self._groups[key.filter] = {}
+        number = self._numbers.get(key.filter)
+        if number is None:
+            number = self._numbers[key.filter] = self.index.add(key.filter)
+            self._groups[number] = {}
+        groups = self._groups[number]
         group = groups.get(key)
         if group is None:
             group = groups[key] = Group(key)
@@ -96,24 +107,31 @@ class Lane:
         conn.group = None
         group.remove(conn)
         if not group.members:
-            groups = self._groups[group.key.filter]
+            number = self._numbers[group.key.filter]
+            groups = self._groups[number]
             del groups[group.key]
             if not groups:
-                del self._groups[group.key.filter]
+                del self._groups[number]
+                del self._numbers[group.key.filter]
                 self.index.discard(group.key.filter)
 
-    def groups(self, filters: Collection[Filter]) -> Iterator[Group]:
-        """Return the groups of some filters."""
-        for wanted in filters:
-            yield from self._groups.get(wanted, {}).values()
+    def groups(self) -> Iterator[Group]:
+        """Return all groups."""
+        for groups in self._groups.values():
+            yield from groups.values()
+
+    def wanting(self, entry: Entry, lineage: Sequence[Entry]) -> Iterator[Group]:
+        """Return the groups that want an entry. Raises at once what the index raises."""
+        numbers = self.index.match(entry, lineage).tolist()
+        return (group for number in numbers for group in self._groups[number].values())
 
     def filters(self) -> Collection[Filter]:
         """Return every filter that somebody in here has."""
-        return self._groups.keys()
+        return self._numbers.keys()
 
     def variants(self) -> set[tuple[str, str | None]]:
         """Return the formats and languages that somebody in here hears."""
-        return {(group.key.format, group.key.lang) for group in self.groups(self.filters())}
+        return {(group.key.format, group.key.lang) for group in self.groups()}
 
     def count(self) -> int:
         """Return how many groups there are."""

@@ -97,13 +97,11 @@ def hears(filter: Filter, entry: Entry) -> bool:
 def concerns(filter: Filter, places: Places, voice: Voice) -> bool:
     """Say whether a filter wants something because of this one voice."""
     return (
-        hears(filter, voice.entry)
-        and _has_attributes(filter, voice.entry)
-        and is_there(filter, places, voice)
+        hears(filter, voice.entry) and has_attributes(filter, voice.entry) and is_there(filter, places, voice)
     )
 
 
-def _has_attributes(filter: Filter, entry: Entry) -> bool:
+def has_attributes(filter: Filter, entry: Entry) -> bool:
     """Say whether each condition is met by at least one info; an alert without infos is measured by its sender alone."""
     alert, level = entry.alert, entry.facts.level
     if filter.senders and alert.sender not in filter.senders:
@@ -152,6 +150,17 @@ def is_there(filter: Filter, places: Places, voice: Voice) -> bool:
     return facts.nowhere and not voice.ground
 
 
+def surfaces_of(polygon: Ring | None, bbox: tuple[float, float, float, float] | None) -> list[BaseGeometry]:
+    """Return the valid geometry of a filter's polygon and box; raises InvalidGeometry for what has no finite numbers."""
+    surfaces: list[BaseGeometry] = []
+    if polygon:
+        # A bow-tie would meet nothing without a word; repaired, it meets what either half meets.
+        surfaces.append(repair(polygon))
+    if bbox:
+        surfaces.append(_box(*bbox))
+    return surfaces
+
+
 def _ground(facts: Facts, gazetteer: Gazetteer | None) -> frozenset[str]:
     if facts.ground or facts.drawn is not None or gazetteer is None:
         return facts.ground
@@ -170,11 +179,7 @@ def _places(
         if not all(math.isfinite(number) for point in points for number in point):
             raise InvalidGeometry("a point of the filter is not a finite number")
         shapes.append(shapely.MultiPoint(points))
-    if polygon:
-        # A bow-tie would meet nothing without a word; repaired, it meets what either half meets.
-        shapes.append(repair(polygon))
-    if bbox:
-        shapes.append(_box(*bbox))
+    shapes += surfaces_of(polygon, bbox)
     leaves = frozenset().union(*gazetteer.leaves_meeting(shapes)) if gazetteer else None
     return Places(tuple(shapes), leaves)
 

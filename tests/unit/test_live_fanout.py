@@ -23,6 +23,7 @@ from lalert.live.follow import Follower
 from lalert.live.frames import Wire
 from lalert.live.resume import Resume
 from lalert.matching import FilterIndex, parse_filter, wants
+from lalert.matching.columns import Numbers
 from lalert.model import Entry, Filter, MsgType, Status
 from tests.system.live_kit import CITY, ELSEWHERE, MemoryBus, MemoryLog, body
 
@@ -455,7 +456,7 @@ async def test_a_body_that_cannot_be_made_becomes_a_gap_that_names_the_alert() -
 
 async def test_an_entry_that_cannot_be_matched_goes_to_all_who_may_hear_of_its_status() -> None:
     class Broken(FilterIndex):
-        def match(self, entry: Entry, lineage: object = ()) -> set[Filter]:
+        def match(self, entry: Entry, lineage: object = ()) -> Numbers:
             raise RuntimeError("no geometry")
 
     async with running(Hub(index=Broken)) as hub:

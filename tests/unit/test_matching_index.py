@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import shapely
 from hypothesis import given, settings
@@ -16,12 +21,15 @@ from lalert import resources
 from lalert.cap import JIS_GEOCODE_NAMES
 from lalert.errors import InvalidGeometry
 from lalert.geo import Gazetteer
-from lalert.matching import FilterIndex, explain, facts_of, hindrances, wants
-from lalert.matching.rules import voices
+from lalert.matching import FilterIndex, curve, explain, facts_of, hindrances, wants
+from lalert.matching.drawn import Drawn
+from lalert.matching.rules import places_of
+from lalert.matching.surfaces import Surfaces, corners_of
 from lalert.model import (
     Area,
     Circle,
     Entry,
+    Facts,
     Filter,
     MsgType,
     NamedValue,
@@ -33,6 +41,9 @@ from lalert.model import (
     Status,
 )
 from lalert.testing import make_alert
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 CODES = ("43", "432032", "435015", "432059", "401307", "401323", "40", "01", "439991")
@@ -126,21 +137,69 @@ def chains(draw: st.DrawFn) -> list[Entry]:
     return chain
 
 
-@given(st.lists(filters, max_size=12), st.sets(st.integers(0, 11)), chains())
+class Named:
+    """An index that says the filters themselves, and is made anew when it is told to."""
+
+    def __init__(self, *wanted: Filter) -> None:
+        self.index = FilterIndex(gazetteer())
+        self.filters: dict[int, Filter] = {}
+        for one in wanted:
+            self.add(one)
+
+    def add(self, filter: Filter) -> None:
+        number = self.index.add(filter)
+        assert self.filters.setdefault(number, filter) == filter, "two filters have one number"
+
+    def discard(self, filter: Filter) -> None:
+        number = self.index.number(filter)
+        self.index.discard(filter)
+        if number is not None:
+            del self.filters[number]
+
+    def match(self, entry: Entry, lineage: Sequence[Entry] = ()) -> set[Filter]:
+        numbers = self.index.match(entry, lineage).tolist()
+        assert numbers == sorted(set(numbers))
+        return {self.filters[number] for number in numbers}
+
+    def begin_anew(self) -> Callable[[], None]:
+        snapshot = self.index.snapshot()
+        return partial(self.index.adopt, snapshot, snapshot.rebuilt())
+
+    def make_anew(self) -> None:
+        self.begin_anew()()
+
+
+steps = st.lists(
+    st.tuples(st.just("add"), filters)
+    | st.tuples(st.sampled_from(["discard", "discard"]), st.integers(0, 11))
+    | st.tuples(st.sampled_from(["begin", "adopt"]), st.none()),
+    max_size=20,
+)
+
+
+@given(steps, chains())
 @settings(deadline=None)
 def test_the_index_agrees_with_asking_every_filter(
-    wanted: list[Filter], dropped: set[int], chain: list[Entry]
+    done: list[tuple[str, Filter | int | None]], chain: list[Entry]
 ) -> None:
-    index = FilterIndex(gazetteer())
-    for one in wanted:
-        index.add(one)
-    gone = {one for number, one in enumerate(wanted) if number in dropped}
-    for one in gone:
-        index.discard(one)
+    index, there = Named(), dict[Filter, None]()
+    adopt: Callable[[], None] | None = None
+    for step, what in done:
+        if isinstance(what, Filter):
+            index.add(what)
+            there[what] = None
+        elif isinstance(what, int) and there:
+            gone = list(there)[what % len(there)]
+            index.discard(gone)
+            del there[gone]
+        elif step == "begin" and adopt is None:
+            adopt = index.begin_anew()
+        elif step == "adopt" and adopt is not None:
+            adopt()
+            adopt = None
     *lineage, entry = chain
-    assert index.match(entry, lineage) == {
-        one for one in wanted if one not in gone and wants(one, entry, lineage, gazetteer())
-    }
+    assert index.match(entry, lineage) == {one for one in there if wants(one, entry, lineage, gazetteer())}
+    assert len(index.index) == len(there)
 
 
 @given(filters, chains())
@@ -169,51 +228,25 @@ def entry_of(*codes: str) -> Entry:
 
 
 def test_equal_filters_are_one() -> None:
-    index = FilterIndex(gazetteer())
+    index = Named()
     for _ in range(2):
         index.add(Filter(areas=frozenset({"432032"}), points=((130.76, 32.21),)))
-    assert len(index) == 1
-    assert Filter(areas=frozenset({"432032"}), points=((130.76, 32.21),)) in index
+    assert len(index.index) == 1
+    assert Filter(areas=frozenset({"432032"}), points=((130.76, 32.21),)) in index.index
     index.discard(Filter(areas=frozenset({"432032"}), points=((130.76, 32.21),)))
-    assert len(index) == 0
+    assert len(index.index) == 0
     assert index.match(entry_of("432032")) == set()
 
 
 def test_discarding_what_is_not_there_changes_nothing() -> None:
-    index = FilterIndex(gazetteer())
+    index = Named()
     index.add(Filter())
     index.discard(Filter(areas=frozenset({"43"})))
     assert index.match(entry_of("432032")) == {Filter()}
 
 
-def test_everything_that_was_added_can_be_forgotten() -> None:
-    index = FilterIndex(gazetteer())
-    kinds = [
-        Filter(),
-        Filter(areas=frozenset({"43", "40"})),
-        Filter(points=((130.76, 32.21), (139.7, 35.7))),
-        Filter(polygon=((130.0, 32.0), (150.0, 32.0), (150.0, 40.0), (130.0, 32.0))),
-        Filter(bbox=(130.0, 32.0, 130.0, 32.0)),
-    ]
-    for one in kinds:
-        index.add(one)
-    assert any(leftovers(index))
-    for one in kinds:
-        index.discard(one)
-    assert not any(leftovers(index))
-
-
-def leftovers(index: FilterIndex) -> list[object]:
-    return [
-        value
-        for part in (index, index._grid)
-        for value in vars(part).values()
-        if isinstance(value, dict | set)
-    ]
-
-
 def test_matching_leaves_the_index_as_it_was() -> None:
-    index, gone = FilterIndex(gazetteer()), Filter(areas=frozenset({"43"}))
+    index, gone = Named(), Filter(areas=frozenset({"43"}))
     for one in (Filter(), gone):
         index.add(one)
     assert index.match(entry_of("432032")) == {Filter(), gone}
@@ -225,7 +258,7 @@ def test_matching_leaves_the_index_as_it_was() -> None:
 def test_an_alert_without_a_place_finds_those_whom_nothing_rules_out(home: frozenset[str]) -> None:
     alert = make_alert(infos=())
     entry = Entry("e-1", NOW, NOW, alert, Origin(OriginKind.HTTP), "i", facts_of(alert, gazetteer(), home))
-    index = FilterIndex(gazetteer())
+    index = Named()
     wanted = [
         Filter(),
         Filter(points=((139.7, 35.7),)),
@@ -241,7 +274,7 @@ def test_those_who_were_told_before_are_found() -> None:
     first = entry_of("432032")
     alert = make_alert(codes=["401307"], msg_type="Update", references=[first])
     update = Entry("e-2", NOW, NOW, alert, Origin(OriginKind.HTTP), "i", facts_of(alert, gazetteer()))
-    index = FilterIndex(gazetteer())
+    index = Named()
     told = [Filter(areas=frozenset({"432032"})), Filter(points=((130.76, 32.21),))]
     for one in (*told, Filter(areas=frozenset({"432059"}))):
         index.add(one)
@@ -255,36 +288,174 @@ def test_a_large_area_finds_what_lies_in_each_of_its_corners() -> None:
     )
     entry = Entry("e-1", NOW, NOW, alert, Origin(OriginKind.HTTP), "i", facts_of(alert, gazetteer()))
     corners = [Filter(points=((lon, lat),)) for lon in (west, east) for lat in (south, north)]
-    index = FilterIndex(gazetteer())
+    index = Named()
     for one in (*corners, Filter(points=((129.0, 35.0),))):
         index.add(one)
     assert index.match(entry) == set(corners)
 
 
 def test_a_broken_filter_is_refused_and_leaves_nothing_behind() -> None:
-    index = FilterIndex(gazetteer())
+    index = Named()
     broken = Filter(areas=frozenset({"43"}), bbox=(131.0, 32.0, 130.0, 33.0))
     with pytest.raises(InvalidGeometry):
         index.add(broken)
-    assert broken not in index
+    assert broken not in index.index
     assert index.match(entry_of("43")) == set()
 
 
-def test_the_cost_grows_with_what_may_match_and_not_with_what_exists() -> None:
-    dice = random.Random(1)
+def star(centre: tuple[float, float], radius: float, corners: int, dice: random.Random) -> Ring:
+    angles = [2 * math.pi * n / corners for n in range(corners)]
+    reach = [radius * dice.uniform(0.3, 1.0) for _ in angles]
+    ring = [
+        (centre[0] + r * math.cos(angle), centre[1] + r * math.sin(angle))
+        for r, angle in zip(reach, angles, strict=True)
+    ]
+    return (*ring, ring[0])
+
+
+def entry_drawn(drawn: BaseGeometry) -> Entry:
+    """Return an entry that concerns what is drawn, and nothing besides."""
+    return Entry("e-1", NOW, NOW, BASE, Origin(OriginKind.HTTP), "i", Facts(drawn=drawn))
+
+
+@cache
+def crowd() -> list[Filter]:
+    """Return so many places in one region that nothing of the search is left out: cells are split, sizes searched, and surfaces taken in portions."""
+    dice = random.Random(5)
+
+    def somewhere() -> tuple[float, float]:
+        return dice.uniform(130, 132), dice.uniform(31, 33)
+
+    surfaces = [
+        Filter(polygon=star(somewhere(), dice.choice([0.01, 0.04, 0.2]), dice.choice([4, 9, 40]), dice))
+        for _ in range(3_000)
+    ]
+    crossed = [Filter(polygon=(*(somewhere() for _ in range(5)), (131.0, 32.0))) for _ in range(20)]
+    boxes = [Filter(bbox=(130.0, 31.0, 130.0 + n / 8, 31.0 + (n % 3) / 8)) for n in range(9)]
+    spots = [Filter(points=(somewhere(),)) for _ in range(3_000)]
+    corners = [Filter(points=((130 + n / 8, 31 + n / 8), (131.0, 32.0))) for n in range(16)]
+    return [*surfaces, *crossed, *boxes, *spots, *corners]
+
+
+def drawings() -> dict[str, BaseGeometry]:
+    dice = random.Random(7)
+    whole = shapely.Polygon(star((131, 32), 0.8, 60, dice))
+    return {
+        "a large star": whole,
+        "a small one": shapely.Polygon(star((131, 32), 0.05, 60, dice)),
+        "one with a hole": shapely.difference(whole, shapely.box(130.8, 31.8, 131.2, 32.2)),
+        "two far apart": shapely.union(
+            shapely.box(130, 31, 130.25, 31.25), shapely.box(131.75, 32.75, 132, 33)
+        ),
+        "a box on the lattice": shapely.box(130.5, 31.5, 131.5, 32.5),
+        "a sliver": shapely.box(130, 32, 132, 32 + 1e-7),
+        "a point": shapely.Point(131.0, 32.0),
+        "a point and a surface": shapely.union(
+            shapely.Point(130.125, 31.125), shapely.box(131, 32, 131.1, 32.1)
+        ),
+        "everything": shapely.box(-180, -90, 180, 90),
+        "nothing that is there": shapely.box(10, 10, 11, 11),
+    }
+
+
+@cache
+def crowded() -> tuple[FilterIndex, list[int], npt.NDArray[np.object_], npt.NDArray[np.intp]]:
+    index = FilterIndex()
+    numbers = [index.add(one) for one in crowd()]
+    snapshot = index.snapshot()
+    index.adopt(snapshot, snapshot.rebuilt())
+    shapes = [places_of(one, None).shapes for one in crowd()]
+    owners = [number for number, own in zip(numbers, shapes, strict=True) for _ in own]
+    return index, numbers, np.array([shape for own in shapes for shape in own]), np.array(owners)
+
+
+@pytest.mark.parametrize("name", drawings())
+def test_of_a_crowd_those_are_found_whom_what_is_drawn_meets(name: str) -> None:
+    index, _, shapes, owners = crowded()
+    drawn = drawings()[name]
+    shapely.prepare(drawn)
+    expected = np.unique(owners[shapely.intersects(drawn, shapes)])
+    assert index.match(entry_drawn(drawn)).tolist() == expected.tolist()
+
+
+def test_a_hole_in_a_surface_is_no_part_of_it() -> None:
+    ring = shapely.box(130, 31, 131, 32).exterior.coords
+    hole = shapely.box(130.4, 31.4, 130.6, 31.6).exterior.coords
+    holed = shapely.Polygon(ring, [hole])
+    surfaces = Surfaces(
+        corners_of(holed), np.array([0]), np.array([11], dtype=np.int32), np.array([holed.bounds])
+    )
+    for drawn, meets in (
+        (shapely.box(130.45, 31.45, 130.55, 31.55), False),
+        (shapely.box(130.3, 31.3, 130.7, 31.7), True),
+        (shapely.box(130.1, 31.1, 130.2, 31.2), True),
+        (shapely.box(129, 30, 132, 33), True),
+    ):
+        assert (
+            bool(len(surfaces.meeting(np.array([0]), Drawn.of(drawn))))
+            is meets
+            is bool(shapely.intersects(holed, drawn))
+        )
+
+
+def test_those_who_come_while_the_index_is_made_anew_are_found_and_those_who_go_are_not() -> None:
+    dice = random.Random(2)
+    early, late, gone = (
+        Filter(points=((130.76, 32.21 + n / 1000),), polygon=star((130.76, 32.21), 0.001, 5, dice))
+        for n in range(3)
+    )
+    index = Named(early, gone)
+    adopt = index.begin_anew()
+    index.add(late)
+    index.discard(gone)
+    for _ in range(3):
+        assert index.match(entry_of("432032")) == {early, late}
+        assert index.match(entry_drawn(shapely.box(130.75, 32.2, 130.77, 32.2095))) == {early, late}
+        adopt()
+        adopt = index.begin_anew()
+
+
+def test_a_number_is_given_again_only_when_nothing_of_its_first_filter_is_left() -> None:
     index = FilterIndex(gazetteer())
-    for _ in range(5_000):
-        index.add(Filter(points=((dice.uniform(129, 146), dice.uniform(31, 45)),)))
-    for number in range(1_000):
-        index.add(Filter(areas=frozenset({f"{10_000 + number}0"})))
-    whole_nation = entry_of(*(f"{prefecture:02}" for prefecture in range(1, 48)))
-    assert len(index.match(whole_nation)) > 1_000
-    (voice,) = voices(entry_of("432032"), (), gazetteer())
-    assert len(index._candidates(voice)) < 100
+    old, new = Filter(areas=frozenset({"432032"})), Filter(areas=frozenset({"432059"}))
+    number = index.add(old)
+    snapshot = index.snapshot()
+    index.discard(old)
+    index.adopt(snapshot, snapshot.rebuilt())
+    assert index.add(new) != number
+    snapshot = index.snapshot()
+    index.adopt(snapshot, snapshot.rebuilt())
+    assert index.add(Filter(areas=frozenset({"43"}))) == number
+    assert index.match(entry_of("432059")).tolist() == [number, number + 1]
 
 
-def test_a_place_takes_at_most_four_cells_however_large_it_is() -> None:
-    for width, height in ((1e-6, 1e-6), (1 / 16, 1 / 16), (20.0, 1e-3), (1e-3, 20.0), (360.0, 180.0)):
-        index = FilterIndex(gazetteer())
-        index.add(Filter(bbox=(-180.0, -90.0, -180.0 + width, -90.0 + height)))
-        assert 1 <= sum(len(cells) for cells in index._grid._levels.values()) <= 4, (width, height)
+def test_a_new_base_is_due_when_many_have_come_or_gone_and_then_the_rest_takes_no_room() -> None:
+    index = FilterIndex()
+    many = [Filter(points=((130 + n / 10_000, 32),), events=frozenset({str(n % 7)})) for n in range(2_100)]
+    assert index.renewal() is None
+    for one in many:
+        index.add(one)
+    make = index.renewal()
+    assert make is not None
+    make()()
+    assert not index.due
+    for one in many:
+        index.discard(one)
+    make = index.renewal()
+    assert make is not None
+    make()()
+    assert index.renewal() is None
+    assert len(index) == 0
+    assert not any(
+        len(column) for column in (*index.snapshot().rows.numbers(), *index.snapshot().base.rows.numbers())
+    )
+    assert not any(wish is not None for wish in index._wishes.filters)
+
+
+def test_the_cost_grows_with_what_may_match_and_not_with_what_exists() -> None:
+    spots = np.random.default_rng(3).uniform((130, 31), (132, 33), (100_000, 2))
+    keys = np.sort(curve.keys_of(spots))
+    town = curve.search(keys, Drawn.of(shapely.box(131.0, 32.0, 131.05, 32.05)))
+    assert len(town.inside) + len(town.border) < len(keys) / 100
+    region = curve.search(keys, Drawn.of(shapely.box(130.01, 31.01, 131.99, 32.99)))
+    assert len(region.border) < len(keys) / 3 < len(region.inside)
