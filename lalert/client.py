@@ -147,6 +147,20 @@ class Client:
             self._http.get(address, params=list(filters), headers=headers, allow_redirects=False)
         )
 
+    async def confirm(self, position: str) -> None:
+        """Tell the hub that this receiver has the alert at a position, whichever way it came; returns once that is kept. The key must be a receiver's.
+
+        Raises `NotFound`, `Refused`, `Unavailable`.
+        """
+        await self._json(
+            self._http.post(f"{self._url}/v1/acks", json={"position": position}, allow_redirects=False)
+        )
+
+    async def ticket(self) -> str:
+        """Return a ticket for `?ticket=` of one stream within 300 s: for whom this key must not be handed to, such as a page. Raises `Refused`, `Unavailable`."""
+        made = await self._json(self._http.post(f"{self._url}/v1/tickets", allow_redirects=False))
+        return str(made["ticket"])
+
     async def stream(
         self, filters: Pairs = (), *, after: str | None = None, ws: bool = False, resume: bool = True
     ) -> AsyncGenerator[Event, None]:
@@ -250,6 +264,8 @@ class Client:
     async def _json(self, request: aiohttp.client._RequestContextManager) -> dict[str, Any]:
         try:
             async with request as response:
+                if response.status == 204:
+                    return {}
                 if response.status not in (200, 201):
                     raise _refusal(
                         response.status, await _problem(response), response.headers.get("Retry-After")

@@ -5,4 +5,3 @@ from __future__ import annotations
 from lalert.teststream.log import TestLog as TestLog
 from lalert.teststream.log import play as play
 from lalert.teststream.script import EVERY_SECONDS as EVERY_SECONDS
-from lalert.teststream.script import STATUSES as STATUSES

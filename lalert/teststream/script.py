@@ -27,9 +27,6 @@ from lalert.model import (
 
 EVERY_SECONDS: Final = 10.0
 
-STATUSES: Final = frozenset({Status.TEST})
-"""What the test stream may be asked for."""
-
 STEPS: Final = 3
 """Of one round."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -150,7 +149,7 @@ def _test_options(request: web.Request) -> tuple[Filter, dict[str, Any]]:
     if flag(own, "gap"):
         options |= {"after": BEFORE_ALL, "seconds": GAP_SECONDS}
     options.pop("gap", None)
-    return replace(wanted, statuses=frozenset({Status.TEST})), options
+    return wanted, options
 
 
 def _options(request: web.Request) -> tuple[Filter, dict[str, str], str | None]:

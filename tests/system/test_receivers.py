@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families as families
 
+from lalert.client import Client
+from lalert.errors import Refused, Unauthenticated
 from lalert.model import Role
 from lalert.testing import make_cap
 from lalert.testing.node import RunningNode, running_node
@@ -66,7 +70,16 @@ async def test_a_receiver_confirms_on_a_stream_or_by_post_and_its_figures_outliv
             assert (connection["stream"], connection["acknowledged"]) == ("websocket", first)
             assert 0 < connection["round_trip_s"] < 5
         second = await submitted(node, "second", scope="Private", addresses=["school"])
-        assert await acknowledge(node, {"position": second}) == (204, "")
+        async with Client(node.url, node.keys[Role.RECEIVER]) as client:
+            await client.confirm(second)
+            with pytest.raises(Refused, match="not of this log"):
+                await client.confirm("other-1")
+            ticket = await client.ticket()
+        async with Client(node.url) as page:
+            with pytest.raises(Unauthenticated):
+                await page.ticket()
+            async with aclosing(page.stream([("ticket", ticket)], after=first, resume=False)) as stream:
+                assert (await anext(stream)).position == second
         both = await receivers(node, Role.ADMIN)
         assert {each["key"]: each["position"] for each in both}[mine["key"]] == second
         assert [each["position"] for each in both if each["key"] != mine["key"]] == [None]
