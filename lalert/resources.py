@@ -35,6 +35,11 @@ def abroad_csv() -> bytes:
     return (_PACKAGE / "geo" / "data" / "abroad.csv").read_bytes()
 
 
+def jma_regions_csv() -> bytes:
+    """Return the table of the municipalities in each region of the Japan Meteorological Agency."""
+    return (_PACKAGE / "geo" / "data" / "jma_regions.csv").read_bytes()
+
+
 def web_dir(name: str) -> Path:
     """Return the folder `static` or `templates` of the hub's pages."""
     return _PACKAGE / "web" / name

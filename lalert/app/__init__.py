@@ -397,7 +397,10 @@ def load_gazetteer(data: Path, geocodes: str = "") -> Gazetteer:
     `geocodes` names the operator's own table, if there is one; raises `ConfigError` with its mistakes.
     """
     gazetteer = Gazetteer.from_csv(
-        resources.gazetteer_csv(), resources.former_codes_csv(), resources.abroad_csv()
+        resources.gazetteer_csv(),
+        resources.former_codes_csv(),
+        resources.abroad_csv(),
+        resources.jma_regions_csv(),
     )
     if geocodes:
         table, mistakes = read_geocode_file(geocodes)

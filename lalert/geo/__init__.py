@@ -13,6 +13,8 @@ from lalert.geo.gazetteer import Place as Place
 from lalert.geo.gazetteer import PlaceKind as PlaceKind
 from lalert.geo.geocodes import Geocodes as Geocodes
 from lalert.geo.geocodes import read_geocodes as read_geocodes
+from lalert.geo.regions import REGION_NAMES as REGION_NAMES
+from lalert.geo.regions import region_prefecture as region_prefecture
 from lalert.geo.shapes import DECIMALS as DECIMALS
 from lalert.geo.shapes import area_geometry as area_geometry
 from lalert.geo.shapes import bbox as bbox

@@ -21,6 +21,7 @@ from lalert.geo.abroad import Abroad, Located
 from lalert.geo.boundaries import read_boundaries
 from lalert.geo.former import Former, read_former
 from lalert.geo.leaves import Leaves
+from lalert.geo.regions import Regions
 from lalert.geo.shapes import Floats
 from lalert.geo.territories import Territories
 
@@ -112,10 +113,10 @@ class Gazetteer:
         self._below: dict[str, frozenset[str]] = {}
 
     @classmethod
-    def from_csv(cls, table: bytes, former: bytes = b"", abroad: bytes = b"") -> Self:
-        """Return the gazetteer of a table that scripts/build_gazetteer.py made, with former codes and places abroad if given.
+    def from_csv(cls, table: bytes, former: bytes = b"", abroad: bytes = b"", regions: bytes = b"") -> Self:
+        """Return the gazetteer of a table that scripts/build_gazetteer.py made, with former codes, places abroad and regions of JMA if given.
 
-        Those are the tables of scripts/build_former_codes.py and scripts/build_abroad.py. Raises LalertError naming the line at fault.
+        Those are the tables of build_former_codes.py, build_abroad.py and build_regions.py. Raises LalertError naming the line at fault.
         """
         places: list[Place] = []
         outlines: dict[str, str] = {}
@@ -130,7 +131,8 @@ class Gazetteer:
                     outlines[place.code] = outline
         except (LookupError, ValueError, csv.Error) as error:
             raise LalertError(f"the gazetteer's table, line {rows.line_num}: {error}") from None
-        locators = [Abroad.from_csv(abroad)] if abroad else []
+        locators: list[Locator] = [Abroad.from_csv(abroad)] if abroad else []
+        locators += [Regions.from_csv(regions)] if regions else []
         return cls(places, outlines, former=read_former(former) if former else None, locators=locators)
 
     def with_boundaries(self, geojson: bytes) -> Self:

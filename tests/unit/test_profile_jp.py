@@ -20,7 +20,7 @@ from lalert.cap.profiles.jp import kinds, mail, reading
 from lalert.cap.profiles.jp.reading import ShelterState, as_of, said_kind, topic, town_municipality
 from lalert.cap.profiles.jp.table import RULES
 from lalert.errors import InvalidCode, Problem, ProblemSeverity
-from lalert.geo import Gazetteer
+from lalert.geo import REGION_NAMES, Gazetteer
 from lalert.model import Alert, Circle, Info, MsgType, NamedValue, Severity, Status
 from lalert.resources import former_codes_csv, gazetteer_csv
 from lalert.testing import make_alert, make_cap
@@ -314,16 +314,16 @@ def test_a_municipality_by_its_code_of_jma_is_a_place(name: str) -> None:
     assert found(unknown) == [f"warning JP-CODE-UNKNOWN {CODE}"]
 
 
-@pytest.mark.parametrize("name", sorted(reading.JMA_REGION_GEOCODE_NAMES))
-def test_a_region_of_jma_counts_as_its_prefecture(name: str) -> None:
-    for region, prefecture in (("430010", "43"), ("017000", "01"), ("460040", "46"), ("474011", "47")):
-        assert cap.declared_code(NamedValue(name, region)) == prefecture
-    assert "JP-AREA-PLACE" not in "".join(
-        found(example("weather", ("JISX0402", name), (">432032<", ">430010<")))
+@pytest.mark.parametrize("name", sorted(REGION_NAMES))
+def test_a_region_of_jma_is_a_place(name: str) -> None:
+    assert found(example("weather", ("JISX0402", name), (">432032<", ">430010<"))) in (
+        [],
+        [f"advice JP-KANA-MISSING {I1}"],
     )
     for wrong in ("43", "43001", "4300100", "990000"):
-        with pytest.raises(InvalidCode):
-            cap.declared_code(NamedValue(name, wrong))
+        assert f"error JP-CODE-FORM {CODE}" in found(
+            example("weather", ("JISX0402", name), (">432032<", f">{wrong}<"))
+        )
 
 
 @pytest.mark.parametrize("name", sorted(reading.JIS_GEOCODE_NAMES))

@@ -17,7 +17,7 @@ from lalert.cap.profiles.jp.reading import (
 )
 from lalert.cap.rules import shown
 from lalert.errors import InvalidCode
-from lalert.geo import Place, check_digit, normalise_code
+from lalert.geo import REGION_NAMES, Place, check_digit, normalise_code, region_prefecture
 from lalert.model import Alert, Area, NamedValue
 
 _UNREADABLE = frozenset({"JP-CODE-FORM", "JP-CODE-CHECK-DIGIT", "JP-TOWN-FORM"})
@@ -38,7 +38,7 @@ def judge_codes(area: Area, path: str, lookup: Lookup | None) -> Iterator[Findin
             if rule:
                 where = path if rule == "JP-TOWN-ALONE" else f"{at}/value"
                 yield finding(rule, where, text=shown(geocode.value), right=right, codes=listed)
-        elif geocode.name in PLACE_GEOCODE_NAMES:
+        elif geocode.name in PLACE_GEOCODE_NAMES or geocode.name in REGION_NAMES:
             yield from _of_jma(geocode, f"{at}/value", lookup)
         elif _looks_like_a_code(geocode):
             yield finding("JP-CODE-NAME", f"{at}/valueName", name=shown(geocode.name))
@@ -82,11 +82,11 @@ def _municipality(text: str, path: str, lookup: Lookup | None) -> Iterator[Findi
 
 def _of_jma(geocode: NamedValue, path: str, lookup: Lookup | None) -> Iterator[Finding]:
     try:
-        code = declared_code(geocode)
+        code = declared_code(geocode) or region_prefecture(geocode.value)
     except InvalidCode as error:
         yield finding("JP-CODE-FORM", path, text=shown(geocode.value), reason=error.detail, reason_ja="")
         return
-    if code is not None and lookup is not None:
+    if lookup is not None:
         yield from _known(code, geocode.value, path, lookup)
 
 

@@ -37,6 +37,7 @@ from lalert.cap.profiles.jp.reading import (
     variety,
 )
 from lalert.cap.rules import shown
+from lalert.geo import REGION_NAMES
 from lalert.model import Alert, Area, Info, MsgType, NamedValue, Scope, Severity, Status, Urgency
 
 MAX_HEADLINE: Final = 100
@@ -567,7 +568,7 @@ def _somebody_is_concerned(said: _Said) -> Iterator[Finding]:
     if not said.info.areas:
         yield finding("JP-AREA-MISSING", said.path)
     for number, area in enumerate(said.info.areas, 1):
-        coded = any(geocode.name in PLACE_GEOCODE_NAMES for geocode in area.geocodes)
+        coded = any(geocode.name in PLACE_GEOCODE_NAMES | REGION_NAMES for geocode in area.geocodes)
         if not (area.polygons or area.circles or coded):
             yield finding("JP-AREA-PLACE", f"{said.path}/area[{number}]")
 

@@ -77,27 +77,7 @@ They are the codeType of JMA's telegrams, the name of its table of codes, and th
 (0120601, 釧路市釧路) counts as the whole.
 """
 
-JMA_REGION_GEOCODE_NAMES: Final = frozenset(
-    {
-        "jp:jmaRegion",
-        "気象情報／府県予報区・細分区域等",
-        "AreaForecastLocalM",
-        "府県予報区",
-        "一次細分区域",
-        "市町村等をまとめた地域",
-        "class15",
-        "class15s",
-        "class10",
-        "class10s",
-        "offices",
-    }
-)
-"""The valueNames of a <geocode> whose value is JMA's code of a 府県予報区, a 一次細分区域 or 市町村等をまとめた地域: 6 digits, the first two the
-prefecture's. Which municipalities lie in it, this hub does not know: it counts as the prefecture."""
-
-PLACE_GEOCODE_NAMES: Final = (
-    JIS_GEOCODE_NAMES | TOWN_GEOCODE_NAMES | JMA_CITY_GEOCODE_NAMES | JMA_REGION_GEOCODE_NAMES
-)
+PLACE_GEOCODE_NAMES: Final = JIS_GEOCODE_NAMES | TOWN_GEOCODE_NAMES | JMA_CITY_GEOCODE_NAMES
 """All valueNames by which `declared_code` finds a place in Japan."""
 
 LEVEL_NAMES: Final = frozenset({"警戒レベル", "jp:alertLevel", "alertLevel", "level", "Level"})
@@ -332,16 +312,14 @@ def named(info: Info) -> Mapping[str, str]:
 
 
 def declared_code(geocode: NamedValue) -> str | None:
-    """Return the municipality or prefecture code that a geocode names, as `normalise_code` spells it, or that its 町丁目 or area of JMA lies in.
+    """Return the municipality or prefecture code that a geocode names, as `normalise_code` spells it, or that its 町丁目 or 市町村等 of JMA lies in.
 
     None for a geocode of another scheme. Raises InvalidCode for what should be such a code and is none.
     """
     if geocode.name in JIS_GEOCODE_NAMES:
         return normalise_code(geocode.value)
     if geocode.name in JMA_CITY_GEOCODE_NAMES:
-        return _of_jma(geocode.value, 7, 5)
-    if geocode.name in JMA_REGION_GEOCODE_NAMES:
-        return _of_jma(geocode.value, 6, 2)
+        return _of_jma(geocode.value)
     return town_municipality(geocode.value) if geocode.name in TOWN_GEOCODE_NAMES else None
 
 
@@ -352,10 +330,10 @@ def town_municipality(code: str) -> str:
     return normalise_code(code[:5])
 
 
-def _of_jma(code: str, digits: int, used: int) -> str:
-    if len(code) != digits or not (code.isascii() and code.isdigit()):
-        raise InvalidCode(f"{code[:20]!r} is no area code of JMA: write {digits} digits")
-    return normalise_code(code[:used])
+def _of_jma(code: str) -> str:
+    if len(code) != 7 or not (code.isascii() and code.isdigit()):
+        raise InvalidCode(f"{code[:20]!r} is no code of a 市町村等: write 7 digits")
+    return normalise_code(code[:5])
 
 
 def _digits(infos: Iterable[Info], names: frozenset[str]) -> Iterator[int]:
