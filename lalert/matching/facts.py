@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -49,11 +49,11 @@ def facts_of(alert: Alert, gazetteer: Gazetteer, jurisdiction: frozenset[str] = 
     codes: frozenset[str] = frozenset().union(*(own for own, _ in placed))
     known = frozenset(code for code in codes if _is_known(code, gazetteer))
     nowhere = not known and not shapes and not any(located)
+    plain = _union([shape for shape, _ in shapes])
     if nowhere:
         codes = jurisdiction | codes if jurisdiction else frozenset()
     else:
-        codes |= _found(shapes, known, gazetteer)
-    plain = _union([shape for shape, _ in shapes])
+        codes |= _found(shapes, plain, known, gazetteer)
     drawn = with_twins(plain) if plain is not None else None
     shapely.prepare(drawn)
     ground = _ground(gazetteer, jurisdiction if nowhere else known)
@@ -161,13 +161,17 @@ def _is_known(code: str, gazetteer: Gazetteer) -> bool:
 
 
 def _found(
-    drawn: Iterable[tuple[BaseGeometry, frozenset[str]]], known: frozenset[str], gazetteer: Gazetteer
+    drawn: Sequence[tuple[BaseGeometry, frozenset[str]]],
+    whole: BaseGeometry | None,
+    known: frozenset[str],
+    gazetteer: Gazetteer,
 ) -> frozenset[str]:
-    """Return the codes that what is drawn lies on."""
-    bare = _union([shape for shape, codes in drawn if not codes & known])
+    """Return the codes that what is drawn lies on; `whole` is the union of all of it, which need not be made again."""
+    shapes = [shape for shape, codes in drawn if not codes & known]
+    bare = whole if len(shapes) == len(drawn) else _union(shapes)
     found = gazetteer.codes_of(bare) if bare is not None else frozenset()
-    if gazetteer.boundaries == "official":
-        coded = _union([shape for shape, codes in drawn if codes & known])
+    if len(shapes) < len(drawn) and gazetteer.boundaries == "official":
+        coded = _union([shape for shape, codes in drawn if codes & known]) if shapes else whole
         if coded is not None:
             found |= {code for code in gazetteer.codes_of(coded) if gazetteer.official(code)}
     return found
@@ -235,8 +239,8 @@ def _in_one_prefecture(gazetteer: Gazetteer, leaves: frozenset[str]) -> BaseGeom
 
 
 def _union(shapes: list[BaseGeometry]) -> BaseGeometry | None:
-    if len(shapes) == 1:
-        return shapes[0]
+    if len(shapes) <= 1:
+        return shapes[0] if shapes else None
     whole = union(shapes)
     if not shapely.is_valid(whole):
         # Of borders nearer to each other than numbers can tell; invalid, it would meet nothing without a word.

@@ -113,6 +113,17 @@ def test_official_boundaries_add_the_neighbour_that_is_drawn_upon(official: Gaze
     assert facts_of(alert_of(over_the_border), official).codes == {HITOYOSHI, NISHIKI}
 
 
+def test_official_boundaries_are_asked_for_each_area_by_its_own_kind(official: Gazetteer) -> None:
+    on_the_border = Area("x", circles=(Circle(130.8, 32.25, 0),), geocodes=codes(HITOYOSHI))
+    elsewhere = Area("y", polygons=(AMAKUSA_SEA,))
+    inside = Area("z", polygons=(square(130.74, 32.24, 0.01),))
+    assert facts_of(alert_of(on_the_border), official).codes == {HITOYOSHI, NISHIKI}
+    assert facts_of(alert_of(on_the_border, elsewhere), official).codes == {HITOYOSHI, NISHIKI}
+    bare_on_the_border = replace(on_the_border, geocodes=())
+    coded = replace(inside, geocodes=codes(HITOYOSHI))
+    assert facts_of(alert_of(bare_on_the_border, coded), official).codes >= {HITOYOSHI, NISHIKI}
+
+
 def test_a_border_that_is_only_touched_adds_no_neighbour(official: Gazetteer) -> None:
     up_to_the_border = Area("x", polygons=(square(130.75, 32.24, 0.05),), geocodes=codes(HITOYOSHI))
     assert facts_of(alert_of(up_to_the_border), official).codes == {HITOYOSHI}
