@@ -126,7 +126,7 @@ def entry_of(alert: Alert, gazetteer: Gazetteer, home: frozenset[str]) -> Entry:
 
 @pytest.mark.parametrize("of", GAZETTEERS)
 @given(first=st.lists(areas, max_size=2), then=st.lists(areas, max_size=2), home=homes, wanted=placed)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_a_place_is_reached_exactly_if_it_meets_the_union(
     of: Callable[[], Gazetteer], first: list[Area], then: list[Area], home: frozenset[str], wanted: Filter
 ) -> None:

@@ -154,6 +154,11 @@ def test_surfaces_meet_what_they_overlap(enter: Enter) -> None:
 def test_places_are_alternatives(enter: Enter) -> None:
     assert wants(place(NISHIKI, points=(IN_HITOYOSHI,)), enter(HITOYOSHI))
     assert wants(place(HITOYOSHI, points=(IN_TOKYO,), bbox=(0, 0, 1, 1)), enter(HITOYOSHI))
+    drawn = enter(ring=square(*IN_HITOYOSHI))
+    here, far = (130.7, 32.2, 130.8, 32.3), square(*IN_TOKYO)
+    assert wants(Filter(points=(IN_TOKYO,), polygon=far, bbox=here), drawn)
+    assert wants(Filter(points=(IN_HITOYOSHI,), polygon=far, bbox=(0, 0, 1, 1)), drawn)
+    assert not wants(Filter(points=(IN_TOKYO,), polygon=far, bbox=(0, 0, 1, 1)), drawn)
 
 
 def test_a_filter_that_crosses_itself_still_meets_what_it_encloses(enter: Enter) -> None:
