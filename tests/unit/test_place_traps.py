@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lalert import cap, resources
 from lalert.errors import BadRequest, InvalidAlert
 from lalert.geo import Gazetteer
-from lalert.matching import facts_of, parse_filter, wants
+from lalert.matching import FilterIndex, facts_of, parse_filter, wants
 from lalert.model import Entry, Filter, Origin, OriginKind
 from lalert.testing import make_cap
 from lalert.texts import alert_geojson
@@ -426,6 +426,45 @@ def test_whoever_a_ring_goes_round_is_told_or_its_writer_hears_what_is_wrong(
         assert hears(wanted, lat, lon) is inside
     kept = Filter(polygon=tuple((x, y) for y, x in ring))
     assert hears(kept, lat, lon) or not inside
+
+
+ODD_FILTERS = (
+    {"polygon": " ".join(FIJI)},
+    {"polygon": " ".join(OUTER[::-1])},
+    {"polygon": " ".join(ROUND_THE_POLE)},
+    {"bbox": "177,-19,-178,-15"},
+    {"bbox": "179,0,180,1"},
+    {"bbox": "-180,0,-179,1"},
+    {"bbox": "-180,-90,180,90"},
+    *({"point": f"{lat},{lon}"} for lat in (-90, -17, 0.5, 32.5, 90) for lon in (-180, 5, 130.5, 179.5, 180)),
+)
+ODD_ALERTS = (
+    polygon(*FIJI),
+    polygon(*BOW_TIE),
+    polygon(*OUTER) + polygon(*INNER),
+    polygon(*ROUND_THE_POLE),
+    polygon("0,179", "0,180", "1,180", "1,179", "0,179"),
+    polygon("0,-180", "0,-179", "1,-179", "1,-180", "0,-180"),
+    polygon("80,0", "80,10", "90,5", "80,0"),
+    circle("0.5,180 0"),
+    circle("-90,5 0"),
+    circle("0,179.9 50"),
+    circle("32.5,130.5 0"),
+    circle("32.5,130.5 20000"),
+)
+
+
+@pytest.mark.parametrize("place", ODD_ALERTS)
+def test_the_index_finds_in_odd_places_whoever_is_there(place: str) -> None:
+    entry = alert(place, tolerant=True)
+    index = FilterIndex(japan())
+    wanted = {index.add(one): one for one in (filter_of(**pairs) for pairs in ODD_FILTERS)}
+    there = {one for one in wanted.values() if wants(one, entry, (), japan())}
+    assert there
+    assert {wanted[number] for number in index.match(entry).tolist()} == there
+    snapshot = index.snapshot()
+    index.adopt(snapshot, snapshot.rebuilt())
+    assert {wanted[number] for number in index.match(entry).tolist()} == there
 
 
 def test_what_is_drawn_oddly_is_shown_on_the_map_as_what_is_matched() -> None:
