@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
+from threading import get_ident
 from typing import Final
 
 import shapely
@@ -307,16 +308,24 @@ def _home_of(case: Case) -> BaseGeometry:
     assert case.caller.tenant is not None
     official = case.gazetteer.boundaries == "official"
     metres = case.policy.border_buffer_m if official else case.policy.approximate_buffer_m
-    return _home(case.gazetteer, case.caller.tenant.codes, metres)
+    return _prepared_home(case.gazetteer, case.caller.tenant.codes, metres, get_ident())
 
 
 @lru_cache(maxsize=256)
-def _home(gazetteer: Gazetteer, codes: frozenset[str], buffer_m: float) -> BaseGeometry:
-    home = shapely.union_all([gazetteer.geometry(code) for code in sorted(codes)]).buffer(
-        buffer_m / METRES_PER_DEGREE
-    )
+def _prepared_home(
+    gazetteer: Gazetteer, codes: frozenset[str], buffer_m: float, _thread: int
+) -> BaseGeometry:
+    """Return a territory for one thread alone: large alerts are judged in threads, and two that ask one prepared geometry at once end the process."""
+    home = shapely.from_wkb(_home(gazetteer, codes, buffer_m))
     shapely.prepare(home)
     return home
+
+
+@lru_cache(maxsize=256)
+def _home(gazetteer: Gazetteer, codes: frozenset[str], buffer_m: float) -> bytes:
+    home = shapely.union_all([gazetteer.geometry(code) for code in sorted(codes)])
+    wkb: bytes = shapely.to_wkb(home.buffer(buffer_m / METRES_PER_DEGREE))
+    return wkb
 
 
 def _minutes(span: timedelta) -> str:

@@ -331,7 +331,7 @@ class Facts:
 
     `codes` are 6-digit municipality codes and 2-digit prefectures, as declared or found by geometry; `reach` is those with everything above
     and below them, for matching by hash, `ended` what in it is not in use any more; `level` is the 警戒レベル 1-5 or None; `bbox` is west, south, east, north in degrees, around
-    everything below. `drawn` is the union of the polygons, the circles and what is located of foreign geocodes in (lon, lat) degrees, prepared, its border on the 180th meridian on both sides; `ground` are the municipalities without wards,
+    everything below. `drawn` is the union of the polygons, the circles and what is located of foreign geocodes in (lon, lat) degrees, prepared (so that only one thread at a time may ask it), its border on the 180th meridian on both sides; `ground` are the municipalities without wards,
     and the wards, that are concerned with their whole territory, through declared codes or as the jurisdiction. `outline` draws both
     together, which takes a tenth of a second the first time for a nation (`Entry.large`).
     `nowhere` is true when the alert names no place at all: it then concerns the sender's whole jurisdiction, which `codes` holds.

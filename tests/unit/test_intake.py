@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import shapely
 
-from lalert import resources
+from lalert import intake, resources
 from lalert.errors import Forbidden, InvalidAlert, Problem, Unauthenticated
 from lalert.geo import Gazetteer
 from lalert.intake import Case, Policy, judge, jurisdiction
@@ -209,6 +211,31 @@ def test_a_drawn_area_must_lie_at_home_by_the_facts_as_well(judged: Judge, gazet
     foreign = with_area(Area("home", polygons=(IN_THE_CITY,), geocodes=code_area("435015").geocodes))
     with pytest.raises(Forbidden, match="435015"):
         judged(foreign, facts=facts_of(foreign, gazetteer))
+
+
+def test_two_threads_that_judge_at_once_ask_no_prepared_territory_in_common(
+    judged: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GEOS ends the process, or answers wrongly, where two threads ask one prepared geometry at the same time.
+    asked: list[shapely.Geometry] = []
+    own = intake._home_of
+
+    def noted(case: Case) -> shapely.Geometry:
+        asked.append(own(case))
+        return asked[-1]
+
+    monkeypatch.setattr(intake, "_home_of", noted)
+    alert = with_area(Area("home", polygons=(IN_THE_CITY,)))
+    judged(alert)
+    here = list(asked)
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(judged, alert).result() == ()
+    there = asked[len(here) :]
+    assert here
+    assert there
+    assert not {id(home) for home in here} & {id(home) for home in there}
+    assert all(shapely.is_prepared(home) for home in asked)
+    assert all(shapely.equals(home, here[0]) for home in there)
 
 
 def test_what_lies_at_home_as_a_whole_is_not_drawn_again(
