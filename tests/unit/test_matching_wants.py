@@ -193,6 +193,7 @@ def test_a_box_without_width_is_a_line_or_a_point(enter: Enter) -> None:
         Filter(bbox=(math.nan, 32.0, 131.0, 33.0)),
         Filter(bbox=(131.0, 32.0, 130.0, 33.0)),
         Filter(bbox=(130.0, 32.0, math.inf, 33.0)),
+        Filter(bbox=(130.0, 33.0, 131.0, 32.0)),
     ],
 )
 def test_a_filter_without_numbers_is_refused_rather_than_wanting_all_or_nothing(

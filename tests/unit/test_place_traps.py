@@ -193,7 +193,7 @@ def test_nan_a_number_beyond_the_globe_is_refused_on_either_side() -> None:
 # The antimeridian
 
 FIJI = ("-19,177", "-19,-178", "-15,-178", "-15,177", "-19,177")
-ON_BOTH_SIDES = ((-17, 179.0), (-17, -179.0), (-17, 180.0), (-17, -180.0))
+ON_BOTH_SIDES = ((-17, 179.0), (-17, -179.5), (-17, 180.0), (-17, -180.0))
 
 
 @pytest.mark.parametrize("ring", [FIJI, FIJI[::-1]])
