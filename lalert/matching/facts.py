@@ -125,7 +125,11 @@ def _place(
     shapes = {id(place.geometry): place.geometry for _, place in located if place.geometry is not None}
     if drawn is not None:
         shapes[id(drawn)] = drawn
-    return codes.union(*(place.codes for _, place in located)), _union(list(shapes.values()))
+    whole = _union(list(shapes.values()))
+    if whole is not None and whole is not drawn and id(whole) in shapes:
+        # A copy: what facts hold is prepared, and two threads that ask one prepared geometry at once end the process.
+        whole = shapely.from_wkb(shapely.to_wkb(whole))
+    return codes.union(*(place.codes for _, place in located)), whole
 
 
 def drawn_geometry(area: Area) -> BaseGeometry | None:

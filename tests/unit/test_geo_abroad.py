@@ -203,6 +203,18 @@ def test_an_alert_abroad_is_for_those_there_and_for_nobody_in_japan() -> None:
     assert not reaches(unmapped, HITOYOSHI)
 
 
+def test_no_two_alerts_share_a_prepared_geometry_and_the_gazetteers_own_stays_as_it_is() -> None:
+    for gazetteer, geocode in ((world(), ("SAME", "006037")), (own(), ("川の区間", "k-2"))):
+        one, other = (entry(alert(geocode), gazetteer).facts.drawn for _ in range(2))
+        place = gazetteer.locate(*geocode)
+        assert one is not None
+        assert place is not None
+        assert place.geometry is not None
+        assert one is not other
+        assert shapely.is_prepared(one)
+        assert not shapely.is_prepared(place.geometry)
+
+
 def test_a_map_shows_a_rough_place_as_approximate_and_an_exact_one_not() -> None:
     rough = alert_geojson(entry(alert(("SAME", "006037"))))
     assert rough["geometry"] is not None
