@@ -88,6 +88,8 @@ async def test_a_posted_alert_is_kept_and_reaches_whoever_is_concerned(
         assert await response.read() == raw
     _, listed = await node.get("/v1/alerts?active=true")
     assert [alert["identifier"] for alert in listed["alerts"]] == ["first"]
+    hops = event["data"].pop("hops")
+    assert hops["received"] < hops["stored"] < hops["sent"]
     assert listed["alerts"][0] == event["data"]
 
 
