@@ -7,7 +7,7 @@ import io
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
@@ -253,8 +253,14 @@ class Client:
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.TEXT:
                         event = _event("", message.data)
-                        if event is not None:
-                            yield event
+                        if event is None:
+                            continue
+                        # Only a hub that gives its heartbeats an id takes an answer; it measures the line by it.
+                        if event.kind is EventKind.HEARTBEAT and "id" in event.data:
+                            # What it said last, a farewell perhaps, is still to be read when it hears nothing more.
+                            with suppress(ConnectionError, aiohttp.ClientError):
+                                await socket.send_json({"type": "pong", "id": event.data["id"]})
+                        yield event
         except aiohttp.WSServerHandshakeError as error:
             retry = error.headers.get("Retry-After") if error.headers else None
             raise _refusal(error.status, {}, retry) from error

@@ -7,11 +7,13 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from lalert.client import Client, EventKind
 from lalert.live import Ack, Live
 from lalert.matching import FilterIndex, wants
 from lalert.model import Entry, Filter, MsgType, Scope, Status
@@ -536,6 +538,22 @@ async def test_the_answer_to_a_heartbeat_tells_the_round_trip() -> None:
         await reader.next("pong")
     assert 0.05 <= measured[0] < measured[1] < 5
     assert len(measured) == 2
+
+
+async def test_the_python_client_answers_heartbeats_and_none_that_have_no_name() -> None:
+    measured: list[float] = []
+    async with (
+        served(settings=FAST, on_round_trip=measured.append) as hub,
+        Client(hub.url) as client,
+        asyncio.timeout(5),
+    ):
+        for ws in (True, False):
+            async with aclosing(client.stream(ws=ws)) as events:
+                for _ in range(2):
+                    assert (await anext(events)).kind is EventKind.HEARTBEAT
+        await until(lambda: measured)
+        assert 0 <= measured[0] < 1
+        assert hub.live.stats()["cut_bad_message"] == 0
 
 
 async def test_a_ping_in_the_middle_of_a_snapshot_is_answered_behind_it() -> None:
