@@ -165,7 +165,14 @@ class Receivers:
         async with self._one:
             looks = 0
             while self._said:
-                await self._take(self._said[0])
+                try:
+                    await self._take(self._said[0])
+                except LalertError:
+                    raise
+                except Exception:
+                    # One that cannot be looked at must not keep all others waiting for ever.
+                    log.exception("a confirmation could not be looked at", position=self._said[0].position)
+                    self.dropped += 1
                 self._said.popleft()
                 looks += 1
                 if looks % LOOKS_AT_ONCE == 0:

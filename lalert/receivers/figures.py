@@ -18,13 +18,16 @@ TOTAL: Final = "total"
 _SHARES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
-def receiver_json(confirmations: Sequence[Confirmation], alerts: int) -> dict[str, Any]:
-    """Return how far a receiver is, its last `alerts` alerts and the latency of all that are given, the newest position first."""
+def receiver_json(
+    confirmations: Sequence[Confirmation], alerts: int, position: str | None = None
+) -> dict[str, Any]:
+    """Return how far a receiver is, its last `alerts` alerts (or the one at `position`) and the latency of all that are given, the newest position first."""
     newest = confirmations[0] if confirmations else None
+    shown = [each for each in confirmations if position in (None, each.position)][:alerts]
     return {
         "position": newest.position if newest else None,
         "confirmed": _text(newest.confirmed) if newest else None,
-        "alerts": [_alert(each) for each in confirmations[:alerts]],
+        "alerts": [_alert(each) for each in shown],
         "latency": latency(confirmations),
     }
 

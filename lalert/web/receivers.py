@@ -56,7 +56,7 @@ def routes(hub: Hub, confirmations: Confirmations, connected: Connected) -> list
     async def receivers(request: web.Request) -> web.Response:
         """A receiver sees itself, an admin every receiver of its organisation."""
         caller = require(identify(request, hub.keyring, hub.clock), Role.RECEIVER, Role.ADMIN)
-        own, pairs = take(request, "key", "after", "limit")
+        own, pairs = take(request, "key", "position", "after", "limit")
         nothing_else(pairs)
         alerts = whole(own, "limit", 10, 0, MAX_CONFIRMATIONS)
         keys = _keys(caller, own.get("key"))
@@ -65,7 +65,11 @@ def routes(hub: Hub, confirmations: Confirmations, connected: Connected) -> list
         found, listening = await confirmations.confirmed(shown), connected.connections(shown)
         body = {
             "receivers": [
-                {"key": key, **receiver_json(found[key], alerts), "connections": listening.get(key, ())}
+                {
+                    "key": key,
+                    **receiver_json(found[key], alerts, own.get("position")),
+                    "connections": listening.get(key, ()),
+                }
                 for key in shown
             ],
             "next": shown[-1] if len(left) > len(shown) else None,

@@ -93,6 +93,11 @@ async def test_a_receiver_confirms_on_a_stream_or_by_post_and_its_figures_outliv
             if sample.name == "lalert_alert_hop_seconds_count"
         }
         assert counts == {"stored": 1, "sent": 1, "confirmed": 1}
+        asked = await receivers(node, Role.ADMIN, f"?position={first}")
+        assert {each["key"]: [a["position"] for a in each["alerts"]] for each in asked}[mine["key"]] == [
+            first
+        ]
+        assert sum(not each["alerts"] for each in asked) == 1, "who has not confirmed is seen"
         keys = node.keys
         await node.node.administration.revoke_key(silent)
     async with running_node(tmp_path / "data") as node:

@@ -167,6 +167,16 @@ async def test_what_cannot_be_written_is_kept_and_written_later() -> None:
     assert {row.position for row in rig.book.rows} == {entry.position for entry in entries}
 
 
+async def test_one_confirmation_that_cannot_be_looked_at_holds_nobody_else_up() -> None:
+    rig = Rig()
+    key, entry = await rig.key(), rig.log.add(1)
+    rig.receivers.hear(rig.ack(entry, key, filter=None))
+    rig.receivers.hear(rig.ack(entry, key))
+    await rig.receivers.flush()
+    assert rig.receivers.dropped == 1
+    assert [row.position for row in rig.book.rows] == [entry.position]
+
+
 async def test_positions_of_an_epoch_that_is_gone_hold_nothing_up() -> None:
     rig = Rig()
     key = await rig.key()
