@@ -69,8 +69,16 @@ def wanted(lock: str) -> list[str]:
         return (REQUIREMENTS / f"{lock}.in").read_text(encoding="utf-8").splitlines()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    own = [line for line in extras["dev"] if not line.startswith("lalert[")]
-    return [*project["dependencies"], *MARKED, *(extras["test"] + own if lock == "dev" else [])]
+    return [*project["dependencies"], *MARKED, *(in_extra("dev", extras) if lock == "dev" else [])]
+
+
+def in_extra(name: str, extras: dict[str, list[str]]) -> list[str]:
+    """Return what an extra asks for, with that of the extras that it names as `lalert[a,b]`."""
+    lines: list[str] = []
+    for line in extras[name]:
+        own = re.fullmatch(r"lalert\[(.+)\]", line)
+        lines += [found for one in own[1].split(",") for found in in_extra(one, extras)] if own else [line]
+    return lines
 
 
 def resolve_everywhere(lock: str, tools: dict[str, Path], folder: Path, *, keep: bool) -> dict[str, Blocks]:
