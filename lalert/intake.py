@@ -306,25 +306,35 @@ def _covered(area: Area, case: Case) -> bool:
 
 def _home_of(case: Case) -> BaseGeometry:
     assert case.caller.tenant is not None
-    official = case.gazetteer.boundaries == "official"
-    metres = case.policy.border_buffer_m if official else case.policy.approximate_buffer_m
-    return _prepared_home(case.gazetteer, case.caller.tenant.codes, metres, get_ident())
+    margins = (case.policy.border_buffer_m, case.policy.approximate_buffer_m)
+    return _prepared_home(case.gazetteer, case.caller.tenant.codes, margins, get_ident())
 
 
 @lru_cache(maxsize=256)
 def _prepared_home(
-    gazetteer: Gazetteer, codes: frozenset[str], buffer_m: float, _thread: int
+    gazetteer: Gazetteer, codes: frozenset[str], margins_m: tuple[float, float], _thread: int
 ) -> BaseGeometry:
     """Return a territory for one thread alone: large alerts are judged in threads, and two that ask one prepared geometry at once end the process."""
-    home = shapely.from_wkb(_home(gazetteer, codes, buffer_m))
+    home = shapely.from_wkb(_home(gazetteer, codes, margins_m))
     shapely.prepare(home)
     return home
 
 
 @lru_cache(maxsize=256)
-def _home(gazetteer: Gazetteer, codes: frozenset[str], buffer_m: float) -> bytes:
-    home = shapely.union_all([gazetteer.geometry(code) for code in sorted(codes)])
-    wkb: bytes = shapely.to_wkb(home.buffer(buffer_m / METRES_PER_DEGREE))
+def _home(gazetteer: Gazetteer, codes: frozenset[str], margins_m: tuple[float, float]) -> bytes:
+    """Return the places' ground with a margin: the first around what has an official border, the second around the rest."""
+    leaves = sorted(gazetteer.leaves(codes))
+    grounds: list[list[BaseGeometry | None]] = [[], []]
+    for leaf in leaves:
+        grounds[not gazetteer.within_official(leaf)].append(gazetteer.catchment(leaf))
+    # Joined before they are widened: borders inside need no margin.
+    home = shapely.union_all(
+        [
+            shapely.union_all(ground).buffer(metres / METRES_PER_DEGREE)
+            for ground, metres in zip(grounds, margins_m, strict=True)
+        ]
+    )
+    wkb: bytes = shapely.to_wkb(home)
     return wkb
 
 

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,7 @@ COLUMNS = (
     "point",
     "successors",
     "outline",
+    "boundary",
 )
 
 # 浜松市 went from seven wards to three on 2024-01-01, after both packages were made. The new offices are those of the old
@@ -114,8 +115,23 @@ ENGLISH_STEMS = {
 EARTH_RADIUS_M = 6_371_008.8
 REACH_M = 30_000  # how far from its outermost town or office a territory may extend
 LONE_REACH_M = 60_000  # the same where the office is the only point known
-WIDEN_M = 3_000
-SIMPLIFY_M = 1_000
+WIDEN_CELLS = (
+    1.2  # how far an outline is widened, in widths of the cell at its edge, from the least to the most
+)
+WIDEN_LEAST_M = 600
+WIDEN_MOST_M = 6_000
+LAND_SPACINGS = 0.8  # how far from a point there is land for sure, in distances to the nearest other point
+LAND_LEAST_M = 300
+LAND_MOST_M = 3_000
+FEW_POINTS = 4  # a village of no more than so many points may be an island: there the next point says little of its size
+FEW_LAND_M = 1_500
+LONE_LAND_M = 10_000  # the same for a village far from anything, known by one point
+CLOSE_M = 2_500  # gaps narrower than twice this are land too
+BAND_M = 100_000
+BOUNDARY_SIMPLIFY_M = 200
+BOUNDARY_UNIT = 10_000  # boundaries are written in ten-thousandths of a degree, outlines in thousandths
+OUTLINE_UNIT = 1_000
+LEAST_AREA = 4  # smaller slivers, in squares of the unit, are what rounding left
 
 Floats = npt.NDArray[np.float64]
 
@@ -135,6 +151,7 @@ class Row:
     parent: str = ""
     successors: tuple[str, ...] = ()
     outline: str = ""
+    boundary: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,12 +340,65 @@ def hepburn(kana: str) -> str:
 
 
 def add_outlines(rows: dict[str, Row], towns: Iterable[tuple[str, str, float, float]]) -> None:
-    """Give each leaf (a ward, or a municipality without wards) an outline: where its own towns are nearer than any other's.
+    """Give each leaf (a ward, or a municipality without wards) its approximate boundary and the wider outline that is told.
 
-    Voronoi cells of all town points and offices are joined by municipality, cut off `REACH_M` from the points, widened
-    by `WIDEN_M`, filled and simplified. All of it in Mercator metres: the projection is conformal, so that "nearest" holds locally.
+    Both are joined Voronoi cells of all town points and offices: what is nearer to one of its towns than to any other's. The
+    boundary is cut off where the land seems to end and simplified with the borders kept common. The outline reaches `REACH_M`
+    from the points and is widened by about the size of the cells at its edge, because that is how far a border may be off.
+    All of it in Mercator metres: the projection is conformal, so that "nearest" holds locally.
     """
     leaves = [row for row in rows.values() if row.kind in {"ward", "municipality"}]
+    points = town_points(leaves, rows, towns)
+    span = shapely.box(*(shapely.total_bounds(points.shapes) + np.array([-1, -1, 1, 1]) * 2e6))
+    cells = shapely.get_parts(
+        shapely.voronoi_polygons(shapely.multipoints(points.metres), extend_to=span, ordered=True)
+    )
+    ashore = cut_off(cells, land_around(points))
+    for row, text in zip(leaves, boundaries(points.joined(ashore)), strict=True):
+        row.boundary = text
+
+    sizes = np.sqrt(shapely.area(ashore))
+    widths = np.clip(WIDEN_CELLS * sizes, WIDEN_LEAST_M * points.scale, WIDEN_MOST_M * points.scale)
+    reach = np.where(points.alike == 1, LONE_REACH_M, REACH_M) * points.scale
+    near = shapely.intersection(cells, shapely.buffer(points.shapes, reach, quad_segs=4))
+    wide = points.joined(shapely.buffer(near, widths, quad_segs=2))
+    coarse = points.least(widths) / 3
+    for row, territory, tolerance in zip(leaves, wide, coarse, strict=True):
+        row.outline = outline(territory, tolerance)
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """All towns and offices, each point once: Mercator metres, how long a metre is there, and the number of the leaf it belongs to."""
+
+    metres: Floats
+    scale: Floats
+    owners: npt.NDArray[np.int64]
+
+    @property
+    def alike(self) -> npt.NDArray[np.int64]:
+        """Return how many points the leaf of each point has."""
+        return np.bincount(self.owners)[self.owners]
+
+    @property
+    def shapes(self) -> npt.NDArray[np.object_]:
+        return np.asarray(shapely.points(self.metres))
+
+    def joined(self, cells: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+        """Return the union of the cells of each leaf."""
+        return np.array([shapely.union_all(group) for group in self._groups(cells)], dtype=object)
+
+    def least(self, values: Floats) -> Floats:
+        return np.array([group.min() for group in self._groups(values)])
+
+    def _groups(self, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        order = np.argsort(self.owners, kind="stable")
+        return np.split(values[order], np.cumsum(np.bincount(self.owners))[:-1])
+
+
+def town_points(
+    leaves: Sequence[Row], rows: Mapping[str, Row], towns: Iterable[tuple[str, str, float, float]]
+) -> Points:
     number = {row.code: index for index, row in enumerate(leaves)}
     owners, places = list(number.values()), [(row.lon, row.lat) for row in leaves]
     for code, town, lon, lat in towns:
@@ -341,18 +411,90 @@ def add_outlines(rows: dict[str, Row], towns: Iterable[tuple[str, str, float, fl
     metres, first = np.unique(metres, axis=0, return_index=True)
     owner_of = np.array(owners)[first]
     scale = 1 / np.cos(np.radians(np.array(places)[first, 1]))
-    towns_of = np.bincount(owner_of, minlength=len(leaves))
-    reach = np.where(towns_of[owner_of] > 1, REACH_M, LONE_REACH_M) * scale
+    return Points(metres, scale, owner_of)
 
-    span = shapely.box(*(shapely.total_bounds(shapely.points(metres)) + np.array([-1, -1, 1, 1]) * 2e6))
-    cells = shapely.get_parts(
-        shapely.voronoi_polygons(shapely.multipoints(metres), extend_to=span, ordered=True)
-    )
-    cells = shapely.intersection(cells, shapely.buffer(shapely.points(metres), reach, quad_segs=4))
-    order = np.argsort(owner_of, kind="stable")
-    groups = np.split(cells[order], np.cumsum(towns_of)[:-1])
-    for row, group in zip(leaves, groups, strict=True):
-        row.outline = outline(shapely.union_all(group), 1 / np.cos(np.radians(row.lat)))
+
+def land_around(points: Points) -> BaseGeometry:
+    """Return where the land seems to be: around each point as far as its nearest neighbour, and whatever lies between or within.
+
+    Towns stand close where the coast is near, and far apart in mountains, which are filled: all land belongs to somebody.
+    """
+    shapes = points.shapes
+    tree = shapely.STRtree(shapes)
+    (own, _), apart = tree.query_nearest(shapes, exclusive=True, return_distance=True, all_matches=False)
+    nearest = np.empty(len(shapes))
+    nearest[own] = apart
+    least = np.where(points.alike <= FEW_POINTS, FEW_LAND_M, LAND_LEAST_M) * points.scale
+    radius = np.clip(LAND_SPACINGS * nearest, least, LAND_MOST_M * points.scale)
+    lone = (points.alike == 1) & (nearest > LONE_LAND_M * points.scale)
+    radius = np.where(lone, LONE_LAND_M * points.scale, radius)
+    wide = filled(shapely.union_all(shapely.buffer(shapes, radius + CLOSE_M * points.scale, quad_segs=3)))
+    return narrowed(wide, CLOSE_M)
+
+
+def narrowed(land: BaseGeometry, by_m: float) -> BaseGeometry:
+    """Return land without a margin of so many metres, in bands of latitude: a metre's length in Mercator changes with it."""
+    west, south, east, north = shapely.bounds(land)
+    bands = []
+    for low in np.arange(south, north, BAND_M):
+        high = low + BAND_M
+        scale = 1 / np.cos(np.radians(from_mercator(np.array([[0.0, (low + high) / 2]]))[0, 1]))
+        margin = 4 * by_m * scale
+        around = shapely.clip_by_rect(land, west - 1, low - margin, east + 1, high + margin)
+        bands.append(
+            shapely.intersection(
+                shapely.buffer(around, -by_m * scale, quad_segs=2), shapely.box(west, low, east, high)
+            )
+        )
+    return shapely.union_all(bands)
+
+
+def cut_off(cells: npt.NDArray[np.object_], land: BaseGeometry) -> npt.NDArray[np.object_]:
+    """Return the part of each cell that is land; most are wholly inside, and the others are compared with the land near them."""
+    shapely.prepare(land)
+    ashore = cells.copy()
+    for number in np.flatnonzero(~shapely.contains_properly(land, cells)):
+        near = shapely.clip_by_rect(land, *shapely.bounds(cells[number]))
+        ashore[number] = shapely.intersection(cells[number], near)
+    return ashore
+
+
+def filled(geometry: BaseGeometry) -> BaseGeometry:
+    return shapely.union_all([shapely.Polygon(part.exterior) for part in shapely.get_parts(geometry)])
+
+
+def boundaries(territories: npt.NDArray[np.object_]) -> list[str]:
+    """Return the text of each territory, simplified together so that neighbours keep one border."""
+    whole = shapely.set_precision(territories, 1.0)
+    simple = shapely.coverage_simplify(whole, BOUNDARY_SIMPLIFY_M)
+    return [text_of(geometry, BOUNDARY_UNIT) for geometry in simple]
+
+
+def text_of(territory: BaseGeometry, unit: int) -> str:
+    """Return a territory as text: parts apart by `;`, their rings by `:`, in each the first point and then steps, in 1/unit degrees."""
+    parts = [
+        ":".join(ring_text(ring.coords, unit) for ring in (part.exterior, *part.interiors))
+        for part in shapely.get_parts(rounded(territory, unit))
+    ]
+    return ";".join(sorted(parts))
+
+
+def rounded(territory: BaseGeometry, unit: int) -> BaseGeometry:
+    """Return it in degrees to 1/unit, each point for itself, so that neighbours still agree; repaired where that closed a neck."""
+    degrees = shapely.transform(territory, lambda metres: np.round(from_mercator(metres) * unit) / unit)
+    repaired = shapely.make_valid(degrees)
+    parts = shapely.get_parts(shapely.get_parts(repaired))
+    areas = parts[shapely.area(parts) * unit**2 > LEAST_AREA]
+    whole = shapely.normalize(shapely.union_all(areas))
+    assert shapely.is_valid(whole)
+    assert not whole.is_empty
+    return whole
+
+
+def ring_text(points: Iterable[tuple[float, float]], unit: int) -> str:
+    whole = np.round(np.array(points) * unit).astype(int)[:-1]
+    steps = np.diff(whole, axis=0, prepend=np.zeros((1, 2), dtype=int))
+    return " ".join(str(step) for step in steps.ravel().tolist())
 
 
 def mercator(degrees: Floats) -> Floats:
@@ -366,16 +508,9 @@ def from_mercator(metres: Floats) -> Floats:
     return lonlat
 
 
-def outline(territory: BaseGeometry, scale: float) -> str:
-    """Return the widened territory as text: rings apart by `;`, in each the first point and then steps, in thousandths of a degree."""
-    wide = shapely.buffer(territory, WIDEN_M * scale, quad_segs=2)
-    filled = shapely.union_all([shapely.Polygon(part.exterior) for part in shapely.get_parts(wide)])
-    rings = []
-    for part in shapely.get_parts(shapely.simplify(filled, SIMPLIFY_M * scale)):
-        points = np.round(from_mercator(shapely.get_coordinates(part.exterior)) * 1000).astype(int)[:-1]
-        steps = np.diff(points, axis=0, prepend=np.zeros((1, 2), dtype=int))
-        rings.append(" ".join(str(step) for step in steps.ravel().tolist()))
-    return ";".join(sorted(rings))
+def outline(territory: BaseGeometry, tolerance: float) -> str:
+    """Return the text of a widened territory, filled and simplified."""
+    return text_of(filled(shapely.simplify(filled(territory), tolerance)), OUTLINE_UNIT)
 
 
 def encode(rows: Mapping[str, Row], sources: Sources) -> bytes:
@@ -398,6 +533,7 @@ def encode(rows: Mapping[str, Row], sources: Sources) -> bytes:
                 row.point,
                 " ".join(canonical(code) for code in row.successors),
                 row.outline,
+                row.boundary,
             )
         )
     report(rows, sources)
@@ -419,6 +555,7 @@ def report(rows: Mapping[str, Row], sources: Sources) -> None:
     print("kinds:", dict(Counter(row.kind for row in rows.values())))
     print("points:", dict(Counter(row.point for row in rows.values())))
     print("outline points:", sum(len(row.outline.split()) // 2 for row in rows.values()))
+    print("boundary points:", sum(len(row.boundary.split()) // 2 for row in rows.values()))
     towns = {code for code, *_ in sources.towns}
     leaves = [row for row in rows.values() if row.outline]
     print(

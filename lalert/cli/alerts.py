@@ -114,7 +114,7 @@ def _gazetteer() -> Gazetteer:
 
 def _ground(code: str) -> BaseGeometry | None:
     # Asked of envelopes alone, so that nobody else waits for the table.
-    return _gazetteer().geometry(code)
+    return _gazetteer().catchment(code)
 
 
 def _judged_by(profile: cap.Profile) -> Callable[[cap.Report], cap.Report]:

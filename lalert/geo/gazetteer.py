@@ -88,6 +88,7 @@ class Gazetteer:
     def __init__(
         self,
         places: Iterable[Place],
+        boundaries: Mapping[str, str],
         outlines: Mapping[str, str],
         official: Mapping[str, BaseGeometry] | None = None,
         former: Mapping[str, Former] | None = None,
@@ -97,6 +98,7 @@ class Gazetteer:
         self._locators = locators
         self._by_code = {code: _former_place(one) for code, one in self._former.items()}
         self._by_code |= {place.code: self._dated(place) for place in places}
+        self._boundaries = boundaries
         self._outlines = outlines
         self._official = official or {}
         self._children: dict[str, list[Place]] = {}
@@ -108,8 +110,9 @@ class Gazetteer:
             for code, children in self._children.items()
             if len(code) == 6
         }
-        self._territories = Territories(outlines, wards, self._official)
+        self._territories = Territories(boundaries, outlines, wards, self._official)
         self._joined: dict[str, BaseGeometry] = {}
+        self._catchments: dict[str, BaseGeometry] = {}
         self._below: dict[str, frozenset[str]] = {}
 
     @classmethod
@@ -119,21 +122,24 @@ class Gazetteer:
         Those are the tables of build_former_codes.py, build_abroad.py and build_regions.py. Raises LalertError naming the line at fault.
         """
         places: list[Place] = []
+        boundaries: dict[str, str] = {}
         outlines: dict[str, str] = {}
         rows = csv.reader(io.StringIO(table.decode()))
         columns = next(rows, [])
         try:
             picked = itemgetter(*(columns.index(name) for name in _COLUMNS))
             for row in rows:
-                place, outline = _place(*picked(row))
+                *cells, outline, boundary = picked(row)
+                place = _place(*cells)
                 places.append(place)
                 if outline:
-                    outlines[place.code] = outline
+                    outlines[place.code], boundaries[place.code] = outline, boundary
         except (LookupError, ValueError, csv.Error) as error:
             raise LalertError(f"the gazetteer's table, line {rows.line_num}: {error}") from None
         locators: list[Locator] = [Abroad.from_csv(abroad)] if abroad else []
         locators += [Regions.from_csv(regions)] if regions else []
-        return cls(places, outlines, former=read_former(former) if former else None, locators=locators)
+        gone = read_former(former) if former else None
+        return cls(places, boundaries, outlines, former=gone, locators=locators)
 
     def with_boundaries(self, geojson: bytes) -> Self:
         """Return a gazetteer with official boundaries besides those it has; for a code that comes twice, the later file counts.
@@ -154,7 +160,7 @@ class Gazetteer:
 
     def _with(self, official: Mapping[str, BaseGeometry], locators: Sequence[Locator]) -> Self:
         places = (place for place in self._by_code.values() if place.kind is not PlaceKind.FORMER)
-        return type(self)(places, self._outlines, official, self._former, locators)
+        return type(self)(places, self._boundaries, self._outlines, official, self._former, locators)
 
     def locate(self, name: str, value: str) -> Located | None:
         """Return where a geocode of another scheme than JIS X 0402 lies; None where nobody knows such a scheme, or the value is none of its codes."""
@@ -277,24 +283,59 @@ class Gazetteer:
         """Say whether the territory of this very code is an official boundary, rather than made from points or joined."""
         return code in self._official
 
-    def geometry(self, code: str) -> BaseGeometry | None:
-        """Return the territory of a place in (lon, lat) degrees, or None of an unknown code.
+    def approximate(self, code: str) -> bool:
+        """Say whether `geometry` of this code is made from points, in whole or in part; False of an unknown code."""
+        if code in self._official or code not in self._by_code:
+            return False
+        parts = self._parts(code)
+        return not parts or any(map(self.approximate, parts))
 
-        The official boundary where one is installed. Else an outline made from the points of its towns, 3 km too wide, so
-        that it errs on the side of telling people (docs/gazetteer.md). A city is the union of its wards, a prefecture that of its
-        municipalities, a former place that of its successors.
+    def within_official(self, leaf: str) -> bool:
+        """Say whether a leaf's catchment ends at an official boundary: its own, or that of its city."""
+        return self._territories.within_official(leaf)
+
+    def geometry(self, code: str) -> BaseGeometry | None:
+        """Return the territory of a place as it is shown, in (lon, lat) degrees, or None of an unknown code.
+
+        The official boundary where one is installed, else the one made from the points of its towns (`approximate` tells). A city
+        is the union of its wards, a prefecture that of its municipalities, a former place that of its successors. Who is told is
+        decided by `catchment`.
+        """
+        if code in self._official:
+            return self._official[code]
+        if code not in self._joined and code in self._by_code:
+            self._joined[code] = self._drawn(code)
+        return self._joined.get(code)
+
+    def _drawn(self, code: str) -> BaseGeometry:
+        parts = self._parts(code)
+        return self._territories.together(self.leaves(parts)) if parts else self._territories.boundary(code)
+
+    def together(self, leaves: Collection[str]) -> BaseGeometry | None:
+        """Return what is shown of leaves in one geometry, or None of none; in steps of a few milliseconds."""
+        known = self.leaves(leaves)
+        return self._territories.together(known) if known else None
+
+    def catchment(self, code: str) -> BaseGeometry | None:
+        """Return the ground on which people are told of what concerns a place, in (lon, lat) degrees, or None of an unknown code.
+
+        The official boundary where one is installed. Else an outline that is wider than `geometry` by about as much as that may be
+        off, so that it errs on the side of telling people (docs/gazetteer.md).
         """
         if code in self._territories.leaves:
             return self._territories.leaves[code]
-        if code not in self._joined and code in self._by_code:
-            self._joined[code] = self._join(self._by_code[code])
-        return self._joined.get(code)
+        if code not in self._catchments and code in self._by_code:
+            self._catchments[code] = self._join(self._by_code[code])
+        return self._catchments.get(code)
 
     def _join(self, place: Place) -> BaseGeometry:
         if place.kind is PlaceKind.CITY_WITH_WARDS:
             return self._territories.city(place.code)
-        parts = place.successors or [child.code for child in self.children(place.code)]
-        return shapely.union_all([self.geometry(part) for part in parts])
+        return shapely.union_all([self.catchment(part) for part in self._parts(place.code)])
+
+    def _parts(self, code: str) -> Sequence[str]:
+        """Return what a place that is no leaf consists of."""
+        return self._by_code[code].successors or [child.code for child in self.children(code)]
 
     def leaves(self, codes: Iterable[str]) -> frozenset[str]:
         """Return the municipalities without wards, and the wards, whose territories together are those of the codes.
@@ -311,8 +352,7 @@ class Gazetteer:
     def _find_leaves(self, code: str) -> frozenset[str]:
         if code in self._territories.leaves:
             return frozenset({code})
-        parts = self._by_code[code].successors or [child.code for child in self.children(code)]
-        return self.leaves(parts)
+        return self.leaves(self._parts(code))
 
     def leaves_meeting(self, shapes: Sequence[BaseGeometry]) -> list[frozenset[str]]:
         """Return for each valid shape in (lon, lat) degrees the leaves whose territory it meets; a border belongs to both sides."""
@@ -337,7 +377,19 @@ class Gazetteer:
 
 
 _FORMER_KINDS = frozenset({PlaceKind.FORMER_WARD, PlaceKind.FORMER})
-_COLUMNS = ("code6", "kind", "parent", "name", "kana", "name_en", "lon", "lat", "successors", "outline")
+_COLUMNS = (
+    "code6",
+    "kind",
+    "parent",
+    "name",
+    "kana",
+    "name_en",
+    "lon",
+    "lat",
+    "successors",
+    "outline",
+    "boundary",
+)
 _KINDS = {str(kind): kind for kind in PlaceKind}
 
 
@@ -351,10 +403,9 @@ def _place(
     lon: str,
     lat: str,
     successors: str,
-    outline: str,
-) -> tuple[Place, str]:
+) -> Place:
     prefecture = code[:2]
-    place = Place(
+    return Place(
         code=prefecture if kind == "prefecture" else code,
         name=name,
         kana=kana,
@@ -366,7 +417,6 @@ def _place(
         parent=parent or None,
         successors=tuple(successors.split()),
     )
-    return place, outline
 
 
 def _former_place(one: Former) -> Place:

@@ -45,8 +45,6 @@ MAX_CARDS: Final = 60
 MAX_OUTLINES: Final = 60
 MAX_QUERY: Final = 2_000
 MAX_FORM: Final = 65_536
-GENEROUS: Final = 0.025
-"""Degrees by which territories made from points are too wide on purpose (3 km, to err on the side of telling); a drawing gives them back."""
 
 LEAFLET: Final = "vendor/leaflet-1.9.4"
 FONT: Final = "vendor/biz-udpgothic-5.3.0"
@@ -363,9 +361,6 @@ class Pages:
             if self._context.place(code) is None:
                 return None
             shape = self._context.geometry(code)
-            if shape is not None and not self._context.official_boundaries:
-                shrunk = shape.buffer(-GENEROUS)
-                shape = shape if shrunk.is_empty else shrunk
             small = None if shape is None else shape.simplify(0.01 if len(code) == 2 else 0.0005)
             small = None if small is None else shapely.set_precision(small, 0.0001)
             drawn = None if small is None or small.is_empty else shapely.geometry.mapping(small)

@@ -375,7 +375,7 @@ def test_the_gazetteer_tells_whether_codes_and_what_is_drawn_touch(
     around = '<c:targetArea xmlns:c="http://xml.publiccommons.ne.jp/xml/edxl/">'
     text = with_target(target, put(AREA, area))
     text = put("<targetArea>", around, put("</targetArea>", "</c:targetArea>", text))
-    assert [p.rule for p in cap.examine(text.encode(), ground=GAZETTEER.geometry).problems] == expected
+    assert [p.rule for p in cap.examine(text.encode(), ground=GAZETTEER.catchment).problems] == expected
 
 
 @pytest.mark.parametrize(("east", "expected"), [(130.81, []), (130.84, ["EDXL-TARGET-ELSEWHERE"])])

@@ -25,6 +25,12 @@ def territory(gazetteer: Gazetteer, code: str) -> shapely.Geometry:
     return found
 
 
+def catchment(gazetteer: Gazetteer, code: str) -> shapely.Geometry:
+    found = gazetteer.catchment(code)
+    assert found is not None
+    return found
+
+
 def n03(code: str | None, geometry: shapely.Geometry) -> dict[str, object]:
     properties = {"N03_001": "熊本県", "N03_004": "某市", "N03_007": code}
     return {"type": "Feature", "properties": properties, "geometry": mapping(geometry)}
@@ -62,7 +68,7 @@ def test_a_point_or_line_on_a_border_concerns_both_sides() -> None:
 
 
 def test_an_outline_is_met_by_a_touch() -> None:
-    outline = territory(NEIGHBOURS, KUMAMOTO_CITY)
+    outline = catchment(NEIGHBOURS, KUMAMOTO_CITY)
     _, _, east, _ = outline.bounds
     beside = shapely.box(east, 32, east + 1, 34)
     touched = {ward.code for ward in GAZETTEER.children(KUMAMOTO_CITY)} & NEIGHBOURS.codes_of(beside)
@@ -123,7 +129,8 @@ def test_without_boundaries_of_their_own_the_wards_share_all_of_their_citys() ->
     shared = GAZETTEER.with_boundaries(collection(n03("43100", city)))
     wards = [ward.code for ward in GAZETTEER.children(KUMAMOTO_CITY)]
     assert territory(shared, KUMAMOTO_CITY).equals(city)
-    together = shapely.union_all([territory(shared, ward) for ward in wards])
+    assert catchment(shared, KUMAMOTO_CITY).equals(city)
+    together = shapely.union_all([catchment(shared, ward) for ward in wards])
     assert shapely.symmetric_difference(together, city).area < 1e-12  # what rounding leaves along the cuts
     far_corner = shapely.Point(131.19, 32.51)
     assert set(wards) <= shared.codes_of(far_corner)
@@ -140,12 +147,45 @@ def test_what_the_boundaries_of_wards_leave_out_of_their_citys_is_everybodys() -
     strips = {code: shapely.box(130.5 + i / 10, 32, 130.59 + i / 10, 33) for i, code in enumerate(wards[1:])}
     given = [n03("43100", city), *(n03(code[:5], strip) for code, strip in strips.items())]
     both = GAZETTEER.with_boundaries(collection(*given))
-    together = shapely.union_all([territory(both, ward) for ward in wards])
+    together = shapely.union_all([catchment(both, ward) for ward in wards])
     assert shapely.difference(city, together).area < 1e-12
-    assert all(shapely.difference(strip, territory(both, code)).is_empty for code, strip in strips.items())
+    assert all(shapely.difference(strip, catchment(both, code)).is_empty for code, strip in strips.items())
     in_no_strip = shapely.Point(130.595, 32.01)
     assert not any(strip.intersects(in_no_strip) for strip in strips.values())
     assert both.leaves_meeting([in_no_strip])[0] & both.leaves([KUMAMOTO_CITY])
+
+
+def test_wards_without_boundaries_of_their_own_are_shown_as_parts_of_their_citys() -> None:
+    wards = [ward.code for ward in GAZETTEER.children(KUMAMOTO_CITY)]
+    whole = territory(GAZETTEER, KUMAMOTO_CITY)
+    west, south, east, north = whole.bounds
+    half = shapely.box(west - 0.1, south, (west + east) / 2, north)
+    shared = GAZETTEER.with_boundaries(collection(n03("43100", half)))
+    together = shapely.union_all([territory(shared, ward) for ward in wards])
+    assert shapely.symmetric_difference(together, half).area < 1e-12
+    in_the_west = [ward for ward in wards if territory(GAZETTEER, ward).intersects(half)]
+    assert 0 < len(in_the_west) < len(wards)
+    for ward in in_the_west:
+        assert territory(shared, ward).covers((territory(GAZETTEER, ward) & half).buffer(-1e-9))
+        assert not territory(shared, ward).covers(half)
+
+
+def test_a_place_is_approximate_as_long_as_any_part_of_it_is() -> None:
+    assert GAZETTEER.approximate(YATSUSHIRO)
+    assert not NEIGHBOURS.approximate(YATSUSHIRO)
+    assert NEIGHBOURS.approximate("43")
+    assert not NEIGHBOURS.approximate("439991")
+    wards = [ward.code for ward in GAZETTEER.children(KUMAMOTO_CITY)]
+    strips = [
+        n03(code[:5], shapely.box(130.5 + i / 10, 32, 130.6 + i / 10, 33)) for i, code in enumerate(wards)
+    ]
+    assert GAZETTEER.with_boundaries(collection(*strips[:-1])).approximate(KUMAMOTO_CITY)
+    assert not GAZETTEER.with_boundaries(collection(*strips)).approximate(KUMAMOTO_CITY)
+    of_the_city = GAZETTEER.with_boundaries(collection(n03("43100", shapely.box(130.4, 32.5, 131.2, 33.2))))
+    assert not of_the_city.approximate(KUMAMOTO_CITY)
+    assert of_the_city.approximate(wards[0])
+    assert of_the_city.within_official(wards[0])
+    assert not of_the_city.within_official(YATSUSHIRO)
 
 
 def test_a_city_without_a_boundary_is_the_union_of_its_wards_boundaries() -> None:

@@ -131,7 +131,7 @@ def test_old_codes_and_those_of_today_concern_one_another_both_ways() -> None:
 
 def test_an_old_place_lies_where_its_successors_are() -> None:
     def ground(code: str) -> shapely.Geometry:
-        found = GAZETTEER.geometry(code)
+        found = GAZETTEER.catchment(code)
         assert found is not None
         return found
 

@@ -189,12 +189,26 @@ def test_a_search_takes_any_text(text: str) -> None:
     GAZETTEER.search(text)
 
 
-def test_every_outline_is_valid_and_has_its_own_office_inside() -> None:
+OFFICE_ELSEWHERE = "463035"  # 十島村 keeps its office in 鹿児島市
+
+
+def test_every_catchment_is_valid_and_covers_what_is_shown_and_the_office() -> None:
     for place in GAZETTEER.places():
-        territory = _territory(place.code)
-        assert shapely.is_valid(territory)
-        assert territory.covers(shapely.Point(place.lon, place.lat)), place.name
-        assert 0.002 < territory.area < 30  # square degrees
+        if place.kind in LEAVES:
+            shown, told = _territory(place.code), GAZETTEER.catchment(place.code)
+            office = shapely.Point(place.lon, place.lat)
+            assert shapely.is_valid(shown)
+            assert shapely.is_valid(told)
+            assert shapely.covers(told, shown), place.name
+            assert shapely.covers(told, office), place.name
+            assert shapely.covers(shown, office) or place.code == OFFICE_ELSEWHERE, place.name
+            assert 0.0002 < shown.area < 0.5  # square degrees: from 2 km² to 5,000 km²
+            assert 0.0005 < shapely.area(told) < 3
+
+
+def test_approximate_boundaries_share_their_borders_and_leave_no_gap_or_overlap_between_them() -> None:
+    leaves = [_territory(place.code) for place in GAZETTEER.places() if place.kind in LEAVES]
+    assert shapely.coverage_is_valid(leaves)
 
 
 def test_a_city_is_its_wards_and_a_prefecture_its_municipalities() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -261,6 +262,27 @@ def test_a_drawn_area_must_lie_at_home(judged: Judge) -> None:
         judged.code(with_area(Area("both", polygons=(TOKYO,), geocodes=code_area("432032").geocodes)))
         == "area-not-yours"
     )
+
+
+def test_the_margin_is_narrow_only_around_what_has_an_official_border(gazetteer: Gazetteer) -> None:
+    def with_official(code: str) -> Judge:
+        place = gazetteer.geometry(code)
+        feature = {
+            "type": "Feature",
+            "properties": {"code": code[:5]},
+            "geometry": shapely.geometry.mapping(place),
+        }
+        return Judge(gazetteer.with_boundaries(json.dumps({"features": [feature]}).encode()))
+
+    home = gazetteer.geometry("432032")
+    assert home is not None
+    west, _, _, _ = home.bounds
+    off = west - 10_000 / intake.METRES_PER_DEGREE
+    beyond = with_area(
+        Area("10 km beyond", polygons=(((off, 32.2), (off + 0.01, 32.2), (off, 32.21), (off, 32.2)),))
+    )
+    assert with_official("131016")(beyond) == ()  # somebody else's: this border is as doubtful as before
+    assert with_official("432032").code(beyond) == "area-not-yours"
 
 
 def test_who_may_alert_everywhere_may(judged: Judge) -> None:
