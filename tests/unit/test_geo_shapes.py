@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import shapely
 from hypothesis import example, given, settings
@@ -19,6 +20,7 @@ from lalert.geo import (
     area_geometry,
     bbox,
     circle_geometry,
+    joint_bbox,
     polygon_geometry,
     repair,
     repaired_rings,
@@ -498,6 +500,24 @@ def test_the_box_leaves_out_the_widest_gap() -> None:
         [shapely.box(170, 0, 180, 1), shapely.box(-180, 0, -179, 1), shapely.box(-170, 0, -160, 1)]
     )
     assert bbox(islands) == (170, 0, -160, 1)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "around"),
+    [
+        ([], None),
+        ([(130, 32, 131, 33), (140, 30, 141, 31)], (130, 30, 141, 33)),
+        ([(170, 0, 180, 1), (100, 0, 101, 1)], (100, 0, 180, 1)),
+        ([(-180, 0, -170, 1), (100, 0, 101, 1)], (-180, 0, 101, 1)),
+        ([(-180, 0, -170, 1), (170, 0, 180, 1)], (170, 0, -170, 1)),
+        ([(-180, 0, 0, 1), (0, 0, 180, 1)], (-180, 0, 180, 1)),
+        ([(-180, 0, 0, 1), (0.5, 0, 180, 1)], (0.5, 0, 0, 1)),
+    ],
+)
+def test_the_box_around_boxes(
+    boxes: list[tuple[float, ...]], around: tuple[float, float, float, float] | None
+) -> None:
+    assert joint_bbox(np.array(boxes, dtype=np.float64).reshape(-1, 4)) == around
 
 
 def test_geojson_goes_round_by_the_right_hand() -> None:
