@@ -1,11 +1,12 @@
 """Durable appends a second with 1, 16 and 128 senders, against SQLite alone doing the same work on the disk.
 
-Run it as `python -m bench.append`. Three peers insert the same rows into the same tables, as many in each transaction as there are senders:
+Run it as `python -m bench.append`. Four peers insert the same rows into the same tables, as many in each transaction as there are senders:
 
 - "ready": SQLite alone, with nothing around it: no threads, no event loop, no value made of a row. Its rows lie ready.
 - "made": the same, but it makes its rows of the alerts as it goes (id, SHA-256, JSON), as the store must.
 - "behind": SQLite on a thread of its own behind an event loop, as a program has to have it whose loop must not wait for a disk. Its rows lie ready; each sender awaits a future, the
   last of a group hands the group over, and nothing else is done.
+- "both": behind a loop, and its rows made as they come: the peer that does the work that the store cannot be without.
 
 All have filled their log once before they are measured: a log that grows costs each commit about half as much again, for a node's first seconds. The figures that count are the
 ratios, taken in turns in one run, so that a busy machine slows all. The process is set up as `lalert serve` sets up its own.
@@ -72,34 +73,36 @@ def main() -> bool:
     settle()
     worst = 1.0
     print(
-        f"{'senders':>8} {'ready /s':>9} {'made /s':>9} {'behind /s':>10} {'store /s':>9}   store / {'ready':>6} {'made':>6} {'behind':>7} {'p50 ms':>7} {'p99 ms':>7}"
+        f"{'senders':>8} {'ready /s':>9} {'made /s':>9} {'behind /s':>10} {'both /s':>9} {'store /s':>9}   store / {'ready':>6} {'made':>6} {'behind':>7} {'both':>6} {'p50 ms':>7} {'p99 ms':>7}"
     )
     for senders, appends in APPENDS.items():
-        rates: dict[str, list[float]] = {"ready": [], "made": [], "behind": [], "store": []}
+        rates: dict[str, list[float]] = {"ready": [], "made": [], "behind": [], "both": [], "store": []}
         waits: list[float] = []
         for _ in range(options.rounds):
             with tempfile.TemporaryDirectory(dir=options.directory) as directory:
                 folder = Path(directory)
                 rates["ready"].append(measure_alone(folder / "ready.db", senders, ready=True))
                 rates["made"].append(measure_alone(folder / "made.db", senders, ready=False))
-                rates["behind"].append(asyncio.run(measure_behind(folder / "behind.db", senders)))
+                for name in ("behind", "both"):
+                    measured = measure_behind(folder / f"{name}.db", senders, ready=name == "behind")
+                    rates[name].append(asyncio.run(measured))
                 rate, latencies = asyncio.run(
                     measure_store(folder / "store.db", senders, appends, FIRST[senders])
                 )
             rates["store"].append(rate)
             waits += latencies
         p50, p99 = quantiles(waits)
-        ready, made, behind, store = (statistics.median(each) for each in rates.values())
-        to_ready, to_made, to_behind = (
+        ready, made, behind, both, store = (statistics.median(each) for each in rates.values())
+        to_ready, to_made, to_behind, to_both = (
             statistics.median(map(truediv, rates["store"], rates[peer]))
-            for peer in ("ready", "made", "behind")
+            for peer in ("ready", "made", "behind", "both")
         )
         print(
-            f"{senders:8} {ready:9.0f} {made:9.0f} {behind:10.0f} {store:9.0f}           {to_ready:6.2f} {to_made:6.2f} {to_behind:7.2f} {p50:7.2f} {p99:7.2f}"
+            f"{senders:8} {ready:9.0f} {made:9.0f} {behind:10.0f} {both:9.0f} {store:9.0f}           {to_ready:6.2f} {to_made:6.2f} {to_behind:7.2f} {to_both:6.2f} {p50:7.2f} {p99:7.2f}"
         )
-        worst = min(worst, to_behind)
+        worst = min(worst, to_both)
     print(
-        f"target: a ratio of {TARGET} or more to SQLite behind a loop, for each, and to the others as near as can be (#4)"
+        f"target: a ratio of {TARGET} or more to 'both', for each, and to the others as near as can be (#4)"
     )
     return worst < TARGET
 
@@ -119,8 +122,8 @@ def measure_alone(path: Path, group: int, *, ready: bool) -> float:
     return rate
 
 
-async def measure_behind(path: Path, group: int) -> float:
-    """Return rows a second of SQLite on a thread behind the loop, for `group` senders with as many rows in each transaction."""
+async def measure_behind(path: Path, group: int, *, ready: bool) -> float:
+    """Return rows a second of SQLite on a thread behind the loop, for `group` senders with as many rows in each transaction; `ready` as above."""
     loop = asyncio.get_running_loop()
     db = open_alone(path)
     handed: queue.SimpleQueue[list[tuple[Row, asyncio.Future[None]]]] = queue.SimpleQueue()
@@ -135,27 +138,28 @@ async def measure_behind(path: Path, group: int) -> float:
         for done in waiting:
             done.set_result(None)
 
-    async def send(mine: Sequence[Row]) -> None:
+    async def send(mine: Sequence[int]) -> None:
         nonlocal gathered
-        for row in mine:
+        for number in mine:
             done: asyncio.Future[None] = loop.create_future()
-            gathered.append((row, done))
+            gathered.append((rows[number] if ready else row_of(work[number]), done))
             if len(gathered) == group:
                 handed.put(gathered)
                 gathered = []
             await done
 
-    async def send_all(rows: Sequence[Row]) -> None:
+    async def send_all(numbers: range) -> None:
         async with asyncio.TaskGroup() as tasks:
             for sender in range(group):
-                tasks.create_task(send(rows[sender::group]))
+                tasks.create_task(send(numbers[sender::group]))
 
-    rows = [row_of(alert) for alert in alerts(FIRST[group] + APPENDS[group])]
+    work = alerts(FIRST[group] + APPENDS[group])
+    rows = [row_of(alert) for alert in work] if ready else []
     thread = threading.Thread(target=write)
     thread.start()
-    await send_all(rows[: FIRST[group]])
+    await send_all(range(FIRST[group]))
     start = time.perf_counter()
-    await send_all(rows[FIRST[group] :])
+    await send_all(range(FIRST[group], len(work)))
     rate = APPENDS[group] / (time.perf_counter() - start)
     handed.put([])
     thread.join()
