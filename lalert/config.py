@@ -217,7 +217,13 @@ def read(struct: type[S], raw: Mapping[str, Any], where: str, mistakes: list[str
             values[field.name] = _value(field.type, raw[name], f"{where}{name}", mistakes)
         elif field.required:
             mistakes.append(f"{where}{name}: is missing")
-    return None if len(mistakes) > before else struct(**values)
+    if len(mistakes) > before:
+        return None
+    try:
+        return struct(**values)
+    except ValueError as error:  # what two settings say together, from the struct's own __post_init__
+        mistakes.append(f"{where}{error}")
+        return None
 
 
 def _value(kind: Any, raw: Any, where: str, mistakes: list[str]) -> Any:  # noqa: ANN401  # as untyped as TOML is
