@@ -11,16 +11,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import structlog
 from aiohttp import hdrs, web
 from feedgen.ext.base import BaseEntryExtension, BaseExtension
 from feedgen.feed import FeedGenerator
+from lxml import etree
 
 from lalert.errors import BadRequest, NotFound, Unavailable
-from lalert.model import Entry, Filter, MsgType, Scope, Status
-from lalert.plugin import Access, Endpoint, HubApi, Listing, Route
+from lalert.model import Delivery, Entry, Filter, MsgType, Outcome, Scope, Status, Subscription
+from lalert.plugin import Access, Channel, Endpoint, HubApi, Limits, Listing, Route
+from lalert_adapters.syndication_websub import PATH, Document, Topics, WebSub, WebSubConfig
 
 KINDS: Final[Mapping[str, str]] = {
     "evacuation": "避難情報",
@@ -49,6 +52,8 @@ MAX_TITLE: Final = 300
 MAX_SUMMARY: Final = 4_000
 MAX_CORNERS: Final = 200
 RETRY_S: Final = 1.0
+MAX_HEARD: Final = 1_000
+ATOM: Final = "http://www.w3.org/2005/Atom"
 
 _FOLLOW_UPS: Final = frozenset({MsgType.UPDATE, MsgType.CANCEL, MsgType.ERROR})
 _REPLACING: Final = frozenset({MsgType.UPDATE, MsgType.CANCEL})
@@ -75,6 +80,7 @@ class SyndicationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,31}$")],
         Annotated[str, msgspec.Meta(min_length=1, max_length=100)],
     ] = {}
+    websub: WebSubConfig = WebSubConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +116,11 @@ class _Rendered:
 
 
 class Syndication:
-    """The endpoint `/feeds/…`: what is in force and public, newest first."""
+    """The endpoint `/feeds/…`: what is in force and public, newest first; and the WebSub hub that pushes it."""
 
     Config: ClassVar[type[SyndicationConfig]] = SyndicationConfig
+    drill_safe: ClassVar[bool] = True
+    limits: ClassVar[Limits] = Limits(per_target=1, in_flight=64, timeout=15.0)
 
     def __init__(self, name: str, config: SyndicationConfig, hub: HubApi) -> None:
         self.name = name
@@ -123,6 +131,8 @@ class Syndication:
         self._bytes = 0
         self._building = asyncio.Lock()
         self._version = 0
+        self._heard: OrderedDict[str, None] = OrderedDict()
+        self._websub = WebSub(name, config.websub, hub, self)
         self._following = False
         self._follower: asyncio.Task[None] | None = None
         self._started = datetime.min.replace(tzinfo=UTC)
@@ -136,10 +146,45 @@ class Syndication:
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
+        await self._websub.close()
 
     def routes(self) -> Sequence[Route]:
         paths = ("/feeds/{place}.{format}", "/feeds/{place}/{kind}.{format}")
-        return [Route("GET", path, self.get, Access.PUBLIC) for path in paths]
+        feeds = [Route("GET", path, self.get, Access.PUBLIC) for path in paths]
+        return [*feeds, *([Route("POST", PATH, self._websub.post, Access.PUBLIC)] if self._pushes else [])]
+
+    @property
+    def _pushes(self) -> bool:
+        return self._config.websub.enabled
+
+    def check_subscription(self, subscription: Subscription) -> Subscription:
+        return self._websub.check_subscription(subscription)
+
+    async def deliver(self, delivery: Delivery) -> Outcome:
+        return await self._websub.deliver(delivery)
+
+    def filter(self, topic: str) -> Filter:
+        return self._topic(topic).filter
+
+    async def document(self, topic: str, entry: Entry) -> Document:
+        # The delivery may be quicker than the follower: what was rendered before this entry would go out as if it were the newest.
+        self._hear(entry)
+        feed = self._topic(topic)
+        rendered = await self._rendered(feed)
+        return Document(rendered.body, rendered.etag, f"{MEDIA_TYPES[feed.format]}; charset=utf-8")
+
+    def _topic(self, topic: str) -> _Feed:
+        try:
+            url = urlsplit(topic)
+            query = parse_qs(url.query, keep_blank_values=True)
+        except ValueError:
+            raise NotFound("hub.topic: is no address of a feed") from None
+        stem, _, format = url.path.removeprefix("/feeds/").rpartition(".")
+        place, _, kind = stem.partition("/")
+        feed = _feed(place, kind or None, format, query, self._kinds)
+        if feed.path != topic:
+            raise NotFound(f"hub.topic: this feed's own address (rel=self) ends in {feed.path}")
+        return feed
 
     def listed_at(self, entry: Entry, lineage: Sequence[Entry], places: Collection[str]) -> Sequence[str]:
         """Return the paths of the feeds that would change."""
@@ -159,13 +204,17 @@ class Syndication:
 
     async def get(self, request: web.Request) -> web.Response:
         """Answer with a feed, or with 304 to a reader who has it. Raises `NotFound`, `BadRequest`."""
-        feed = _feed(request, self._kinds)
+        info, query = request.match_info, request.query
+        fields = {name: query.getall(name) for name in query}
+        feed = _feed(info["place"], info.get("kind"), info["format"], fields, self._kinds)
         rendered = await self._rendered(feed)
         headers = {
             hdrs.CACHE_CONTROL: f"public, max-age={MAX_AGE_S}",
             hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
             "X-Content-Type-Options": "nosniff",
         }
+        if self._pushes:
+            headers[hdrs.LINK] = self._websub.links(feed.path)
         response = web.Response(headers=headers)
         response.etag = rendered.etag
         response.last_modified = rendered.changed
@@ -186,8 +235,8 @@ class Syndication:
                     self._version += 1
                     self._following = True
                     cause = ""
-                    async for _ in entries:
-                        self._version += 1
+                    async for entry in entries:
+                        self._hear(entry)
             except Unavailable as error:
                 # Too far behind, or the hub is stopping: a feed made for each request is slower, and just as right.
                 log.info("feeds no longer hear of the log; following it again", reason=error.detail)
@@ -198,6 +247,13 @@ class Syndication:
             finally:
                 self._following = False
             await self._hub.clock.sleep(RETRY_S)
+
+    def _hear(self, entry: Entry) -> None:
+        if entry.position not in self._heard:
+            self._heard[entry.position] = None
+            self._version += 1
+            if len(self._heard) > MAX_HEARD:
+                self._heard.popitem(last=False)
 
     async def _rendered(self, feed: _Feed) -> _Rendered:
         kept = self._current(feed)
@@ -266,6 +322,10 @@ class Syndication:
         generator.generator("lalert")
         generator.updated(changed)
         generator.link(href=base + feed.path, rel="self", type=MEDIA_TYPES[feed.format])
+        if self._pushes:
+            generator.register_extension("hub", _HubLink, atom=False)
+            generator.hub.address = base + PATH
+            generator.link(href=base + PATH, rel="hub")
         generator.link(href=base + "/", rel="alternate", type="text/html")  # the last one is RSS's own <link>
         for entry in entries:
             self._write_entry(generator.add_entry(order="append"), entry)
@@ -296,6 +356,18 @@ class Syndication:
 if TYPE_CHECKING:
     _: type[Endpoint] = Syndication
     __: type[Listing] = Syndication
+    ___: type[Channel] = Syndication
+    ____: type[Topics] = Syndication
+
+
+class _HubLink(BaseExtension):  # type: ignore[misc]  # feedgen has no types
+    """Names the hub in RSS too, where feedgen writes rel=self alone."""
+
+    address = ""
+
+    def extend_rss(self, feed: Any) -> Any:  # noqa: ANN401
+        etree.SubElement(feed[0], f"{{{ATOM}}}link", href=self.address, rel="hub")
+        return feed
 
 
 class _EntryLinks(BaseEntryExtension):  # type: ignore[misc]  # feedgen has no types
@@ -310,25 +382,25 @@ class _EntryLinks(BaseEntryExtension):  # type: ignore[misc]  # feedgen has no t
         return entry
 
 
-def _feed(request: web.Request, kinds: Mapping[str, str]) -> _Feed:
-    info = request.match_info
-    status = _status(request)
-    if info["format"] not in MEDIA_TYPES:
-        raise NotFound(f"a feed ends in .atom or .rss, not in .{info['format'][:20]}")
-    kind = info.get("kind")
+def _feed(
+    place: str, kind: str | None, format: str, query: Mapping[str, Sequence[str]], kinds: Mapping[str, str]
+) -> _Feed:
+    status = _status(query)
+    if format not in MEDIA_TYPES:
+        raise NotFound(f"a feed ends in .atom or .rss, not in .{format[:20]}")
     if kind is not None and kind not in kinds:
         raise NotFound(f"there is no kind {kind[:40]!r}; kinds are {', '.join(kinds)}")
-    everywhere = info["place"] == ("kind" if kind else "all")
-    return _Feed(None if everywhere else _code(info["place"]), kind, status, info["format"])
+    everywhere = place == ("kind" if kind else "all")
+    return _Feed(None if everywhere else _code(place), kind, status, format)
 
 
-def _status(request: web.Request) -> str:
-    for name in request.query:
+def _status(query: Mapping[str, Sequence[str]]) -> str:
+    for name in query:
         if name != "status":
             raise BadRequest(
                 f"{name[:50]}: unknown parameter; a feed takes status alone, its place and kind stand in the path"
             )
-    values = request.query.getall("status", ["actual"])
+    values = query.get("status", ["actual"])
     if len(values) > 1 or values[0] not in STATUSES:
         raise BadRequest(f"status: {values[0][:20]!r} must be one of {', '.join(STATUSES)}, once")
     return values[0]

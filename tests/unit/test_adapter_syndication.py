@@ -168,15 +168,17 @@ async def test_entries_are_the_newest_first_and_bounded(hub: FakeHub, log: Log) 
             assert (await get(f"/feeds/all.{format}")).titles == ["4", "3", "2"]
 
 
-async def test_a_feed_has_its_address_its_language_and_no_promise_of_push(get: Get, log: Log) -> None:
+async def test_a_feed_has_its_address_its_language_and_its_hub(get: Get, log: Log) -> None:
     log.add()
     atom, rss = (await get("/feeds/432032.atom")).feed.feed, (await get("/feeds/432032.rss")).feed.feed
     assert {(link.rel, link.href) for link in atom.links} == {
         ("self", "http://hub.example/feeds/432032.atom"),
+        ("hub", "http://hub.example/websub"),
         ("alternate", "http://hub.example/"),
     }
     assert atom.id == "http://hub.example/feeds/432032.atom"
     assert rss.link == "http://hub.example/"
+    assert ("hub", "http://hub.example/websub") in {(link.rel, link.href) for link in rss.links}
     assert (atom.language, rss.language) == ("ja", "ja")
     assert atom.title == "災害情報 432032"
 
