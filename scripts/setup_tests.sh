@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install what the tests need beyond Python packages: Chromium and a Japanese font for the pages, xmlsec1 as a second opinion on signatures, redis-tools for
-# a Redis that is too old (its server is in there, and nothing is started by it). Where that cannot be done, fail and say what to type: a suite that silently
+# a Redis that is too old and mosquitto as a broker (their servers are in there, and nothing is started by it). Where that cannot be done, fail and say what to type: a suite that silently
 # leaves the pages out would look green.
 set -eu
 missing=""
@@ -16,6 +16,9 @@ fi
 if ! command -v redis-check-rdb >/dev/null; then
     missing="$missing redis-tools"
 fi
+if ! command -v mosquitto >/dev/null && [ ! -x /usr/sbin/mosquitto ]; then
+    missing="$missing mosquitto"
+fi
 [ -n "$missing" ] || exit 0
 
 sudo=""
@@ -30,6 +33,6 @@ if command -v apt-get >/dev/null && { [ -z "$sudo" ] || $sudo true 2>/dev/null; 
 fi
 echo "The tests need what is not installed here:$missing" >&2
 echo "  Debian and Ubuntu: apt-get install --no-install-recommends$missing" >&2
-echo "  elsewhere: install Chromium, on the PATH as chromium, a Japanese font, xmlsec1, and Redis" >&2
+echo "  elsewhere: install Chromium, on the PATH as chromium, a Japanese font, xmlsec1, Redis, and mosquitto" >&2
 echo "  without those tests: .venv/bin/python -m pytest -m 'not browser and not slow'" >&2
 exit 1
