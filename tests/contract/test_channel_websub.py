@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from lalert.config import Settings
+from lalert.config import Hub, Settings
 from lalert.dispatch import guarded_session
 from lalert.errors import BadRequest, DeliveryError, Gone, PermanentFailure
 from lalert.model import Delivery, Filter, Outcome, Role, Status, Subscription
@@ -29,6 +29,8 @@ from lalert.testing.node import RunningNode, running_node
 from lalert_adapters import syndication_websub
 from lalert_adapters.syndication import Syndication, SyndicationConfig
 from lalert_adapters.syndication_websub import WebSubConfig, subscription_id
+from tests.redis_kit import valkey
+from tests.system.nodes_kit import nodes
 
 TOPIC = "/feeds/all.atom"
 SECRET = "a-secret-that-nobody-may-see"
@@ -379,6 +381,30 @@ async def test_a_subscriber_is_pushed_the_signed_feed_also_after_a_restart_until
             assert (await node.post(make_cap(identifier="two", codes=["432032"]), key))[0] == 201
             await until(lambda: len(receiver.pushes) == 2)
             await until_subscribed(node, 0)
+
+
+async def test_who_subscribed_at_one_node_is_pushed_what_another_took(tmp_path: Path) -> None:
+    settings = Settings(
+        hub=Hub(base_url="https://alert.example"), adapters={"feeds": {"websub": {"allow_http": True}}}
+    )
+    (tmp_path / "valkey").mkdir()
+    keys: set[str] = set()
+    async with subscriber() as receiver:
+        with valkey(tmp_path / "valkey") as server:
+            async with nodes(f"redis://127.0.0.1:{server.port}", tmp_path, settings=settings) as (a, b):
+                form = {"hub.mode": "subscribe", "hub.topic": "https://alert.example/feeds/432032.atom"}
+                for number in range(8):
+                    form["hub.callback"] = f"{receiver.url}&number={number}"
+                    async with a.http.post(f"{a.url}/websub", data=form) as response:
+                        assert response.status == 202
+                await until_subscribed(a, 8)
+                for node, headline in ((b, "一つ目"), (a, "二つ目")):
+                    receiver.pushes.clear()
+                    await node.post(make_cap(identifier=headline, headline=headline, codes=["432032"]))
+                    await until(lambda: len(receiver.pushes) == 8)
+                    assert all(headline in body.decode() for _, body in receiver.pushes)
+                    keys |= {headers["X-Lalert-Delivery"] for headers, _ in receiver.pushes}
+                assert len(keys) == 16
 
 
 async def until_subscribed(node: RunningNode, number: int) -> None:
