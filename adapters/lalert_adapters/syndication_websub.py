@@ -49,8 +49,6 @@ CALL_S: Final = 10.0
 CALLS: Final = 16
 """How many callbacks are asked at once; so many more as `WAITING` wait, and nobody else is taken."""
 WAITING: Final = 256
-PER_MINUTE: Final = 60
-"""Requests of one address, and of one callback's host: each leads to one call at most."""
 MAX_KNOWN: Final = 20_000
 PASSING: Final = frozenset({302, 303, 307, 404, 408, 421, 425, 429})
 """Answers below 500 after which another try is worth it: they do not say that the address is wrong for good (RFC 9110, 15.4 and 15.5.5)."""
@@ -60,12 +58,16 @@ log = structlog.get_logger("lalert.websub")
 
 
 class WebSubConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[adapters.feeds.websub]: how many subscriptions there may be, in all and for one callback host; `http:` callbacks only where they are allowed."""
+    """[adapters.feeds.websub]: how many subscriptions there may be, in all and for one callback host; `http:` callbacks only where they are allowed.
+
+    `max_per_minute` bounds the requests of one address, and those for one callback host: each leads to one call at most.
+    """
 
     enabled: bool = True
     allow_http: bool = False
     max_subscriptions: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 10_000
     max_per_host: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 500
+    max_per_minute: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,8 @@ class WebSub:
         self._calls: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(CALLS)
         self._keeping = asyncio.Lock()
-        self._askers = _Rate(hub)
-        self._hosts = _Rate(hub)
+        self._askers = _Rate(hub, config.max_per_minute)
+        self._hosts = _Rate(hub, config.max_per_minute)
         self._sent: OrderedDict[str, tuple[str, str]] = OrderedDict()
         """Of each subscription the last document that was taken, and under which key: what has not changed since is not sent again."""
 
@@ -337,8 +339,9 @@ class WebSub:
 class _Rate:
     """Counts what somebody asks in a minute, for as many as `MAX_KNOWN`."""
 
-    def __init__(self, hub: HubApi) -> None:
+    def __init__(self, hub: HubApi, limit: int) -> None:
         self._hub = hub
+        self._limit = limit
         self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     def count(self, who: str) -> None:
@@ -347,12 +350,12 @@ class _Rate:
         since, count = self._counts.pop(who, (now, 0))
         if now - since >= 60:
             since, count = now, 0
-        self._counts[who] = (since, min(count + 1, PER_MINUTE + 1))
+        self._counts[who] = (since, count + 1)
         if len(self._counts) > MAX_KNOWN:
             self._counts.popitem(last=False)
-        if count >= PER_MINUTE:
+        if count >= self._limit:
             raise TooManyRequests(
-                f"at most {PER_MINUTE} requests a minute for one address and one callback host",
+                f"at most {self._limit} requests a minute for one address and one callback host",
                 retry_after=since + 60 - now,
             )
 

@@ -339,6 +339,16 @@ async def test_a_flood_is_bounded() -> None:
         assert await at.ask() == 202
 
 
+async def test_one_callback_host_is_not_called_at_the_bidding_of_many() -> None:
+    async with desk(max_per_minute=2) as at:
+        answers = []
+        for _ in range(3):
+            at.adapter._websub._askers._counts.clear()  # as if each came from an address of its own
+            answers.append(await at.ask())
+        assert answers == [202, 202, 429]
+        assert len(at.receiver.asked) == 2
+
+
 async def test_the_feed_names_its_hub_and_itself() -> None:
     async with desk() as at, at.http.get(f"{at.url}/feeds/43/rain.rss?status=test") as response:
         assert response.headers["Link"] == (
