@@ -26,12 +26,26 @@ import trustme
 from paho.mqtt.client import Client, MQTTMessage, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
-from lalert import registry
+from lalert import cap, registry
+from lalert.config import Settings
 from lalert.errors import BadRequest, PermanentFailure, TemporaryFailure
-from lalert.model import Alert, Delivery, Entry, Facts, MsgType, Origin, OriginKind, Status, Subscription
+from lalert.model import (
+    Alert,
+    Delivery,
+    Entry,
+    Facts,
+    MsgType,
+    Origin,
+    OriginKind,
+    Role,
+    Status,
+    Subscription,
+)
+from lalert.testing import make_cap
 from lalert.testing.alerts import make_alert
 from lalert.testing.channel import Answer, ChannelContract, Received, delivery, subscription, until
 from lalert.testing.hub import FakeHub
+from lalert.testing.node import running_node
 from lalert_adapters.mqtt import Mqtt, MqttConfig
 
 PASSWORD = "swordfish-and-more"
@@ -424,6 +438,46 @@ async def test_tls_is_spoken_and_a_certificate_of_a_stranger_is_refused(tmp_path
                 else:
                     with pytest.raises(TemporaryFailure, match="TLS"):
                         await channel.deliver(first)
+    finally:
+        broker.kill()
+
+
+async def test_a_whole_hub_retains_what_is_posted_until_it_is_cancelled_or_ends_by_itself(
+    tmp_path: Path,
+) -> None:
+    broker = Broker(tmp_path)
+    broker.start()
+    settings = Settings(adapters={"mqtt": {"host": "127.0.0.1", "port": broker.port, "tls": False}})
+    sender = "bousai@hitoyoshi.example"
+    first = make_cap(sender=sender, identifier="first", level=4)
+    cancel = make_cap(
+        sender=sender, identifier="over", msg_type=MsgType.CANCEL, references=[cap.parse(first)]
+    )
+    try:
+        async with running_node(tmp_path / "data", settings) as node:
+            asked = {"channel": "mqtt", "target": "lalert/city", "filter": {"area": "432032"}}
+            async with node.http.post(
+                f"{node.url}/v1/subscriptions", json=asked, headers=node.headers(Role.RECEIVER)
+            ) as answer:
+                assert answer.status == 201, await answer.text()
+            with listening(broker) as listener:
+
+                async def cleared(raw: bytes) -> None:
+                    """Wait until what is posted has been retained and then been taken away."""
+                    listener.got.clear()
+                    status, said = await node.post(raw)
+                    assert status == 201, said
+                    await until(lambda: any("/area/432032/" in m.topic and m.payload for m in listener.got))
+                    if raw is first:
+                        assert (await node.post(cancel))[0] == 201
+                    await until(
+                        lambda: any("/area/432032/" in m.topic and not m.payload for m in listener.got)
+                    )
+
+                await cleared(first)
+                soon = datetime.now(UTC) + timedelta(seconds=2)
+                await cleared(make_cap(sender=sender, identifier="short", level=4, expires=soon))
+            assert not retained(broker)
     finally:
         broker.kill()
 
