@@ -416,6 +416,17 @@ async def test_a_wrong_password_is_a_temporary_failure_that_does_not_show_it(tmp
         broker.kill()
 
 
+@pytest.mark.parametrize(
+    "files", [{"user": "hub", "password_file": "missing"}, {"tls": True, "ca_file": "missing"}]
+)
+async def test_a_file_that_cannot_be_read_is_named_by_its_setting(
+    tmp_path: Path, files: dict[str, Any]
+) -> None:
+    async with make_rig(tmp_path, **files) as rig:
+        with pytest.raises(TemporaryFailure, match="password_file or ca_file"):
+            await rig.channel.deliver(told(rig, 1))
+
+
 # paho leaves a socket whose handshake failed to the garbage collector.
 @pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 async def test_tls_is_spoken_and_a_certificate_of_a_stranger_is_refused(tmp_path: Path) -> None:
@@ -506,7 +517,8 @@ def test_a_subscription_that_will_not_do_is_refused_with_the_reason(change: Any,
 
 def test_without_the_library_the_advice_is_to_install_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
-    monkeypatch.delitem(sys.modules, "lalert_adapters.mqtt")
+    for module in ("lalert_adapters.mqtt", "lalert_adapters.mqtt.link"):
+        monkeypatch.delitem(sys.modules, module)
     mistakes: list[str] = []
     registry._load(EntryPoint("mqtt", "lalert_adapters.mqtt:Mqtt", registry.GROUP), "mqtt", mistakes)
     assert "pip install 'lalert[mqtt]'" in mistakes[0]
