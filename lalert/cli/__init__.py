@@ -28,6 +28,7 @@ _MODULES: Final[Mapping[str, str]] = {
     "audit": "audit",
     "scorecard": "scorecard",
     "gazetteer": "gazetteer",
+    "doctor": "doctor",
 }
 """Command -> its module, imported when the command is called: to check a file needs no web server."""
 

@@ -73,7 +73,9 @@ def _is(known: Gazetteer, place: Place) -> dict[str, str]:
         "kind": place.kind,
         "prefecture": "-" if place.code == place.prefecture else _name(known, place.prefecture),
         "office": f"{place.lat:.5f} N {place.lon:.5f} E",
-        "boundary": "official" if known.official(place.code) else "approximate, from the points of its towns",
+        "boundary": "approximate, from the points of its towns (おおよその範囲)"
+        if known.approximate(place.code)
+        else "official",
         "parts": f"{len(parts)}: {' '.join(parts[:8])}{' ...' if len(parts) > 8 else ''}" if parts else "-",
     }
 
