@@ -180,6 +180,7 @@ class Node:
                 leases=leases,
                 tally=self.audit,
                 wants=partial(_wants, gazetteer),
+                index=partial(FilterIndex, gazetteer),
                 may_see=_owner_may_see,
                 clock=self.clock,
             )

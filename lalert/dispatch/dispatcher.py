@@ -26,6 +26,7 @@ from lalert.bus import Bus, Held, Hints, Leases
 from lalert.clock import Clock
 from lalert.dispatch.audience import Audience, Bar, MaySee, Reached, Wants, barred
 from lalert.dispatch.follower import Follower, Plan
+from lalert.dispatch.groups import Groups, Index
 from lalert.dispatch.journal import Journal, Result
 from lalert.dispatch.lanes import Lane, Mark, Order, Planned, Tries, delivery_key, plan
 from lalert.dispatch.outlets import Flight, Outlet
@@ -47,7 +48,7 @@ from lalert.errors import (
     Unavailable,
     UnknownPosition,
 )
-from lalert.model import Delivery, Entry, Filter, Lease, MsgType, Outcome, Status, Subscription
+from lalert.model import Delivery, Entry, Lease, MsgType, Outcome, Status, Subscription
 from lalert.plugin import Channel
 from lalert.store import SHARES, AlertLog, DeliveryRow, DeliveryState, Outbox, StateStore
 from lalert.store import Lane as StoredLane
@@ -64,6 +65,8 @@ LAUNCHES: Final = 16
 half a dozen turns to wait for."""
 LONG_TURN_S: Final = 0.004
 """After a turn that took longer, others have much to do, or the machine has: then a quarter as many begin."""
+RENEW_S: Final = 1.0
+"""How often the index of filters is looked at, whether it should be made anew."""
 GUARDS: Final = 64
 TARGET: Final = "target"
 CONFIRMED: Final = "confirmed"
@@ -82,8 +85,8 @@ class Line(Bus, Hints, Protocol):
     """What the dispatcher hears, and says to the other nodes."""
 
 
-Groups = dict[Filter, dict[str, Lane]]
-"""Lanes by what they want, so that each filter is asked once."""
+NewIndex = Callable[[], Index]
+"""Makes an empty index of filters."""
 
 
 class Tally(Protocol):
@@ -196,6 +199,7 @@ class Dispatcher:
 
     An async context manager: at the start it plans again what the store says is unsettled, at the end it waits for what is under way and
     records it. `channels` are instances by name; subscriptions of a channel that is not among them rest until it is configured again.
+    `index` makes what finds filters as `wants` decides; without it every filter is asked.
 
     Of several nodes each runs the lanes of the shares that it holds (docs/nodes.md); any of them may be asked for anything.
     """
@@ -208,6 +212,7 @@ class Dispatcher:
         *,
         leases: Leases,
         wants: Wants,
+        index: NewIndex | None = None,
         clock: Clock,
         settings: DispatchSettings | None = None,
         may_see: MaySee | None = None,
@@ -223,10 +228,11 @@ class Dispatcher:
         self._settings = settings or DispatchSettings()
         self._outlets = {name: Outlet(name, channel) for name, channel in channels.items()}
         self._lanes: dict[str, Lane] = {}
-        self._groups: Groups = {}
+        self._groups = Groups(index() if index is not None else None)
         self._behind: dict[str, Lane] = {}
         """Lanes that are still to be planned from their cursors to where the others are; nothing of theirs is sent before that."""
-        self._catching: Groups = {}
+        self._catching = Groups()
+        """By filter too, and asked one by one: most of them are here for a moment, and to index them twice would take longer."""
         self._resting: dict[str, Subscription] = {}
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._leases = leases
@@ -393,7 +399,7 @@ class Dispatcher:
     def _replace(self, lane: Lane, subscription: Subscription) -> None:
         if lane.closed:
             return
-        self._leave(lane)
+        self._groups_of(lane).leave(lane)
         lane.subscription = subscription
         self._join(lane)
         # Whoever corrects an address does not want to wait for the old one's pause.
@@ -722,7 +728,7 @@ class Dispatcher:
     def _catch(self, lane: Lane) -> None:
         """Let a lane join the others."""
         if self._behind.get(lane.id) is lane:
-            self._leave(lane)
+            self._groups_of(lane).leave(lane)
             del self._behind[lane.id]
             self._join(lane)
             lane.settled.clear()
@@ -754,11 +760,7 @@ class Dispatcher:
                 lane.stamp += 1
         self._lanes, self._behind = _left(self._lanes), _left(self._behind)
         for groups in (self._groups, self._catching):
-            for filter, group in list(groups.items()):
-                if left := _left(group):
-                    groups[filter] = left
-                else:
-                    del groups[filter]
+            groups.leave_lost()
         for outlet in self._outlets.values():
             outlet.lanes, outlet.busy = _left(outlet.lanes), _left(outlet.busy)
             for flight in outlet.flights.values():
@@ -874,14 +876,7 @@ class Dispatcher:
     def _join(self, lane: Lane) -> None:
         self._lanes[lane.id] = lane
         self._outlet(lane).lanes[lane.id] = lane
-        self._groups_of(lane).setdefault(lane.subscription.filter, {})[lane.id] = lane
-
-    def _leave(self, lane: Lane) -> None:
-        groups = self._groups_of(lane)
-        group = groups.get(lane.subscription.filter, {})
-        group.pop(lane.id, None)
-        if not group:
-            groups.pop(lane.subscription.filter, None)
+        self._groups_of(lane).join(lane)
 
     def _groups_of(self, lane: Lane) -> Groups:
         return self._catching if lane.id in self._behind else self._groups
@@ -894,7 +889,7 @@ class Dispatcher:
         # Where it stood in line, or slept, it is passed over.
         lane.stands = None
         lane.stamp += 1
-        self._leave(lane)
+        self._groups_of(lane).leave(lane)
         self._behind.pop(lane.id, None)
         self._lanes.pop(lane.id, None)
         self._causes.pop(lane.id, None)
@@ -997,10 +992,10 @@ class Dispatcher:
         planned = self._planned(entry, before, lineage)
         self._remember(entry)
         offered: Counter[str] = Counter()
-        for filter in list(groups):
-            await self._give_way(progress, FILTER)
-            wanted = self._audience.wanted(filter, entry, lineage)
-            for lane in list(groups.get(filter, {}).values()) if wanted else ():
+        for filter, known in groups.candidates(entry, lineage).items():
+            await self._give_way(progress, 0 if known else FILTER)
+            wanted = known or self._audience.wanted(filter, entry, lineage)
+            for lane in groups.lanes(filter) if wanted else ():
                 await self._give_way(progress)
                 if await self._is_open(lane, planned) and self._offer(lane, planned, entry):
                     offered[lane.subscription.channel] += 1
@@ -1333,7 +1328,7 @@ class Dispatcher:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
-            works = [self._follow, self._tend, self._send, self._journal.run, self._advance]
+            works = [self._follow, self._tend, self._send, self._journal.run, self._advance, self._renew]
             for work in works if self._tenure.sole else [*works, self._look_often]:
                 group.create_task(self._keep(work))
 
@@ -1357,6 +1352,11 @@ class Dispatcher:
         while True:
             await self._clock.sleep(self._settings.advance_s)
             await self._tidy()
+
+    async def _renew(self) -> None:
+        while True:
+            await self._clock.sleep(RENEW_S)
+            await self._groups.renew()
 
     async def _tidy(self) -> None:
         """Let the cursors of quiet lanes follow the log, and drop what they tell by then."""

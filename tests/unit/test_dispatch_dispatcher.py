@@ -31,6 +31,7 @@ from lalert.errors import (
     Unavailable,
     UnknownPosition,
 )
+from lalert.matching import FilterIndex
 from lalert.model import Alert, Delivery, Entry, Filter, Origin, OriginKind, Outcome, Status, Subscription
 from lalert.plugin import Channel, Limits
 from lalert.store import DeliveryRow, DeliveryState, Lane
@@ -129,6 +130,7 @@ class Hub:
         self.settings = settings
         self.around: Callable[[SqliteStore], Any] = lambda store: store
         self.wants: Callable[[Filter, Entry, Sequence[Entry]], bool] = wants
+        self.index: Callable[[], FilterIndex] | None = FilterIndex
         self.channels: dict[str, Channel] = {"fake": channel}
         self.tally = CountingTally()
         self.store: SqliteStore
@@ -151,6 +153,7 @@ class Hub:
                 self.channels,
                 leases=LocalLeases(),
                 wants=self.wants,
+                index=self.index,
                 tally=self.tally,
                 may_see=lambda subscription, entry: subscription.tenant == entry.origin.tenant,
                 clock=self.clock,
@@ -362,7 +365,7 @@ async def test_only_what_the_filter_wants_is_sent_and_an_update_follows_its_audi
 async def test_a_draft_is_sent_to_nobody_and_a_drill_only_to_those_who_asked(make_hub: MakeHub) -> None:
     channel = FakeChannel()
     hub = make_hub(channel)
-    hub.wants = lambda *anything: True
+    hub.wants, hub.index = lambda *anything: True, None
     async with hub.running() as dispatcher:
         await dispatcher.subscribe(subscription("quiet"))
         await dispatcher.subscribe(subscription("keen", filter=ALL))
@@ -429,7 +432,7 @@ async def test_a_filter_that_cannot_be_judged_leaves_nobody_untold_and_stops_not
     def broken(filter: Filter, entry: Entry, lineage: Sequence[Entry]) -> bool:
         raise ZeroDivisionError
 
-    hub.wants = broken
+    hub.wants, hub.index = broken, None
     with structlog.testing.capture_logs() as logs:
         async with hub.running() as dispatcher:
             await dispatcher.subscribe(subscription())
