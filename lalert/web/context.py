@@ -92,6 +92,9 @@ class PagesContext:
     def official_boundaries(self) -> bool:
         return self._hub.gazetteer.boundaries == "official"
 
+    def approximate(self, code: str) -> bool:
+        return self._hub.gazetteer.approximate(code)
+
     def geometry(self, code: str) -> BaseGeometry | None:
         return self._hub.gazetteer.geometry(code)
 

@@ -172,6 +172,10 @@ class Context(Protocol):
         """Say whether territories are official boundaries, or only made from the points of towns."""
         ...
 
+    def approximate(self, code: str) -> bool:
+        """Say whether a place's territory is made from the points of towns, in whole or in part."""
+        ...
+
     def geometry(self, code: str) -> BaseGeometry | None:
         """Return a place's territory in (lon, lat) degrees; called in a thread."""
         ...
@@ -299,7 +303,10 @@ class Pages:
         return self._points[choose(request.query.get("lang"), "").lang].response(request)
 
     async def outlines(self, request: web.Request) -> web.Response:
-        """Return code -> GeoJSON geometry of up to 60 places named by `area`; a place without a known territory is left out."""
+        """Return code -> GeoJSON geometry of up to 60 places named by `area`; a place without a known territory is left out.
+
+        Each has a member `approximate` besides (RFC 7946, 6.1).
+        """
         codes = list(dict.fromkeys(map(normalise_code, request.query.getall("area", []))))
         if not 1 <= len(codes) <= MAX_OUTLINES:
             raise BadRequest(f"area: name 1 to {MAX_OUTLINES} codes")
@@ -363,8 +370,11 @@ class Pages:
             shape = self._context.geometry(code)
             small = None if shape is None else shape.simplify(0.01 if len(code) == 2 else 0.0005)
             small = None if small is None else shapely.set_precision(small, 0.0001)
-            drawn = None if small is None or small.is_empty else shapely.geometry.mapping(small)
-            self._outlines[code] = drawn
+            if small is None or small.is_empty:
+                self._outlines[code] = None
+            else:
+                rough = {"approximate": self._context.approximate(code)}
+                self._outlines[code] = shapely.geometry.mapping(small) | rough
         return self._outlines[code]
 
     def _check_setup(

@@ -158,6 +158,9 @@ class Hub:
     def official_boundaries(self) -> bool:
         return self.gazetteer.boundaries == "official"
 
+    def approximate(self, code: str) -> bool:
+        return self.gazetteer.approximate(code)
+
     def geometry(self, code: str) -> BaseGeometry | None:
         return self.gazetteer.geometry(code)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
+from shapely.geometry import box, mapping
 
 from tests.browser.conftest import Open
 from tests.browser.stage import HITOYOSHI, Hub, alert, area, drill, info
@@ -344,6 +346,19 @@ async def test_the_map_colours_what_is_concerned_and_names_it(visit: Open) -> No
     await expect(page.locator("#map")).to_be_focused()
     hub.cancel(alert(2, level=3, codes=["435015"]))
     await expect(page.locator("#map path.zone.town")).to_have_count(0)
+
+
+async def test_a_place_is_dotted_while_its_own_boundary_is_approximate(visit: Open) -> None:
+    square = mapping(box(130.6, 32.1, 130.9, 32.3))
+    feature = {"type": "Feature", "properties": {"code": HITOYOSHI[:5]}, "geometry": square}
+    hub = Hub()
+    hub.gazetteer = hub.gazetteer.with_boundaries(json.dumps({"features": [feature]}).encode())
+    hub.emit(alert(1, info=[info(areas=[area("人吉市")])]))
+    hub.emit(alert(2, level=3, codes=["435015"], info=[info(areas=[area("錦町")])]))
+    at = await visit(hub)
+    page = await at.live("/")
+    await expect(page.locator("#map path.zone.town.tone-l4:not(.rough)")).to_have_count(1)
+    await expect(page.locator("#map path.zone.town.tone-l3.rough")).to_have_count(1)
 
 
 async def test_signage_changes_by_itself_and_returns_to_the_clock(visit: Open) -> None:

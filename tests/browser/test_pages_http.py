@@ -231,6 +231,7 @@ async def test_outlines_are_given_for_known_codes_and_bounded(http: aiohttp.Clie
         outlines = await response.json()
     assert set(outlines) == {HITOYOSHI, "43"}
     assert outlines[HITOYOSHI]["type"] in ("Polygon", "MultiPolygon")
+    assert outlines[HITOYOSHI]["approximate"] is outlines["43"]["approximate"] is True
     for query in ("", "?area=x", "?" + "&".join(f"area=01{n}" for n in range(100, 170))):
         async with http.get("/map/outlines.json" + query) as response:
             assert response.status == 400

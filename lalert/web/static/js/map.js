@@ -122,7 +122,7 @@ export class Chart {
   /** A municipality that is concerned: its office, and its outline where the sender drew nothing. */
   #mark(code, values, drawn, put) {
     const outline = this.#outlines.get(code);
-    const className = `zone town tone-${values.tone}${this.#page.official ? "" : " rough"}`;
+    const className = `zone town tone-${values.tone}${outline?.approximate ? " rough" : ""}`;
     if (outline && !drawn) put(L.geoJSON(feature(outline), { interactive: false, style: { className } })).bringToBack();
     const place = this.#places.get(code);
     if (place) put(L.circleMarker(place.at, { radius: 5, className: `office tone-${values.tone}`, interactive: false }));
