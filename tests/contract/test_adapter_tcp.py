@@ -20,6 +20,7 @@ import trustme
 
 from lalert import cap
 from lalert.clock import Clock, SystemClock
+from lalert.config import Settings
 from lalert.errors import ConfigError
 from lalert.hub import AdapterHub
 from lalert.model import Alert, Scope, Severity, Status
@@ -317,6 +318,21 @@ async def test_leaving_ends_every_connection_and_leaves_no_task(tmp_path: Path) 
         assert not [task for task in asyncio.all_tasks() if "a receiver" in task.get_name()]
         with pytest.raises(ConnectionRefusedError):
             await Receiver().connect(port)
+
+
+async def test_one_block_of_configuration_is_a_port_and_a_hub_that_stops_says_so(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    receiver = Receiver()
+    settings = Settings(adapters={"tcp": {"port": port, "hello_s": 0.1}})
+    async with running_node(tmp_path / "data", settings) as node:
+        await receiver.connect(port)
+        await receiver.read()
+        posted = await post(node)
+        assert await receiver.documents_until(1) == [posted]
+    assert "stopping" in await receiver.told()
+    receiver.close()
 
 
 async def test_tls_is_spoken_and_who_has_no_certificate_is_refused_where_one_is_asked_for(
