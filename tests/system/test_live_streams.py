@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -799,6 +800,39 @@ async def test_in_one_language_and_format_an_alert_is_encoded_once_for_all() -> 
             await reader.next()
         await (await hub.sse("after=e-0")).next()
         assert made == [("e-1", "json", None)]
+
+
+async def test_the_index_of_filters_is_made_anew_in_a_thread_and_adopted_on_the_loop() -> None:
+    made_in: list[int] = []
+    adopted_in: list[int] = []
+
+    class Due(FilterIndex):
+        due = True
+
+        def renewal(self) -> Callable[[], Callable[[], None]] | None:
+            make = super().renewal()
+            assert make is not None
+
+            def noted() -> Callable[[], None]:
+                made_in.append(threading.get_ident())
+                adopt = make()
+
+                def adopting() -> None:
+                    adopted_in.append(threading.get_ident())
+                    adopt()
+
+                return adopting
+
+            return noted
+
+    async with served(index=Due) as hub:
+        readers: list[Reader] = [await hub.sse(f"area={CITY}"), await hub.ws()]
+        await until(lambda: len(adopted_in) > 4)
+        hub.publish()
+        for reader in readers:
+            assert await positions(reader, 1) == ["e-1"]
+    assert set(adopted_in) == {threading.get_ident()}
+    assert threading.get_ident() not in made_in
 
 
 async def test_a_follower_inside_the_process_hears_what_a_stream_would(hub: Served) -> None:
