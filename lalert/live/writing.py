@@ -107,8 +107,13 @@ class Writers:
                 none_left = self._alone(frame, rest, _at_once, 1)
             return none_left
         finally:
-            for helper in self._helpers:
-                self._serve_all(frame, helper.finish())
+            # All of them, before anything else may fail: none may write while the loop goes on.
+            finished = [helper.finish() for helper in self._helpers]
+            for left, _ in finished:
+                self._serve_all(frame, left)
+            for _, failure in finished:
+                if failure is not None:
+                    raise failure
 
     def close(self) -> None:
         """End the helpers."""
@@ -149,6 +154,7 @@ class Helper:
         self._idle = Lock()
         self._left: Left = []
         self._enough = False
+        self._failure: BaseException | None = None
         self._thread = Thread(target=self._run, name="live writer", daemon=True)
         self._thread.start()
 
@@ -167,12 +173,13 @@ class Helper:
         """Stop after the write under way."""
         self._enough = True
 
-    def finish(self) -> Left:
-        """Stop, wait until it has, and return who is left."""
+    def finish(self) -> tuple[Left, BaseException | None]:
+        """Stop, wait until it has, and return who is left, and what it failed with: then nobody knows who was written to."""
         self.stop()
         with self._idle:
             left, self._left = self._left, []
-            return left
+            failure, self._failure = self._failure, None
+            return left, failure
 
     def end(self) -> None:
         """End the thread."""
@@ -184,6 +191,8 @@ class Helper:
             frame, rest = work
             try:
                 push(frame, self._until_enough(rest), self._left)
+            except BaseException as error:  # noqa: BLE001  # raised in the loop's thread; this one must live, or the loop would wait for it for ever
+                self._failure = error
             finally:
                 self._idle.release()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -178,9 +179,9 @@ async def test_helpers_that_are_waited_for_are_done_without_for_ever_longer(
     turns = count()
     monkeypatch.setattr(Helper, "begin", lambda *_: begun.append(next(turns)))
 
-    def finish(_: Helper) -> writing.Left:
+    def finish(_: Helper) -> tuple[writing.Left, None]:
         time.sleep(3 * writing.MOST_WAITING_SECONDS)
-        return []
+        return [], None
 
     monkeypatch.setattr(Helper, "finish", finish)
     async with staged(2) as stage:
@@ -222,7 +223,7 @@ async def test_a_helper_stops_when_it_is_told_to_and_loses_nobody() -> None:
         while length_hint(rest):
             helper.begin(b"x", rest)
             assert push(b"x", islice(rest, 7), []) <= 7
-            assert helper.finish() == []
+            assert helper.finish() == ([], None)
         helper.end()
         for client in stage.clients:
             assert await stage.taken(client, 20) == b"x" * 20
@@ -248,9 +249,40 @@ async def test_a_helper_leaves_to_the_loop_most_of_those_that_cannot_be_written_
         helper.begin(b"x", rest)
         await asyncio.to_thread(helper._idle.acquire)
         helper._idle.release()
-        assert helper.finish() == [(stage.conns[0], 0)] * writing.MOST_LEFT
+        assert helper.finish() == ([(stage.conns[0], 0)] * writing.MOST_LEFT, None)
         assert length_hint(rest) == 1_000 - writing.MOST_LEFT
         helper.end()
+
+
+async def test_what_fails_in_a_helper_fails_in_the_loop_and_the_helper_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writing, "WORTH_HELP", 1)
+    async with staged(2) as stage:
+        await stage.connect(64)
+        real, loop = os.write, threading.get_ident()
+        broken = True
+
+        def write(fd: int, data: bytes) -> int:
+            if broken and threading.get_ident() != loop:
+                raise RuntimeError("broken in the helper")
+            return real(fd, data)
+
+        monkeypatch.setattr(os, "write", write)
+
+        def tell_all_until_it_fails() -> None:
+            for _ in range(200):
+                stage.lines.write(b"x", iter(stage.conns), NEVER, 1)
+
+        with pytest.raises(RuntimeError, match="broken in the helper"):
+            tell_all_until_it_fails()
+        broken = False
+        while not stage.lines.write(b"y", iter(stage.conns), NEVER, 16):
+            pass
+        for client in stage.clients:
+            async with asyncio.timeout(10):
+                while not (await stage.taken(client, 1)).endswith(b"y"):
+                    pass
 
 
 def test_there_is_a_writer_for_each_core_that_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
