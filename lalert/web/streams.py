@@ -117,6 +117,8 @@ def routes(hub: Hub, streams: Streams, tickets: Tickets) -> list[web.RouteDef]:
             caller = identify(request, hub.keyring, hub.clock)
         elif hdrs.AUTHORIZATION in request.headers:
             raise BadRequest("ticket: give a key in the header or a ticket, not both")
+        elif request.method == hdrs.METH_HEAD:
+            raise BadRequest("ticket: HEAD opens no stream, and would use the ticket up; ask with GET")
         else:
             caller = await tickets.redeem(ticket)
         return require(caller, *LISTENERS) if caller.key is not None else caller

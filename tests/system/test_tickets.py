@@ -65,6 +65,8 @@ async def test_who_gets_a_ticket_and_what_does_not_use_it_up(tmp_path: Path) -> 
         secret = answer["ticket"]
         assert await status(node, ticket=secret, bbox="nonsense") == 400
         assert await status(node, node.headers(Role.SENDER), ticket=secret) == 400
+        async with node.http.head(f"{node.url}/v1/stream", params={"ticket": secret}) as response:
+            assert response.status == 400
         assert await status(node, ticket=secret) == 200
 
 
