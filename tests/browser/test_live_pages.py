@@ -359,6 +359,7 @@ async def test_a_place_is_dotted_while_its_own_boundary_is_approximate(visit: Op
     page = await at.live("/")
     await expect(page.locator("#map path.zone.town.tone-l4:not(.rough)")).to_have_count(1)
     await expect(page.locator("#map path.zone.town.tone-l3.rough")).to_have_count(1)
+    await expect(page.locator("#map path.ground.rough")).to_have_count(47)
 
 
 async def test_signage_changes_by_itself_and_returns_to_the_clock(visit: Open) -> None:

@@ -209,6 +209,7 @@ def test_every_catchment_is_valid_and_covers_what_is_shown_and_the_office() -> N
 def test_approximate_boundaries_share_their_borders_and_leave_no_gap_or_overlap_between_them() -> None:
     leaves = [_territory(place.code) for place in GAZETTEER.places() if place.kind in LEAVES]
     assert shapely.coverage_is_valid(leaves)
+    assert not any(part.interiors for part in shapely.get_parts(shapely.coverage_union_all(leaves)))
 
 
 def test_a_city_is_its_wards_and_a_prefecture_its_municipalities() -> None:

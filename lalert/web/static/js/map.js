@@ -79,7 +79,8 @@ export class Chart {
     this.#map.createPane("ground").style.zIndex = 250;
     this.#map.getContainer().classList.add("grounded");
     for (const outline of Object.values(await this.#ask(prefectures))) {
-      L.geoJSON(feature(outline), { pane: "ground", interactive: false, style: { className: "ground" } }).addTo(this.#map);
+      const className = `ground${outline.approximate ? " rough" : ""}`;
+      L.geoJSON(feature(outline), { pane: "ground", interactive: false, style: { className } }).addTo(this.#map);
     }
   }
 
