@@ -233,6 +233,8 @@ class Dispatcher:
         """Lanes that are still to be planned from their cursors to where the others are; nothing of theirs is sent before that."""
         self._catching = Groups()
         """By filter too, and asked one by one: most of them are here for a moment, and to index them twice would take longer."""
+        self._changed: list[list[Lane]] = []
+        """For each entry that is just being planned, the lanes whose filter was changed meanwhile."""
         self._resting: dict[str, Subscription] = {}
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._leases = leases
@@ -402,6 +404,8 @@ class Dispatcher:
         self._groups_of(lane).leave(lane)
         lane.subscription = subscription
         self._join(lane)
+        for changed in self._changed:
+            changed.append(lane)
         # Whoever corrects an address does not want to wait for the old one's pause.
         lane.gate = lane.not_before = 0.0
         self._place(lane)
@@ -992,13 +996,27 @@ class Dispatcher:
         planned = self._planned(entry, before, lineage)
         self._remember(entry)
         offered: Counter[str] = Counter()
-        for filter, known in groups.candidates(entry, lineage).items():
-            await self._give_way(progress, 0 if known else FILTER)
-            wanted = known or self._audience.wanted(filter, entry, lineage)
-            for lane in groups.lanes(filter) if wanted else ():
-                await self._give_way(progress)
-                if await self._is_open(lane, planned) and self._offer(lane, planned, entry):
-                    offered[lane.subscription.channel] += 1
+
+        async def offer(lane: Lane) -> None:
+            await self._give_way(progress)
+            if await self._is_open(lane, planned) and self._offer(lane, planned, entry):
+                offered[lane.subscription.channel] += 1
+
+        changed: list[Lane] = []
+        self._changed.append(changed)
+        try:
+            for filter, known in groups.candidates(entry, lineage).items():
+                await self._give_way(progress, 0 if known else FILTER)
+                wanted = known or self._audience.wanted(filter, entry, lineage)
+                for lane in groups.lanes(filter) if wanted else ():
+                    await offer(lane)
+            # Whoever changed filters before the former one's turn came is under none of those that were found.
+            for lane in changed:
+                filter = lane.subscription.filter
+                if self._groups_of(lane) is groups and self._audience.wanted(filter, entry, lineage):
+                    await offer(lane)
+        finally:
+            self._changed = [other for other in self._changed if other is not changed]
         for channel, number in offered.items():
             self._tally.planned(planned, channel, number)
 

@@ -317,6 +317,30 @@ async def test_every_delivery_is_counted_once_when_it_is_planned_and_once_when_i
         assert hub.tally.confirmations == [f"fake {alert.position}"]
 
 
+async def test_who_changes_filters_while_an_alert_is_planned_that_both_want_is_told_once(
+    make_hub: MakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wish(number: int, more: str) -> Filter:
+        return Filter(areas=frozenset({"432032", f"13{number:04d}", more}))
+
+    monkeypatch.setattr("lalert.dispatch.dispatcher.TURN", 1)
+    channel = FakeChannel()
+    hub = make_hub(channel)
+    async with hub.running() as dispatcher:
+        for number in range(4):
+            await dispatcher.subscribe(subscription(f"s{number}", filter=wish(number, "011002")))
+        async with dispatcher._turns:
+            await hub.submit("one", codes=["432032"])
+            await until(lambda: dispatcher._turns._waiters, "planning has begun")
+            for number in range(4):
+                await dispatcher.subscribe(subscription(f"s{number}", filter=wish(number, "022012")))
+        await hub.submit("two", codes=["432032"])
+        await until(lambda: channel.arrived.count("two") == 4)
+    assert sorted(call.subscription.id for call in channel.calls if call.entry.alert.identifier == "one") == [
+        "s0", "s1", "s2", "s3",
+    ]  # fmt: skip
+
+
 async def test_a_subscription_hears_of_nothing_before_it_and_misses_nothing_after(make_hub: MakeHub) -> None:
     channel = FakeChannel()
     hub = make_hub(channel)
