@@ -105,6 +105,9 @@ class Groups:
             number = self._index.add(filter) if self._index is not None else None
         except InvalidGeometry:
             number = None
+        except Exception:
+            log.exception("a filter cannot be indexed; it is asked about each alert")
+            number = None
         if number is None:
             self._asked[filter] = None
         else:

@@ -55,6 +55,16 @@ def test_a_filter_that_no_index_takes_is_asked_each_time_until_it_is_gone() -> N
     assert groups.candidates(entry(), ()) == {HERE: True}
 
 
+def test_a_filter_over_which_the_index_breaks_is_asked_each_time_for_all_who_have_it() -> None:
+    class Broken(FilterIndex):
+        def add(self, filter: Filter) -> NoReturn:
+            raise ZeroDivisionError
+
+    groups = made(Broken(), HERE, HERE)
+    assert groups.candidates(entry(), ()) == {HERE: False}
+    assert [lane.id for lane in groups.lanes(HERE)] == ["s0", "s1"]
+
+
 def test_where_the_index_fails_everybody_is_asked() -> None:
     class Broken(FilterIndex):
         def match(self, entry: Entry, lineage: object = ()) -> NoReturn:
