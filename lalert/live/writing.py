@@ -6,6 +6,7 @@ because write(2) lets go of the interpreter: the kernel's part, which is nearly 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from lalert.live.connection import Connection
+
+log = logging.getLogger(__name__)
 
 WORTH_HELP: Final = 256
 """Writes that have to be left before it pays to wake a thread: about 2 ms of them."""
@@ -94,11 +97,10 @@ class Writers:
             self._penalty = min(self._penalty * 2, MOST_ALONE)
 
     def _together(self, frame: bytes, rest: Iterator[Connection], turn: Turn, look_every: int) -> bool:
-        while len(self._helpers) < self._helping:
-            self._helpers.append(Helper())
-        for helper in self._helpers:
-            helper.begin(frame, rest)
+        self._enlist()
         try:
+            for helper in self._helpers:
+                helper.begin(frame, rest)
             none_left = self._alone(frame, rest, turn.over, look_every)
             for helper in self._helpers:
                 helper.stop()
@@ -114,6 +116,15 @@ class Writers:
             for _, failure in finished:
                 if failure is not None:
                     raise failure
+
+    def _enlist(self) -> None:
+        while len(self._helpers) < self._helping:
+            try:
+                self._helpers.append(Helper())
+            except RuntimeError as error:
+                # No thread is to be had: that is no reason to tell nobody.
+                log.warning("a thread that writes to live streams cannot be started: %s", error)
+                self._helping = len(self._helpers)
 
     def close(self) -> None:
         """End the helpers."""

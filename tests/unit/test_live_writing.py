@@ -285,6 +285,23 @@ async def test_what_fails_in_a_helper_fails_in_the_loop_and_the_helper_goes_on(
                     pass
 
 
+async def test_where_no_thread_is_to_be_had_everybody_is_written_to_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writing, "WORTH_HELP", 1)
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with staged(3) as stage:
+        await stage.connect(20)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            assert stage.lines.write(b"frame", iter(stage.conns), NEVER, 4)
+        for client in stage.clients:
+            assert await stage.taken(client, 5) == b"frame"
+
+
 def test_there_is_a_writer_for_each_core_that_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, wanted, writers in [(1, 0, 1), (2, 0, 2), (64, 0, 2), (1, 3, 3), (2, 9, 4)]:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
