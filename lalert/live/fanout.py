@@ -366,14 +366,23 @@ class FanOut:
             return True
         for call in list(self._end_listeners):
             call(entry)
-        order, lineage = self._log.order(position), await self._audience.lineage(entry)
+        try:
+            await self._write_end(entry)
+        except Exception:
+            # Nobody knows who was told, or got half of it: whoever resumes is told of all that has ended since.
+            for lane in (self.real, self.drill):
+                self._start_anew(lane, lane.at)
+            raise
+        self.ended += 1
+        return True
+
+    async def _write_end(self, entry: Entry) -> None:
+        order, lineage = self._log.order(entry.position), await self._audience.lineage(entry)
         for lane in (self.real, self.drill):
             if order <= lane.settled.order:
                 if entry.large:
                     await self._bodies.prepare(entry, lane.variants())
                 await self._write(lane, self._plan(lane, entry, lineage, ended=True))
-        self.ended += 1
-        return True
 
     def _plan(self, lane: Lane, entry: Entry, lineage: Sequence[Entry], *, ended: bool = False) -> list[Job]:
         jobs: list[Job] = []

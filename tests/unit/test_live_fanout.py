@@ -507,6 +507,28 @@ async def test_after_a_failure_of_the_fan_out_everybody_resumes_from_before_the_
         assert {tuple(receiver.told) for receiver in receivers} <= {("e-1", "e-2"), ("e-1", "e-1", "e-2")}
 
 
+async def test_after_a_failure_over_an_end_nobody_goes_on_behind_half_an_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(Hub()) as hub:
+        conn = hub.connect(Receiver(HERE))
+        await hub.quiet()
+        told = hub.publish()
+        await hub.quiet()
+
+        def fail(*_: object) -> bool:
+            raise RuntimeError("a defect")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(hub.lines, "write", fail)
+            hub.fan_out.end([told.position], hub.clock.now())
+            async with asyncio.timeout(10):
+                while not hub.fan_out.failures:
+                    await asyncio.sleep(0)
+        assert not conn.open
+        assert hub.lines.cut_offs["resync"] == 1
+
+
 async def test_an_update_waits_for_a_store_that_does_not_answer_rather_than_miss_those_told_before() -> None:
     async with running(Hub()) as hub:
         receiver = Receiver(HERE)
