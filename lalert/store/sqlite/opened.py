@@ -276,7 +276,7 @@ class Open:
             self.ring.forget_lineages()
         offset = placed.offset
         entry = self.entry_of(placed, position(self.epoch, offset))
-        self.ring.add(offset, entry.alert.id, entry, placed.lineage)
+        self.ring.add(offset, placed.new.id, entry, placed.lineage)
         self.newest = offset
         return entry
 
