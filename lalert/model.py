@@ -530,9 +530,13 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A delivery that the peer took; `detail` is a word for the journal (an HTTP status, a message id)."""
+    """A delivery that the peer took; `detail` is a word for the journal (an HTTP status, a message id).
+
+    With `sent` False the channel has sent nothing on purpose, and `detail` says why: it is journalled as dropped, and never tried again.
+    """
 
     detail: str = ""
+    sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)

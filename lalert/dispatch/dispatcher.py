@@ -165,6 +165,8 @@ class _Verdict:
     detail: str
     retry_after: float | None = None
     gone: bool = False
+    well: bool = False
+    """Nothing failed: it was taken, or was not to be sent."""
     defect: Exception | None = None
 
 
@@ -1225,7 +1227,8 @@ class Dispatcher:
                 await asyncio.to_thread(texts.body, entry, subscription.format, subscription.lang)
             async with asyncio.timeout(limits.timeout):
                 outcome = await outlet.channel.deliver(Delivery(flight.key, entry, subscription, attempt))
-            return _Verdict(DeliveryState.DELIVERED, _clean(outcome.detail, subscription))
+            state = DeliveryState.DELIVERED if outcome.sent else DeliveryState.DROPPED
+            return _Verdict(state, _clean(outcome.detail, subscription), well=True)
         except TimeoutError:
             return _Verdict(DeliveryState.RETRY, f"no answer within {limits.timeout:g} s")
         except asyncio.CancelledError:
@@ -1327,7 +1330,7 @@ class Dispatcher:
 
     def _say(self, lane: Lane, verdict: _Verdict) -> None:
         """Log a change of a target's state, not each attempt: a dead target has 1,400 a day."""
-        cause = "" if verdict.state is DeliveryState.DELIVERED else verdict.detail
+        cause = "" if verdict.well else verdict.detail
         if cause == self._causes.get(lane.id, ""):
             return
         words = log.bind(channel=lane.subscription.channel, subscription=lane.id)

@@ -404,6 +404,25 @@ async def test_a_draft_is_sent_to_nobody_and_a_drill_only_to_those_who_asked(mak
     ]
 
 
+async def test_what_a_channel_has_not_sent_on_purpose_is_journalled_as_dropped_and_tried_once(
+    make_hub: MakeHub,
+) -> None:
+    async def reply(delivery: Delivery) -> Outcome:
+        return Outcome("nothing for this channel", sent=False)
+
+    channel = FakeChannel(reply)
+    hub = make_hub(channel)
+    async with hub.running() as dispatcher:
+        await dispatcher.subscribe(subscription())
+        with structlog.testing.capture_logs() as logs:
+            await hub.submit("update")
+            await until_async(lambda: _has(hub, 1))
+        row = (await hub.rows())["update"]
+        assert (row.state, row.detail) == (DeliveryState.DROPPED, "nothing for this channel")
+        assert channel.sent == ["update"]
+        assert "delivery fails" not in [log["event"] for log in logs]
+
+
 async def test_a_channel_that_is_not_drill_safe_never_gets_a_drill_and_the_journal_says_why(
     make_hub: MakeHub,
 ) -> None:
