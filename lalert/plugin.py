@@ -2,7 +2,8 @@
 
 An adapter is a class `Adapter(name, config, hub)` found by an entry point in the group `lalert.adapters`; one block of configuration
 is one instance. What it can do is found by what it has: `deliver` makes it a `Channel`, `run` a `Source`, `routes` an
-`Endpoint`. The constructor stores, `__aenter__` acquires, `__aexit__` releases.
+`Endpoint`; a channel may also have `health` (`Healthy`), `preview` (`Previewing`) and `canary` (`Canarying`). The constructor stores, `__aenter__`
+acquires, `__aexit__` releases.
 
 An adapter classifies a failure (`TemporaryFailure`, `PermanentFailure`, `Gone`); whether, when and how long to retry is the hub's
 business alone. The built-in adapters use exactly this.
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, runtime_checkable
 
 from aiohttp import web
 
@@ -26,21 +27,37 @@ if TYPE_CHECKING:
     import aiohttp
 
 __all__ = [
+    "CANARY_NOTE",
+    "CANARY_TITLE",
     "Access",
     "Adapter",
+    "Canarying",
     "Channel",
     "Endpoint",
     "Health",
+    "Healthy",
     "HubApi",
     "Limits",
     "Listing",
     "Observed",
+    "Part",
+    "Preview",
+    "Previewing",
     "Receipt",
     "Route",
     "Source",
     "State",
     "Text",
 ]
+
+
+CANARY_TITLE: Final = "【動作確認】CHECK"
+"""What a canary begins with, wherever a person may see it."""
+
+CANARY_NOTE: Final = (
+    "警報を届ける経路の動作確認です。警報でも訓練でもありません。何もする必要はありません。\n"
+    "A check of the way that alerts take. This is neither an alert nor a drill; nothing needs to be done."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +105,28 @@ class Health:
 
     ok: bool
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of what a receiver gets, such as `subject` or `body`, just as it will be written.
+
+    `used` of at most `limit` `unit`s, where the channel has a limit; None where it has none.
+    """
+
+    name: str
+    text: str
+    used: int | None = None
+    limit: int | None = None
+    unit: str = "characters"
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a channel would send, part by part in the order in which a receiver meets them; `lang` is the language of its texts."""
+
+    parts: tuple[Part, ...]
+    lang: str
 
 
 class Access(StrEnum):
@@ -176,7 +215,7 @@ class HubApi(Protocol):
     async def subscriptions(self) -> list[Subscription]: ...
 
     async def confirm(self, key: str) -> None:
-        """Note that the far end has confirmed the delivery with this key."""
+        """Note that the far end has confirmed the delivery with this key, or has seen the canary with this token."""
         ...
 
     def text(self, entry: Entry, lang: str | None = None) -> Text:
@@ -220,6 +259,40 @@ class Channel(Protocol):
 
     async def deliver(self, delivery: Delivery) -> Outcome:
         """Hand one alert to one target. `delivery.key` is the same on every attempt. Raises `TemporaryFailure`, `PermanentFailure`, `Gone`."""
+        ...
+
+
+@runtime_checkable
+class Healthy(Protocol):
+    """Knows how it fares."""
+
+    def health(self) -> Health:
+        """Return at once what was last seen of the far end, and call nobody; well as long as nothing was seen."""
+        ...
+
+
+@runtime_checkable
+class Previewing(Protocol):
+    """Can show what it would send."""
+
+    def preview(self, entry: Entry, lang: str | None) -> Preview:
+        """Return what `deliver` would send of an entry in a language, drill mark included; sends nothing and keeps nothing.
+
+        `entry` may have no position yet. For what is each receiver's own, such as an address or a key, nothing is shown.
+        """
+        ...
+
+
+@runtime_checkable
+class Canarying(Protocol):
+    """Can show that its far end is reached, with a note that is no alert."""
+
+    async def canary(self, target: str, token: str) -> None:
+        """Send a note that begins with `CANARY_TITLE` and holds `token`, to a recipient that is kept for it; raises as `deliver`.
+
+        To return means that the next hop took it. A channel that sees it at the far end, there or later, says so by `HubApi.confirm(token)`.
+        `token` is up to 120 ASCII letters, digits, `-` and `_`, another one each time.
+        """
         ...
 
 

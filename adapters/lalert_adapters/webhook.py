@@ -11,15 +11,26 @@ import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Self
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
-from lalert.errors import BadRequest, DeliveryError, Gone, PermanentFailure, TemporaryFailure
+from lalert.errors import BadRequest, ConfigError, DeliveryError, Gone, PermanentFailure, TemporaryFailure
 from lalert.model import Delivery, Entry, Outcome, Subscription
-from lalert.plugin import Channel, HubApi, Limits
+from lalert.plugin import (
+    CANARY_NOTE,
+    CANARY_TITLE,
+    Canarying,
+    Channel,
+    HubApi,
+    Limits,
+    Part,
+    Preview,
+    Previewing,
+)
 
 MAX_URL: Final = 2_048
 MAX_SECRETS: Final = 4
@@ -47,6 +58,8 @@ class WebhookConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user_agent: Annotated[str, msgspec.Meta(pattern="^[!-~]([ -~]{0,198}[!-~])?$")] = "lalert-webhook/1"
     allow_http: bool = False
     """Take `http:` targets too: everybody on the way can then read the alert. The signature still shows a change."""
+    canary_secret_file: str = ""
+    """The signing secrets of the canary's recipient, as in a subscription's option `secret`."""
 
 
 class Webhook:
@@ -60,8 +73,11 @@ class Webhook:
         self.name = name
         self._config = config
         self._hub = hub
+        self._canary_keys: list[bytes] = []
 
     async def __aenter__(self) -> Self:
+        if self._config.canary_secret_file:
+            self._canary_keys = await asyncio.to_thread(self._read_canary_secret)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -85,12 +101,47 @@ class Webhook:
 
     async def deliver(self, delivery: Delivery) -> Outcome:
         """Post one alert; only a 2xx is a success, whatever its body says. Redirects are not followed."""
-        body = self._body(delivery.entry, delivery.subscription)
+        subscription = delivery.subscription
+        body = self._body(delivery.entry, subscription)
+        headers = self._headers(delivery.key, body, _keys(subscription))
+        headers["Content-Type"] = FORMATS[subscription.format]
+        return await self._post(subscription.target, body, headers)
+
+    def preview(self, entry: Entry, lang: str | None) -> Preview:
+        """Return the body in JSON; in CAP it is the document itself."""
+        body = self._around("alert", entry.stored, self._hub.body(entry, "json", lang)).decode()
+        return Preview((Part("body", body),), self._hub.text(entry, lang).lang)
+
+    async def canary(self, target: str, token: str) -> None:
+        """Post an event of type `lalert.canary`, signed with the secrets of `canary_secret_file`."""
+        if not self._canary_keys:
+            raise PermanentFailure("canary_secret_file: names no secret to sign the canary with")
+        data = {
+            "token": token,
+            "title": CANARY_TITLE,
+            "note": CANARY_NOTE,
+            "answer": f"{self._hub.base_url}/v1/canaries/{token}",
+        }
+        body = self._around("lalert.canary", self._hub.clock.now(), msgspec.json.encode(data))
+        headers = self._headers(token, body, self._canary_keys)
+        await self._post(target, body, headers)
+
+    def _read_canary_secret(self) -> list[bytes]:
+        file = self._config.canary_secret_file
+        where = f"adapters.{self.name}.canary_secret_file"
+        try:
+            return _keys_of(Path(file).read_text(encoding="ascii"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError([f"{where}: {file} cannot be read ({type(error).__name__})"]) from None
+        except BadRequest as error:
+            raise ConfigError([f"{where}: {error.detail}"]) from None
+
+    async def _post(self, target: str, body: bytes, headers: dict[str, str]) -> Outcome:
         try:
             async with self._hub.http.post(
-                delivery.subscription.target,
+                target,
                 data=body,
-                headers=self._headers(delivery, body),
+                headers=headers,
                 allow_redirects=False,
                 auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=self._config.timeout_s),
@@ -110,25 +161,32 @@ class Webhook:
         body = self._hub.body(entry, subscription.format, subscription.lang)
         if subscription.format != "json":
             return body
-        # Put around bytes that all targets share; `timestamp` is the event's, so that every attempt carries the same body.
-        when = entry.stored.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return b'{"type":"alert","timestamp":"' + when.encode() + b'","data":' + body + b"}"
+        # `timestamp` is the event's, so that every attempt carries the same body.
+        return self._around("alert", entry.stored, body)
 
-    def _headers(self, delivery: Delivery, body: bytes) -> dict[str, str]:
+    @staticmethod
+    def _around(kind: str, when: datetime, data: bytes) -> bytes:
+        """Return an event as Standard Webhooks wants it, put around bytes that all targets share."""
+        time = when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return f'{{"type":"{kind}","timestamp":"{time}","data":'.encode() + data + b"}"
+
+    def _headers(self, id: str, body: bytes, keys: list[bytes]) -> dict[str, str]:
         sent = str(int(self._hub.clock.now().timestamp()))
-        signed = b".".join((delivery.key.encode(), sent.encode(), body))
+        signed = b".".join((id.encode(), sent.encode(), body))
         return {
-            "Content-Type": FORMATS[delivery.subscription.format],
+            "Content-Type": FORMATS["json"],
             "User-Agent": self._config.user_agent,
             "Accept-Encoding": "identity",
-            "webhook-id": delivery.key,
+            "webhook-id": id,
             "webhook-timestamp": sent,
-            "webhook-signature": " ".join(f"v1,{_sign(key, signed)}" for key in _keys(delivery.subscription)),
+            "webhook-signature": " ".join(f"v1,{_sign(key, signed)}" for key in keys),
         }
 
 
 if TYPE_CHECKING:
     _: type[Channel] = Webhook
+    _previewing: type[Previewing] = Webhook
+    _canarying: type[Canarying] = Webhook
 
 
 def _check_url(target: str, *, allow_http: bool) -> None:
@@ -156,7 +214,11 @@ def _check_url(target: str, *, allow_http: bool) -> None:
 
 
 def _keys(subscription: Subscription) -> list[bytes]:
-    given = subscription.options.get("secret", "").split()
+    return _keys_of(subscription.options.get("secret", ""))
+
+
+def _keys_of(text: str) -> list[bytes]:
+    given = text.split()
     if not 1 <= len(given) <= MAX_SECRETS:
         raise BadRequest(
             f"options.secret: 1 to {MAX_SECRETS} signing secrets are needed, parted by spaces, each whsec_ and then Base64"

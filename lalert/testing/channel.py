@@ -13,13 +13,14 @@ from typing import ClassVar, Protocol
 from lalert.dispatch.lanes import delivery_key
 from lalert.errors import BadRequest, DeliveryError, Gone, PermanentFailure, TemporaryFailure
 from lalert.model import Delivery, Entry, Filter, MsgType, Origin, OriginKind, Outcome, Status, Subscription
-from lalert.plugin import Channel
+from lalert.plugin import CANARY_TITLE, Canarying, Channel, Healthy, Part, Previewing
 from lalert.testing.alerts import make_alert
 
 PATIENCE = 10.0
 """Seconds after which a step of these tests has failed."""
 
 MARK = "【訓練】"
+CANARY_KEY = "canary-contract-0123456789abcdef"
 
 
 class Answer(StrEnum):
@@ -30,6 +31,13 @@ class Answer(StrEnum):
     PERMANENT = "permanent"
     GONE = "gone"
     SILENCE = "silence"
+
+
+KINDS: dict[Answer, type[DeliveryError]] = {
+    Answer.TEMPORARY: TemporaryFailure,
+    Answer.PERMANENT: PermanentFailure,
+    Answer.GONE: Gone,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +186,88 @@ class ChannelContract:
             await asyncio.gather(*(self._deliver(rig, d) for d in deliveries))
             assert len({received.key for received in rig.received()}) == number
 
+    async def test_one_that_has_health_is_well_after_a_delivery(self) -> None:
+        async with self.rig() as rig:
+            if not isinstance(rig.channel, Healthy):
+                return
+            assert rig.channel.health().ok, "nothing was seen yet"
+            await self._deliver(rig, delivery(rig.subscription))
+            assert rig.channel.health().ok, rig.channel.health().detail
+
+    async def test_one_that_has_health_says_what_is_wrong_and_no_secret(self) -> None:
+        async with self.rig() as rig:
+            if not isinstance(rig.channel, Healthy):
+                return
+            if Answer.TEMPORARY in self.answers:
+                rig.answer(Answer.TEMPORARY)
+                await self._failure(rig, delivery(rig.subscription))
+            health = rig.channel.health()
+            assert health.ok or health.detail
+            assert_no_secret(rig, health.detail)
+
+    async def test_a_preview_shows_the_alert_and_sends_nothing(self) -> None:
+        async with self.rig() as rig:
+            if not isinstance(rig.channel, Previewing):
+                return
+            entry = delivery(rig.subscription).entry
+            shown = rig.channel.preview(entry, "ja")
+            assert shown == rig.channel.preview(entry, "ja"), "the same alert looks the same twice"
+            assert entry.alert.infos[0].headline
+            assert any(entry.alert.infos[0].headline in part.text for part in shown.parts), shown.parts
+            assert not any(MARK in part.text for part in shown.parts), "a real alert carries no drill mark"
+            for part in shown.parts:
+                assert_part(part)
+                assert_no_secret(rig, part.text)
+            assert not rig.received()
+
+    async def test_a_preview_carries_the_mark_of_a_drill(self) -> None:
+        async with self.rig() as rig:
+            if isinstance(rig.channel, Previewing) and rig.channel.drill_safe:
+                shown = rig.channel.preview(delivery(rig.subscription, status=Status.EXERCISE).entry, None)
+                assert any(MARK in part.text for part in shown.parts), shown.parts
+
+    async def test_a_cancel_without_info_can_be_previewed(self) -> None:
+        async with self.rig() as rig:
+            if isinstance(rig.channel, Previewing):
+                shown = rig.channel.preview(delivery(rig.subscription, msg_type=MsgType.CANCEL).entry, None)
+                assert any(part.text for part in shown.parts)
+
+    async def test_a_canary_is_a_note_that_cannot_be_taken_for_an_alert(self) -> None:
+        async with self.rig() as rig:
+            if not isinstance(rig.channel, Canarying):
+                return
+            await self._canary(rig, CANARY_KEY)
+            [received] = rig.received()
+            assert CANARY_TITLE in received.content, received.content
+            assert CANARY_KEY in received.key + received.content
+            assert MARK not in received.content, "it is no drill either"
+
+    async def test_a_canary_fails_as_a_delivery_does(self) -> None:
+        for answer, kind in KINDS.items():
+            if answer not in self.answers:
+                continue
+            async with self.rig() as rig:
+                if not isinstance(rig.channel, Canarying):
+                    return
+                rig.answer(answer)
+                error = await self._failed_canary(rig)
+                assert isinstance(error, kind), f"{answer}: {error!r}"
+                assert error.detail, "a failure must say what happened"
+                assert_no_secret(rig, *_texts(error))
+
+    async def _failed_canary(self, rig: Rig) -> DeliveryError | None:
+        try:
+            await self._canary(rig, CANARY_KEY)
+        except DeliveryError as error:
+            return error
+        return None
+
+    @staticmethod
+    async def _canary(rig: Rig, token: str) -> None:
+        assert isinstance(rig.channel, Canarying)
+        async with asyncio.timeout(PATIENCE):
+            await rig.channel.canary(rig.subscription.target, token)
+
     async def _is_classified(self, answer: Answer, kind: type[DeliveryError]) -> None:
         if answer not in self.answers:
             return
@@ -228,6 +318,17 @@ def subscription(channel: str, target: str, format: str = "json", **options: str
         format=format,
         options=options,
     )
+
+
+def assert_part(part: Part) -> None:
+    """Fail if a part of a preview has no name, or counts what cannot be."""
+    assert part.name
+    assert part.unit
+    if part.limit is not None:
+        assert part.used is not None, f"{part.name}: a limit without what is used of it"
+        assert 0 <= part.used <= part.limit, (
+            f"{part.name}: {part.used} of {part.limit}: cut it before it is sent"
+        )
 
 
 def assert_no_secret(rig: Rig, *texts: str) -> None:

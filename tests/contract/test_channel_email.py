@@ -33,7 +33,7 @@ from lalert.errors import (
     TemporaryFailure,
 )
 from lalert.model import Role, Status, Subscription
-from lalert.plugin import HubApi
+from lalert.plugin import CANARY_NOTE, CANARY_TITLE, HubApi
 from lalert.testing import make_alert
 from lalert.testing.channel import Answer, ChannelContract, Received, delivery, subscription, until
 from lalert.testing.endpoint import EndpointContract, serving
@@ -162,6 +162,43 @@ async def make_rig(
 class TestEmail(ChannelContract):
     def rig(self) -> Any:
         return make_rig()
+
+
+async def test_a_preview_is_what_arrives() -> None:
+    async with make_rig() as rig:
+        sent = delivery(rig.subscription, status=Status.EXERCISE)
+        shown = {part.name: part.text for part in rig.channel.preview(sent.entry, "ja").parts}
+        await rig.channel.deliver(replace(sent, subscription=replace(rig.subscription, lang="ja")))
+        [(_, message)] = rig.mailbox.letters
+        assert message["Subject"] == shown["subject"]
+        assert parts(message)["text/plain"].replace("\r\n", "\n") == shown["text"]
+        assert [part.get_filename() for part in message.iter_attachments()] == [shown["attachment"]]
+
+
+async def test_a_canary_says_in_subject_and_text_that_it_is_none_and_nobody_answers_it() -> None:
+    async with make_rig() as rig:
+        await rig.channel.canary(TARGET, "canary-1")
+        [(envelope, message)] = rig.mailbox.letters
+        assert envelope.rcpt_tos == [TARGET]
+        assert message["Subject"] == f"{CANARY_TITLE} canary-1"
+        assert CANARY_NOTE in message.get_content().replace("\r\n", "\n")
+        assert message["Message-ID"] == "<canary-1@town.example>"
+        assert message["Auto-Submitted"] == "auto-generated"
+        assert list(message.iter_attachments()) == []
+
+
+async def test_health_is_about_the_server_and_not_about_one_recipient() -> None:
+    async with make_rig() as rig:
+        rig.answer(Answer.GONE)
+        with pytest.raises(Gone):
+            await rig.channel.canary(TARGET, "canary-1")
+        assert rig.channel.health().ok
+        rig.mailbox.hang_up()
+        rig.mailbox.drops = True
+        rig.channel._server._login = replace(rig.channel._server._login, port=1)  # type: ignore[union-attr]
+        with pytest.raises(TemporaryFailure):
+            await rig.channel.canary(TARGET, "canary-2")
+        assert "mail server" in rig.channel.health().detail
 
 
 class TestUnsubscribing(EndpointContract):

@@ -65,7 +65,7 @@ class Broker:
             self.port: int = probe.getsockname()[1]
         acl = folder / "acl"
         acl.write_text(
-            "topic readwrite lalert/#\ntopic readwrite ping/#\ntopic read denied/#\nuser hub\ntopic readwrite #\n"
+            "topic readwrite lalert/#\ntopic write mute/#\ntopic readwrite ping/#\ntopic read denied/#\nuser hub\ntopic readwrite #\n"
         )
         acl.chmod(0o644)
         self._file = folder / "mosquitto.conf"
@@ -184,7 +184,7 @@ class MqttRig:
         return [
             Received(properties(m)["key"], f"{properties(m)['title']}\n{m.payload.decode()}")
             for m in self.listener.messages()
-            if m.topic.endswith("/alerts")
+            if m.topic.endswith(("/alerts", "/canary"))
         ]
 
 
@@ -235,6 +235,49 @@ def told(
 
 
 AREA = "lalert/hitoyoshi/area"
+
+
+async def test_a_canary_is_observed_as_the_broker_hands_it_on_and_stays_nowhere(tmp_path: Path) -> None:
+    async with make_rig(tmp_path) as rig:
+        for token in ("canary-1", "canary-2"):
+            await rig.channel.canary("lalert/hitoyoshi", token)
+        assert rig.hub.confirmed == ["canary-1", "canary-2"]
+        topics = [m.topic for m in rig.listener.messages()]
+        assert topics == ["lalert/hitoyoshi/canary"] * 2
+        assert retained(rig.broker) == {}
+
+
+async def test_a_canary_that_the_broker_takes_and_hands_to_nobody_does_not_come_through(
+    tmp_path: Path,
+) -> None:
+    async with make_rig(tmp_path, timeout_s=1.0) as rig:
+        with pytest.raises(TemporaryFailure, match="hand the canary on"):
+            await rig.channel.canary("mute", "canary-1")
+        assert rig.hub.confirmed == []
+
+
+async def test_health_says_that_the_broker_is_gone_and_that_it_is_back(tmp_path: Path) -> None:
+    async with make_rig(tmp_path) as rig:
+        await rig.channel.canary("lalert/hitoyoshi", "canary-1")
+        rig.broker.kill()
+        await until(lambda: not rig.channel.health().ok)
+        with pytest.raises(TemporaryFailure):
+            await rig.channel.canary("lalert/hitoyoshi", "canary-2")
+        assert "broker" in rig.channel.health().detail
+        rig.broker.start()
+        await rig.channel.canary("lalert/hitoyoshi", "canary-3")
+        assert rig.channel.health().ok
+
+
+async def test_a_preview_names_the_topics_that_the_alert_is_told_at(tmp_path: Path) -> None:
+    async with make_rig(tmp_path) as rig:
+        sent = told(rig, 1, status=Status.EXERCISE)
+        shown = {part.name: part.text for part in rig.channel.preview(sent.entry, None).parts}
+        await rig.channel.deliver(sent)
+        got = rig.listener.messages()
+        assert {f"lalert/hitoyoshi/{topic}" for topic in shown["topics"].split()} == {m.topic for m in got}
+        assert {shown["title"]} == {properties(m)["title"] for m in got}
+        assert {shown["payload"]} == {m.payload.decode() for m in got}
 
 
 async def test_it_is_retained_for_each_area_and_told_once_to_those_who_listen(tmp_path: Path) -> None:

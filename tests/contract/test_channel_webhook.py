@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import msgspec
@@ -20,7 +22,7 @@ from multidict import CIMultiDictProxy
 
 from lalert.clock import Clock, SystemClock
 from lalert.dispatch import guarded_session
-from lalert.errors import BadRequest, DeliveryError, Gone, PermanentFailure, TemporaryFailure
+from lalert.errors import BadRequest, ConfigError, DeliveryError, Gone, PermanentFailure, TemporaryFailure
 from lalert.model import Delivery, Filter, Outcome, Status, Subscription
 from lalert.plugin import Limits
 from lalert.testing import FakeClock
@@ -31,6 +33,7 @@ from lalert_adapters.webhook import Webhook, WebhookConfig
 LOOPBACK = ip_network("127.0.0.0/8")
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 OLD_SECRET = "whsec_" + base64.b64encode(bytes(24)).decode()
+CANARY_SECRET = "whsec_" + base64.b64encode(bytes(range(40, 72))).decode()
 PATH = "/hooks/token-that-nobody-may-see"
 STATUS = {Answer.OK: 204, Answer.TEMPORARY: 503, Answer.PERMANENT: 400, Answer.GONE: 410}
 
@@ -94,12 +97,15 @@ async def make_rig(
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         receiver.port = runner.addresses[0][1]
-        async with guarded_session([LOOPBACK]) as session:
-            chosen = config or WebhookConfig(allow_http=True)
-            async with kind(
-                "hook", chosen, FakeHub(session=session, clock=clock or SystemClock())
-            ) as channel:
-                yield WebhookRig(channel, subscription("hook", receiver.url, format, secret=secret), receiver)
+        with NamedTemporaryFile("w") as file:
+            file.write(CANARY_SECRET)
+            file.flush()
+            chosen = config or WebhookConfig(allow_http=True, canary_secret_file=file.name)
+            async with guarded_session([LOOPBACK]) as session:
+                hub = FakeHub(session=session, clock=clock or SystemClock())
+                async with kind("hook", chosen, hub) as channel:
+                    asked = subscription("hook", receiver.url, format, secret=secret)
+                    yield WebhookRig(channel, asked, receiver)
     finally:
         await runner.cleanup()
 
@@ -176,6 +182,48 @@ async def test_a_drill_is_marked_in_the_headline_that_a_receiver_shows() -> None
     data = msgspec.json.decode(post.body)["data"]
     assert data["info"][0]["headline"].startswith("【訓練】")
     assert data["status"] == "Exercise"
+
+
+# The canary
+
+
+async def test_a_canary_is_an_event_of_its_own_type_that_its_recipient_verifies_and_can_answer() -> None:
+    async with make_rig() as rig:
+        await rig.channel.canary(rig.receiver.url, "canary-1")
+        [post] = rig.receiver.posts
+        payload = standardwebhooks.Webhook(CANARY_SECRET).verify(post.body, dict(post.headers))
+    assert post.headers["webhook-id"] == "canary-1"
+    assert payload["type"] == "lalert.canary"
+    assert payload["data"]["token"] == "canary-1"
+    assert payload["data"]["answer"] == "http://hub.example/v1/canaries/canary-1"
+
+
+async def test_a_canary_without_a_secret_says_what_to_set_and_calls_nobody() -> None:
+    async with make_rig(config=WebhookConfig(allow_http=True)) as rig:
+        with pytest.raises(PermanentFailure, match="canary_secret_file"):
+            await rig.channel.canary(rig.receiver.url, "canary-1")
+        assert rig.receiver.posts == []
+
+
+@pytest.mark.parametrize("content", ["", "whsec_short", None])
+async def test_a_secret_of_the_canary_that_does_not_hold_is_a_mistake_of_the_configuration(
+    tmp_path: Path, content: str | None
+) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match="canary_secret_file"):
+        async with make_rig(config=WebhookConfig(canary_secret_file=str(file))):
+            pass
+
+
+async def test_a_preview_is_the_very_body_that_is_sent() -> None:
+    async with make_rig() as rig:
+        sent = delivery(rig.subscription)
+        await rig.channel.deliver(sent)
+        [post] = rig.receiver.posts
+        [part] = rig.channel.preview(sent.entry, rig.subscription.lang).parts
+    assert part.text == post.body.decode()
 
 
 # What an answer means

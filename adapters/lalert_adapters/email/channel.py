@@ -20,9 +20,22 @@ from aiohttp import web
 
 from lalert.errors import BadRequest, ConfigError, NotFound, TemporaryFailure, Unavailable
 from lalert.model import Delivery, Entry, Outcome, Subscription
-from lalert.plugin import Access, Channel, Endpoint, HubApi, Limits, Route
+from lalert.plugin import (
+    Access,
+    Canarying,
+    Channel,
+    Endpoint,
+    Health,
+    Healthy,
+    HubApi,
+    Limits,
+    Part,
+    Preview,
+    Previewing,
+    Route,
+)
 from lalert_adapters.email.addresses import checked
-from lalert_adapters.email.letters import common, own
+from lalert_adapters.email.letters import MAX_SUBJECT, common, note, own, plain, subject
 from lalert_adapters.email.server import Login, Server
 
 PORTS: Final = {"starttls": 587, "implicit": 465, "none": 25}
@@ -136,6 +149,30 @@ class Email:
         sender = self._config.bounces or self._config.sender
         return Outcome(await self._server.send(sender, subscription.target, message))
 
+    def health(self) -> Health:
+        """Return whether the mail server took what was last handed to it, or refused one recipient only."""
+        trouble = self._server.trouble if self._server is not None else ""
+        return Health(not trouble, trouble)
+
+    def preview(self, entry: Entry, lang: str | None) -> Preview:
+        """Return subject and text; the HTML says the same."""
+        text = self._hub.text(entry, lang)
+        line = subject(text.title)
+        parts = (
+            Part("subject", line, len(line), MAX_SUBJECT),
+            Part("text", plain(text, self._link(entry))),
+            Part("attachment", "alert.xml"),
+        )
+        return Preview(parts, text.lang)
+
+    async def canary(self, target: str, token: str) -> None:
+        """Hand a note to the mail server; its Message-ID is made from the token, which its text holds too."""
+        if self._server is None:
+            raise TemporaryFailure("the channel is not open")
+        head = own(target, f"{token}@{self._domain}", None, None)
+        message = head + note(token, self._sender, self._hub.clock.now())
+        await self._server.send(self._config.bounces or self._config.sender, target, message)
+
     def routes(self) -> Sequence[Route]:
         """Return where a recipient leaves: a page with a button, and what the button and mail programs post to (RFC 8058)."""
         path = f"/unsubscribe/{quote(self.name, safe='')}/{{id}}/{{token}}"
@@ -147,14 +184,16 @@ class Email:
     async def _common(self, entry: Entry, lang: str | None) -> bytes:
         made = self._ready.get((entry.alert.id, lang))
         if made is None:
-            link = f"{self._hub.base_url}/alerts/{entry.alert.id}" if self._is_public() else None
             cap = self._hub.body(entry, "cap")
-            parts = (entry, self._hub.text(entry, lang), cap, self._sender, link)
+            parts = (entry, self._hub.text(entry, lang), cap, self._sender, self._link(entry))
             made = await asyncio.to_thread(common, *parts) if len(cap) > LONG else common(*parts)
             if len(self._ready) >= SHARED:
                 del self._ready[next(iter(self._ready))]
             self._ready[entry.alert.id, lang] = made
         return made
+
+    def _link(self, entry: Entry) -> str | None:
+        return f"{self._hub.base_url}/alerts/{entry.alert.id}" if self._is_public() else None
 
     def _is_public(self) -> bool:
         """Say whether the hub has an address that a recipient can follow; one-click needs https (RFC 8058, 3.1)."""
@@ -229,6 +268,9 @@ class Email:
 if TYPE_CHECKING:
     _: type[Channel] = Email
     _endpoint: type[Endpoint] = Email
+    _healthy: type[Healthy] = Email
+    _previewing: type[Previewing] = Email
+    _canarying: type[Canarying] = Email
 
 
 def _own_address(name: str, address: str) -> None:

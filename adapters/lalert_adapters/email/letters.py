@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
@@ -10,7 +11,7 @@ from email.utils import format_datetime
 from typing import Final
 
 from lalert.model import Entry
-from lalert.plugin import Text
+from lalert.plugin import CANARY_NOTE, CANARY_TITLE, Text
 
 MAX_SUBJECT: Final = 150
 """Characters; what is longer ends with an ellipsis. The drill mark stands at the beginning and is never cut."""
@@ -21,20 +22,32 @@ def common(entry: Entry, text: Text, cap: bytes, sender: Address, link: str | No
 
     Every attempt carries the same: `Date` is when the alert was accepted.
     """
-    message = EmailMessage(policy=SMTP)
-    message["From"] = sender
-    message["Subject"] = subject(text.title)
-    message["Date"] = format_datetime(entry.stored)
-    # RFC 3834, 5: no holiday notice comes back. `Precedence` and the third are for servers that know only those.
-    message["Auto-Submitted"] = "auto-generated"
-    message["Precedence"] = "bulk"
-    message["X-Auto-Response-Suppress"] = "All"
-    message.set_content(_plain(text, link), cte="base64")
+    message = _headed(sender, subject(text.title), entry.stored)
+    message.set_content(plain(text, link), cte="base64")
     message.add_alternative(_page(text, link), subtype="html", cte="base64")
     message.add_attachment(cap, maintype="application", subtype="cap+xml", filename="alert.xml")
     # Last: set before, it would have become the text part's alone.
     message["Content-Language"] = text.lang
     return message.as_bytes()
+
+
+def note(token: str, sender: Address, now: datetime) -> bytes:
+    """Return the part of a canary that does not depend on its recipient."""
+    message = _headed(sender, f"{CANARY_TITLE} {token}", now)
+    message.set_content(f"{CANARY_TITLE}\n\n{CANARY_NOTE}\n\n{token}\n", cte="base64")
+    return message.as_bytes()
+
+
+def _headed(sender: Address, line: str, when: datetime) -> EmailMessage:
+    message = EmailMessage(policy=SMTP)
+    message["From"] = sender
+    message["Subject"] = line
+    message["Date"] = format_datetime(when)
+    # RFC 3834, 5: no holiday notice comes back. `Precedence` and the third are for servers that know only those.
+    message["Auto-Submitted"] = "auto-generated"
+    message["Precedence"] = "bulk"
+    message["X-Auto-Response-Suppress"] = "All"
+    return message
 
 
 def own(recipient: str, message_id: str, mailto: str | None, one_click: str | None) -> bytes:
@@ -62,7 +75,8 @@ def subject(title: str) -> str:
     return line if len(line) <= MAX_SUBJECT else line[: MAX_SUBJECT - 1].rstrip() + "…"
 
 
-def _plain(text: Text, link: str | None) -> str:
+def plain(text: Text, link: str | None) -> str:
+    """Return the text part."""
     return "\n\n".join(part for part in (text.title, text.body, link) if part) + "\n"
 
 

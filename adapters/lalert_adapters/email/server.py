@@ -58,6 +58,8 @@ class Server:
         self._login = login
         self._room = asyncio.Semaphore(connections)
         self._idle: list[tuple[float, SMTP]] = []
+        self.trouble = ""
+        """Why nothing can be handed to the server at all; empty when it listened the last time."""
 
     async def send(self, sender: str, recipient: str, message: bytes) -> str:
         """Return the server's reply as code and enhanced code; raises `TemporaryFailure`, `PermanentFailure`, `Gone`.
@@ -69,9 +71,8 @@ class Server:
                 async with asyncio.timeout(self._login.timeout):
                     return await self._send(await self._connection(), sender, recipient, message)
             except TimeoutError:
-                raise TemporaryFailure(
-                    f"the mail server gave no answer within {self._login.timeout:g} s"
-                ) from None
+                self.trouble = f"the mail server gave no answer within {self._login.timeout:g} s"
+                raise TemporaryFailure(self.trouble) from None
 
     async def close(self) -> None:
         """Take leave of the server, for at most a second."""
@@ -84,6 +85,7 @@ class Server:
             options = [] if recipient.isascii() else ["SMTPUTF8"]
             _, said = await smtp.sendmail(sender, [recipient], message, mail_options=options)
             sound = True
+            self.trouble = ""
             return _words(250, said)
         except (SMTPRecipientsRefused, SMTPResponseException, SMTPNotSupported) as error:
             sound = _code(error) != LEAVING
@@ -107,7 +109,13 @@ class Server:
             since, smtp = self._idle.pop()
             if await _alive(smtp, asyncio.get_running_loop().time() - since):
                 return smtp
-        return await self._dial()
+        try:
+            smtp = await self._dial()
+        except TemporaryFailure as failure:
+            self.trouble = failure.detail
+            raise
+        self.trouble = ""
+        return smtp
 
     async def _dial(self) -> SMTP:
         login = self._login

@@ -19,7 +19,19 @@ from paho.mqtt.properties import Properties
 
 from lalert.errors import BadRequest, DeliveryError, TemporaryFailure, Unavailable
 from lalert.model import Delivery, Entry, Filter, MsgType, Outcome, Status, Subscription
-from lalert.plugin import Channel, HubApi, Limits
+from lalert.plugin import (
+    CANARY_NOTE,
+    CANARY_TITLE,
+    Canarying,
+    Channel,
+    Health,
+    Healthy,
+    HubApi,
+    Limits,
+    Part,
+    Preview,
+    Previewing,
+)
 from lalert_adapters.mqtt.link import Link, MqttConfig
 
 __all__ = ["Mqtt", "MqttConfig"]
@@ -34,6 +46,7 @@ MAX_TOPICS: Final = 4_000
 RETRY_S: Final = 1.0
 MAX_EXPIRY_S: Final = 2**32 - 1
 DRILL: Final = "drill"
+CANARY: Final = "canary"
 _LEVEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _EVERYTHING = Filter(statuses=frozenset(Status))
 
@@ -50,6 +63,7 @@ class Mqtt:
         self._config = config
         self._hub = hub
         self._link: Link | None = None
+        self._trouble = ""
         self._connecting = asyncio.Lock()
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._follower: asyncio.Task[None] | None = None
@@ -109,6 +123,40 @@ class Mqtt:
                 f"the broker did not acknowledge within {self._config.timeout_s:g} s"
             ) from None
         return Outcome(f"{len(kept)} topics retained, {len(over)} cleared")
+
+    def health(self) -> Health:
+        """Return whether the connection stands, or stood when it was last needed."""
+        broken = self._link.broken if self._link is not None else None
+        trouble = broken or self._trouble
+        return Health(not trouble, trouble)
+
+    def preview(self, entry: Entry, lang: str | None) -> Preview:
+        """Return the topics below the target, the title, and the payload in JSON; in CAP it is the document itself."""
+        drill = f"{DRILL}/" if entry.alert.status is not Status.ACTUAL else ""
+        text = self._hub.text(entry, lang)
+        title = _line(text.title)
+        parts = (
+            Part("topics", "\n".join((f"{drill}alerts", *self._topics(entry)))),
+            Part("title", title, len(title), MAX_TITLE),
+            Part("payload", self._hub.body(entry, "json", lang).decode()),
+        )
+        return Preview(parts, text.lang)
+
+    async def canary(self, target: str, token: str) -> None:
+        """Publish a note at `canary` below the target, and see it come back as the broker tells it to every subscriber."""
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho types it by half
+        properties.ContentType = MEDIA_TYPES["json"]
+        properties.UserProperty = [("key", token), ("title", CANARY_TITLE)]
+        data = {"type": "lalert.canary", "token": token, "title": CANARY_TITLE, "note": CANARY_NOTE}
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                link = await self._connected()
+                await link.echo(f"{target}/{CANARY}", msgspec.json.encode(data), properties)
+        except TimeoutError:
+            raise TemporaryFailure(
+                f"the broker did not hand the canary on within {self._config.timeout_s:g} s"
+            ) from None
+        await self._hub.confirm(token)
 
     async def _clear(self, link: Link, target: str, topics: Iterable[str]) -> None:
         """Take retained messages away: an empty retained payload does it, and tells whoever listens (MQTT 5.0, 3.3.1.3)."""
@@ -194,16 +242,21 @@ class Mqtt:
             link = Link(self._config, asyncio.get_running_loop())
             try:
                 await link.open()
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, DeliveryError):
+                    self._trouble = error.detail
                 # In its own thread, not waited for: a connect that hangs must not hold up who was cancelled.
                 threading.Thread(target=link.close, name="mqtt closes", daemon=True).start()
                 raise
-            self._link = link
+            self._link, self._trouble = link, ""
             return link
 
 
 if TYPE_CHECKING:
     _: type[Channel] = Mqtt
+    _healthy: type[Healthy] = Mqtt
+    _previewing: type[Previewing] = Mqtt
+    _canarying: type[Canarying] = Mqtt
 
 
 def _ended(entry: Entry) -> set[str]:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
-from paho.mqtt.client import Client, MQTTMessageInfo, MQTTv5
+from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTMessage, MQTTMessageInfo, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from lalert.errors import PermanentFailure, TemporaryFailure
 
@@ -55,6 +56,7 @@ class Link:
         self._loop = loop
         self._welcome: asyncio.Future[None] = loop.create_future()
         self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._echoes: dict[bytes, asyncio.Future[None]] = {}
         self._room = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._max_packet: int | None = None
         self._client = Client(
@@ -66,6 +68,8 @@ class Link:
         self._client.connect_timeout = CONNECT_S
         self._client.on_connect = self._on_connect
         self._client.on_publish = self._on_publish
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
         self._client.on_disconnect = self._on_disconnect
         self._opening = threading.Lock()
 
@@ -98,6 +102,17 @@ class Link:
             if isinstance(result, BaseException):
                 raise result
 
+    async def echo(self, topic: str, payload: bytes, properties: Properties) -> None:
+        """Publish, and wait until the broker has told it to a subscriber of the topic, which this connection is meanwhile."""
+        heard = self._echoes[payload] = self._loop.create_future()
+        try:
+            await self._listen(topic)
+            await self._publish(topic, payload, False, properties)
+            await heard
+        finally:
+            del self._echoes[payload]
+            self._client.unsubscribe(topic)
+
     def close(self) -> None:
         """End the connection and its thread; blocks for moments."""
         with self._opening:
@@ -119,6 +134,23 @@ class Link:
             client.connect(config.host, config.port or (8_883 if config.tls else 1_883), keepalive=15)
             client.loop_start()
 
+    async def _listen(self, topic: str) -> None:
+        if self.broken is not None:
+            raise TemporaryFailure(self.broken)
+        # Nothing that is retained there: it is the note just published that is waited for.
+        options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+        result, mid = self._client.subscribe(topic, options=options)
+        if result != MQTT_ERR_SUCCESS or mid is None:
+            raise TemporaryFailure("the connection to the broker broke")
+        await self._answer(mid)
+
+    async def _answer(self, mid: int) -> None:
+        answer = self._waiting[mid] = self._loop.create_future()
+        try:
+            await answer
+        finally:
+            self._waiting.pop(mid, None)
+
     async def _publish(self, topic: str, payload: bytes, retain: bool, properties: Properties | None) -> None:
         async with self._room:
             if self.broken is not None:
@@ -128,11 +160,7 @@ class Link:
             info: MQTTMessageInfo = self._client.publish(
                 topic, payload, qos=1, retain=retain, properties=properties
             )
-            answer = self._waiting[info.mid] = self._loop.create_future()
-            try:
-                await answer
-            finally:
-                self._waiting.pop(info.mid, None)
+            await self._answer(info.mid)
 
     def _on_connect(
         self,
@@ -148,6 +176,14 @@ class Link:
         self, _client: Client, _data: object, mid: int, reason: ReasonCode, _properties: object
     ) -> None:
         self._tell(self._acknowledged, mid, reason)
+
+    def _on_subscribe(
+        self, _client: Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: object
+    ) -> None:
+        self._tell(self._acknowledged, mid, reasons[0])
+
+    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        self._tell(self._echoed, message.payload)
 
     def _on_disconnect(
         self, _client: Client, _data: object, _flags: object, reason: ReasonCode, _more: object
@@ -176,9 +212,14 @@ class Link:
         kind = PermanentFailure if reason.value in LASTING else TemporaryFailure
         answer.set_exception(kind(f"the broker refused the message: {reason}"))
 
+    def _echoed(self, payload: bytes) -> None:
+        heard = self._echoes.get(payload)
+        if heard is not None and not heard.done():
+            heard.set_result(None)
+
     def _lost(self, cause: str) -> None:
         self.broken = self.broken or cause
-        for answer in (self._welcome, *self._waiting.values()):
+        for answer in (self._welcome, *self._waiting.values(), *self._echoes.values()):
             if not answer.done():
                 answer.set_exception(TemporaryFailure(self.broken))
                 answer.exception()  # seen: nobody may be waiting any more
