@@ -42,7 +42,7 @@ from lalert.model import (
     Subscription,
     Tenant,
 )
-from lalert.plugin import Channel, HubApi, Observed, Receipt, State, Text
+from lalert.plugin import Channel, HubApi, Observed, Receipt, Room, State, Text
 from lalert.store import DeliveryRow, Store
 from lalert.store.audit import Action, Actor, ActorKind, Detail, actor_of
 from lalert.tenancy import Caller, KeyRing, may_see
@@ -595,8 +595,8 @@ class AdapterHub:
     async def confirm(self, key: str) -> None:
         await self._hub.dispatcher.confirm(key)
 
-    def text(self, entry: Entry, lang: str | None = None) -> Text:
-        return texts.alert_text(entry.alert, lang, correction=entry.correction)
+    def text(self, entry: Entry, lang: str | None = None, room: Room | None = None) -> Text:
+        return texts.alert_text(entry.alert, lang, correction=entry.correction, room=room)
 
     def body(self, entry: Entry, format: str = "json", lang: str | None = None) -> bytes:
         return texts.body(entry, format, lang)

@@ -44,10 +44,14 @@ __all__ = [
     "Preview",
     "Previewing",
     "Receipt",
+    "Room",
     "Route",
     "Source",
     "State",
     "Text",
+    "full_width",
+    "utf8",
+    "utf16",
 ]
 
 
@@ -88,6 +92,35 @@ class Text:
     title: str
     body: str
     lang: str
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a channel has room for: `title` and `body` in units of `measure`, None where there is no limit; `urls` False where a text may hold none.
+
+    `measure` must not shrink when a text grows: `len`, `full_width`, `utf16` and `utf8` do not.
+    """
+
+    title: int | None = None
+    body: int | None = None
+    measure: Callable[[str], int] = len
+    urls: bool = True
+
+
+def full_width(text: str) -> int:
+    """Return the length in characters as 緊急速報メール counts them: each is one, a line break two."""
+    plain = text.replace("\r\n", "\n")
+    return len(plain) + plain.count("\n")
+
+
+def utf16(text: str) -> int:
+    """Return the length in UTF-16 code units, as LINE and JavaScript count: an emoji is two or more."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def utf8(text: str) -> int:
+    """Return the length in bytes of UTF-8."""
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +251,11 @@ class HubApi(Protocol):
         """Note that the far end has confirmed the delivery with this key, or has seen the canary with this token."""
         ...
 
-    def text(self, entry: Entry, lang: str | None = None) -> Text:
-        """Return what a person reads of an alert, in `lang` where the alert or a template has it, with the drill mark; 【訂正】 only of a correction that is one."""
+    def text(self, entry: Entry, lang: str | None = None, room: Room | None = None) -> Text:
+        """Return what a person reads of an alert, in `lang` where the alert or a template has it, with the drill mark; 【訂正】 only of a correction that is one.
+
+        It fits into `room`: cut by sentence, what people must do first. Where not even the mark fits, it is empty.
+        """
         ...
 
     def body(self, entry: Entry, format: str = "json", lang: str | None = None) -> bytes:

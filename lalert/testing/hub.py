@@ -12,7 +12,7 @@ from lalert import matching, texts
 from lalert.clock import Clock, SystemClock
 from lalert.errors import BadRequest, Unavailable
 from lalert.model import Entry, Filter, Reading, Subscription
-from lalert.plugin import HubApi, Observed, Receipt, State, Text
+from lalert.plugin import HubApi, Observed, Receipt, Room, State, Text
 
 if TYPE_CHECKING:
     import aiohttp
@@ -119,8 +119,8 @@ class FakeHub:
     async def confirm(self, key: str) -> None:
         self.confirmed.append(key)
 
-    def text(self, entry: Entry, lang: str | None = None) -> Text:
-        return texts.alert_text(entry.alert, lang, correction=entry.correction)
+    def text(self, entry: Entry, lang: str | None = None, room: Room | None = None) -> Text:
+        return texts.alert_text(entry.alert, lang, correction=entry.correction, room=room)
 
     def body(self, entry: Entry, format: str = "json", lang: str | None = None) -> bytes:
         return texts.body(entry, format, lang)

@@ -36,9 +36,15 @@ def mark(text: str, status: Status, language: str) -> str:
     """
     if status not in _WORDS or not text.strip():
         return text
+    return mark_before(text, status, language) + unmarked(text, status).lstrip()
+
+
+def mark_before(text: str, status: Status, language: str) -> str:
+    """Return the mark that a text has to begin with, empty where it is real."""
+    if status not in _WORDS:
+        return ""
     japanese, other = _WORDS[status]
-    rest = unmarked(text, status).lstrip()
-    return f"【{japanese}】{rest}" if is_japanese(text, language) else f"[{other}] {rest}"
+    return f"【{japanese}】" if is_japanese(text, language) else f"[{other}] "
 
 
 def unmarked(text: str, status: Status) -> str:
