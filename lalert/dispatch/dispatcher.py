@@ -59,7 +59,9 @@ MAX_DETAIL: Final = 200
 TURN: Final = 50
 """How many lanes are looked at before everybody else has a turn on the loop: about half a millisecond."""
 FILTER: Final = 5
-"""To ask a filter takes as long as to look at so many lanes."""
+"""To ask a filter, or to index it, takes as long as to look at so many lanes."""
+PASSED_OVER: Final = 0.1
+"""To pass over a lane takes this much of it."""
 LAUNCHES: Final = 16
 """How many deliveries, of all channels together, begin in one turn of the loop. As many end in one, so both take about 2 ms of it: an alert that comes in meanwhile has
 half a dozen turns to wait for."""
@@ -233,8 +235,6 @@ class Dispatcher:
         self._groups = Groups(index() if index is not None else None)
         self._behind: dict[str, Lane] = {}
         """Lanes that are still to be planned from their cursors to where the others are; nothing of theirs is sent before that."""
-        self._catching = Groups()
-        """By filter too, and asked one by one: most of them are here for a moment, and to index them twice would take longer."""
         self._changed: list[list[Lane]] = []
         """For each entry that is just being planned, the lanes whose filter was changed meanwhile."""
         self._resting: dict[str, Subscription] = {}
@@ -252,7 +252,7 @@ class Dispatcher:
         self._guards = tuple(asyncio.Lock() for _ in range(GUARDS))
         self._causes: dict[str, str] = {}
         self._last_update = clock.now()
-        self._looked = 0
+        self._looked = 0.0
         self._turns = asyncio.Lock()
         self._canaries: list[Callable[[], None]] = []
         self._journal = Journal(store, clock, self._examined, self._place, self._settings.batch, self._taken)
@@ -403,7 +403,7 @@ class Dispatcher:
     def _replace(self, lane: Lane, subscription: Subscription) -> None:
         if lane.closed:
             return
-        self._groups_of(lane).leave(lane)
+        self._groups.leave(lane)
         lane.subscription = subscription
         self._join(lane)
         for changed in self._changed:
@@ -623,7 +623,7 @@ class Dispatcher:
     async def _load_lanes(self, stored: Sequence[StoredLane], rows: Sequence[DeliveryRow]) -> None:
         newest, lost = self._newest(), False
         for one in stored:
-            await self._give_way()
+            await self._give_way(weight=FILTER)
             lease = self._tenure.lease_of(one.subscription.id)
             # It was lost meanwhile, or somebody who was asked here was quicker.
             if lease is None or one.subscription.id in self._lanes:
@@ -721,22 +721,22 @@ class Dispatcher:
         history = self._follower(self._plan_behind, lambda: self._lose_place(lanes))
         lowest = min((lane.cursor for lane in lanes), default=self._newest())
         history.examined = lowest if lowest.order else None
+        await history.read_on()
         while lanes:
-            await history.read_on()
             reached = history.examined.order if history.examined else ()
             # Neither of these may have begun with an entry that the lanes were not offered.
-            if reached >= max(self._real.begun, self._drills.begun):
-                some, lanes[:TURN] = lanes[:TURN], []
-                for lane in some:
-                    self._catch(lane)
-                await asyncio.sleep(0)
+            if reached < max(self._real.begun, self._drills.begun):
+                await history.read_on()
+                continue
+            for lane in lanes[-TURN:]:
+                self._catch(lane)
+            del lanes[-TURN:]
+            await asyncio.sleep(0)
 
     def _catch(self, lane: Lane) -> None:
         """Let a lane join the others."""
         if self._behind.get(lane.id) is lane:
-            self._groups_of(lane).leave(lane)
             del self._behind[lane.id]
-            self._join(lane)
             lane.settled.clear()
             self._place(lane)
 
@@ -765,8 +765,7 @@ class Dispatcher:
                 lane.stands = None
                 lane.stamp += 1
         self._lanes, self._behind = _left(self._lanes), _left(self._behind)
-        for groups in (self._groups, self._catching):
-            groups.leave_lost()
+        self._groups.leave_lost()
         for outlet in self._outlets.values():
             outlet.lanes, outlet.busy = _left(outlet.lanes), _left(outlet.busy)
             for flight in outlet.flights.values():
@@ -882,10 +881,7 @@ class Dispatcher:
     def _join(self, lane: Lane) -> None:
         self._lanes[lane.id] = lane
         self._outlet(lane).lanes[lane.id] = lane
-        self._groups_of(lane).join(lane)
-
-    def _groups_of(self, lane: Lane) -> Groups:
-        return self._catching if lane.id in self._behind else self._groups
+        self._groups.join(lane)
 
     def _take_out(self, lane: Lane) -> None:
         """Do nothing more for a lane; what is under way is called off."""
@@ -895,7 +891,7 @@ class Dispatcher:
         # Where it stood in line, or slept, it is passed over.
         lane.stands = None
         lane.stamp += 1
-        self._groups_of(lane).leave(lane)
+        self._groups.leave(lane)
         self._behind.pop(lane.id, None)
         self._lanes.pop(lane.id, None)
         self._causes.pop(lane.id, None)
@@ -979,20 +975,26 @@ class Dispatcher:
 
     async def _plan_real(self, entry: Entry, before: Mark | None) -> None:
         if entry.alert.status is Status.ACTUAL:
-            await self._plan(entry, before, self._groups, self._real.sight)
+            await self._plan(entry, before, self._real.sight)
 
     async def _plan_drill(self, entry: Entry, before: Mark | None) -> None:
         if entry.alert.status is not Status.ACTUAL:
-            await self._plan(entry, before, self._groups, self._drills.sight)
+            await self._plan(entry, before, self._drills.sight)
 
     async def _plan_behind(self, entry: Entry, before: Mark | None) -> None:
-        await self._plan(entry, before, self._catching)
+        if self._behind:
+            await self._plan(entry, before, behind=True)
 
     async def _plan(
-        self, entry: Entry, before: Mark | None, groups: Groups, progress: Callable[[], None] = lambda: None
+        self,
+        entry: Entry,
+        before: Mark | None,
+        progress: Callable[[], None] = lambda: None,
+        *,
+        behind: bool = False,
     ) -> None:
-        """Offer an entry to every lane that wants it. Nothing is written: a lane's cursor stays before it until it is settled."""
-        if entry.alert.status is Status.DRAFT or not groups:
+        """Offer an entry to every lane that wants it and is, or is not, behind. Nothing is written: a lane's cursor stays before it until it is settled."""
+        if entry.alert.status is Status.DRAFT or not self._groups:
             return
         lineage = await self._lineage(entry)
         planned = self._planned(entry, before, lineage)
@@ -1000,6 +1002,9 @@ class Dispatcher:
         offered: Counter[str] = Counter()
 
         async def offer(lane: Lane) -> None:
+            if (lane.id in self._behind) is not behind:
+                await self._give_way(progress, PASSED_OVER)
+                return
             await self._give_way(progress)
             if await self._is_open(lane, planned) and self._offer(lane, planned, entry):
                 offered[lane.subscription.channel] += 1
@@ -1007,29 +1012,28 @@ class Dispatcher:
         changed: list[Lane] = []
         self._changed.append(changed)
         try:
-            for filter, known in groups.candidates(entry, lineage).items():
+            for filter, known in self._groups.candidates(entry, lineage).items():
                 await self._give_way(progress, 0 if known else FILTER)
                 wanted = known or self._audience.wanted(filter, entry, lineage)
-                for lane in groups.lanes(filter) if wanted else ():
+                for lane in self._groups.lanes(filter) if wanted else ():
                     await offer(lane)
             # Whoever changed filters before the former one's turn came is under none of those that were found.
             for lane in changed:
-                filter = lane.subscription.filter
-                if self._groups_of(lane) is groups and self._audience.wanted(filter, entry, lineage):
+                if self._audience.wanted(lane.subscription.filter, entry, lineage):
                     await offer(lane)
         finally:
             self._changed = [other for other in self._changed if other is not changed]
         for channel, number in offered.items():
             self._tally.planned(planned, channel, number)
 
-    async def _give_way(self, progress: Callable[[], None] = lambda: None, weight: int = 1) -> None:
+    async def _give_way(self, progress: Callable[[], None] = lambda: None, weight: float = 1) -> None:
         """Let everybody else have a turn before the next look, after so many lanes of however many entries."""
         if self._looked >= TURN:
             progress()
             # Of those who plan at the same time (drills, lanes that are behind) one goes on in each turn.
             async with self._turns:
                 await asyncio.sleep(0)
-                self._looked = 0
+                self._looked = 0.0
         self._looked += weight
 
     async def _lineage(self, entry: Entry) -> Sequence[Entry]:
@@ -1376,8 +1380,8 @@ class Dispatcher:
 
     async def _renew(self) -> None:
         while True:
-            await self._clock.sleep(RENEW_S)
             await self._groups.renew()
+            await self._clock.sleep(RENEW_S)
 
     async def _tidy(self) -> None:
         """Let the cursors of quiet lanes follow the log, and drop what they tell by then."""

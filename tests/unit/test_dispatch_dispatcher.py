@@ -1199,6 +1199,29 @@ async def test_what_was_accepted_while_the_hub_was_down_is_sent_and_what_expired
     assert channel.arrived == ["update", "other"]
 
 
+async def test_lanes_that_are_behind_are_found_by_the_index_and_not_asked(make_hub: MakeHub) -> None:
+    asked: list[Filter] = []
+
+    def noted(filter: Filter, entry: Entry, lineage: Sequence[Entry]) -> bool:
+        asked.append(filter)
+        return wants(filter, entry, lineage)
+
+    channel = FakeChannel()
+    hub = make_hub(channel)
+    hub.wants = noted
+    async with hub.open_store():
+        for n in range(120):
+            code = "432032" if n % 60 == 0 else f"{n:06d}"
+            one = subscription(f"s{n}", filter=Filter(areas=frozenset({code, f"{n:05d}"})))
+            await hub.store.save_subscription(one, hub.store.newest)
+        await hub.submit("missed", codes=["432032"])
+    async with hub.running() as dispatcher:
+        await hub.submit("new", codes=["432032"])
+        await until(lambda: dispatcher.stats()["caught_up"] and len(channel.arrived) == 4)
+    assert sorted(channel.arrived) == ["missed", "missed", "new", "new"]
+    assert not asked
+
+
 async def test_a_revision_replaced_before_the_restart_is_not_sent_after_it(make_hub: MakeHub) -> None:
     """The Update was delivered out of turn; what it replaced has a row that waits for another try."""
     channel = FakeChannel(failing(TemporaryFailure("down")))
