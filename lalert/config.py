@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -147,6 +147,21 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many readings in a row must stand at or above a threshold before it counts."""
     status: str = "Actual"
     """`Exercise` while a station is tried out: its warnings then go only to those who ask for drills."""
+
+
+class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[adapters.NAME.canary]: a check of the way, to a recipient kept for it (docs/operations.md). Seconds."""
+
+    target: Annotated[str, msgspec.Meta(min_length=1, max_length=2_048)]
+    every_s: Annotated[float, msgspec.Meta(ge=30, le=86_400)] = 900.0
+    within_s: Annotated[float, msgspec.Meta(ge=1, le=3_600)] = 60.0
+    """Within what time it must have arrived."""
+    observe: bool = False
+    """Count only what the far end has answered; else it is enough that the next hop took it."""
+
+    def __post_init__(self) -> None:
+        if self.within_s > self.every_s:
+            raise ValueError("within_s: must not be more than every_s")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from lalert import cap, intake, lifecycle, matching, texts
+from lalert.channel_canary import PREFIX
 from lalert.clock import Clock
 from lalert.errors import (
     BadRequest,
@@ -49,6 +50,8 @@ from lalert.tenancy import Caller, KeyRing, may_see
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from lalert.dispatch import ChannelStats
 
 K = TypeVar("K")
 K_co = TypeVar("K_co", covariant=True)
@@ -90,6 +93,14 @@ class Deliverer(Protocol):
     async def subscriptions(self) -> list[Subscription]: ...
 
     async def subscription(self, subscription_id: str) -> Subscription: ...
+
+    def by_channel(self) -> Mapping[str, ChannelStats]: ...
+
+
+class Canaries(Protocol):
+    """What the hub asks of the channels' canaries."""
+
+    async def answered(self, token: str) -> None: ...
 
 
 class Signing(Protocol):
@@ -203,6 +214,7 @@ class Hub:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.channels: dict[str, Channel] = {}
         self.dispatcher: Deliverer
+        self.canaries: Canaries
         self.sensors: Observer
         self.scores: Scorer
         self.audit: Audit
@@ -593,7 +605,10 @@ class AdapterHub:
         return [s for s in await self._hub.dispatcher.subscriptions() if s.channel == self._name]
 
     async def confirm(self, key: str) -> None:
-        await self._hub.dispatcher.confirm(key)
+        if key.startswith(PREFIX):
+            await self._hub.canaries.answered(key)
+        else:
+            await self._hub.dispatcher.confirm(key)
 
     def text(self, entry: Entry, lang: str | None = None, room: Room | None = None) -> Text:
         return texts.alert_text(entry.alert, lang, correction=entry.correction, room=room)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from lalert.config import DEFAULT_ADAPTERS, read
+from lalert.config import DEFAULT_ADAPTERS, Canary, read
 from lalert.errors import ConfigError
-from lalert.plugin import Adapter, HubApi
+from lalert.plugin import Adapter, Canarying, HubApi
 
 GROUP = "lalert.adapters"
 
@@ -22,8 +22,12 @@ def installed() -> dict[str, EntryPoint]:
 class Plan:
     """Which instances a configuration asks for: checked before anything starts, made once the hub is there."""
 
-    def __init__(self, blocks: Mapping[str, tuple[type[Adapter], Any, str | None]]) -> None:
+    def __init__(
+        self, blocks: Mapping[str, tuple[type[Adapter], Any, str | None]], canaries: Mapping[str, Canary]
+    ) -> None:
         self._blocks = blocks
+        self.canaries = canaries
+        """By the name of the instance that sends them."""
 
     def build(self, hub_for: Callable[[str, str | None], HubApi]) -> list[Adapter]:
         """Construct every instance; `hub_for(name, org)` gives each its own view of the hub."""
@@ -36,14 +40,16 @@ class Plan:
 def plan(adapters: Mapping[str, Mapping[str, Any]]) -> Plan:
     """Check every `[adapters.NAME]` block against its adapter; raises `ConfigError` with every mistake.
 
-    `type`, `enabled` and `org` belong to the hub, the rest to the adapter's own `Config`.
+    `type`, `enabled`, `org` and `canary` belong to the hub, the rest to the adapter's own `Config`.
     """
     points = installed()
     mistakes: list[str] = []
     blocks: dict[str, tuple[type[Adapter], Any, str | None]] = {}
+    canaries: dict[str, Canary] = {}
     for name, block in ({**DEFAULT_ADAPTERS} | {**adapters}).items():
         own = dict(DEFAULT_ADAPTERS.get(name, {})) | dict(block)
         kind_name, enabled, org = own.pop("type", name), own.pop("enabled", True), own.pop("org", None)
+        asked = own.pop("canary", None)
         if not isinstance(enabled, bool):
             mistakes.append(f"adapters.{name}.enabled: must be true or false, without quotation marks")
             continue
@@ -66,9 +72,24 @@ def plan(adapters: Mapping[str, Mapping[str, Any]]) -> Plan:
         if kind is not None:
             config = read(kind.Config, own, f"adapters.{name}.", mistakes)
             blocks[name] = (kind, config, org)
+            canary = _canary(asked, kind, f"adapters.{name}.canary", mistakes)
+            if canary is not None:
+                canaries[name] = canary
     if mistakes:
         raise ConfigError(mistakes)
-    return Plan(blocks)
+    return Plan(blocks, canaries)
+
+
+def _canary(asked: object, kind: type[Adapter], where: str, mistakes: list[str]) -> Canary | None:
+    if asked is None:
+        return None
+    if not issubclass(kind, Canarying):
+        mistakes.append(f"{where}: this adapter has no canary to send")
+        return None
+    if not isinstance(asked, Mapping):
+        mistakes.append(f"{where}: must be a table")
+        return None
+    return read(Canary, asked, f"{where}.", mistakes)
 
 
 def _load(point: EntryPoint, name: str, mistakes: list[str]) -> type[Adapter] | None:

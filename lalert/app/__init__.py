@@ -24,6 +24,7 @@ from lalert.app.stores import DATABASE, OFFLINE_VIEW, open_ground, restore_store
 from lalert.audit import HEADS_FILE, Auditor, read_heads
 from lalert.bus.leases import only_here
 from lalert.canary import Canary
+from lalert.channel_canary import ChannelCanaries, Schedule
 from lalert.clock import Clock, SystemClock
 from lalert.config import Settings, read_geocode_file
 from lalert.config import Station as StationConfig
@@ -34,8 +35,8 @@ from lalert.hub import AdapterHub, Hub
 from lalert.lifecycle import Handling, ReferencePolicy
 from lalert.live import Live, LiveSettings
 from lalert.matching import FilterIndex
-from lalert.model import Alert, Entry, Facts, Filter, OriginKind, Status, Subscription
-from lalert.plugin import Adapter, Channel, Endpoint, Listing, Source
+from lalert.model import Alert, Entry, Facts, Filter, Lease, OriginKind, Status, Subscription
+from lalert.plugin import Adapter, Canarying, Channel, Endpoint, Listing, Source
 from lalert.receivers import Receivers
 from lalert.retention import Archive, Retention
 from lalert.route import Router
@@ -126,7 +127,7 @@ class Node:
         await self.keyring.refresh()
         self.administration = Administration(self.store, normalise_code, self.clock)
         self.scores = await enter(Scores(self.store, self.clock))
-        metrics = Metrics(self._gauges, self.scores.found)
+        metrics = Metrics(self._gauges, self.scores.found, self._channel_gauges)
         self.receivers = await enter(
             Receivers(
                 self.store,
@@ -172,6 +173,16 @@ class Node:
         planned = self._plan.build(lambda name, org: AdapterHub(self.hub, name, org, session))
         adapters: list[Adapter] = [await enter(adapter) for adapter in planned]
         self.hub.channels = {adapter.name: adapter for adapter in adapters if isinstance(adapter, Channel)}
+        self.channel_canaries = ChannelCanaries(
+            self.store,
+            self.clock,
+            {name: one for name, one in self.hub.channels.items() if isinstance(one, Canarying)},
+            {
+                name: Schedule(one.target, one.every_s, one.within_s, one.observe)
+                for name, one in self._plan.canaries.items()
+            },
+        )
+        self.hub.canaries = self.channel_canaries
         self.dispatcher = await enter(
             Dispatcher(
                 self.store,
@@ -203,6 +214,9 @@ class Node:
         tasks.start("keys", self.keyring.watch)
         tasks.start("hints of keys", self.keyring.heed)
         tasks.start("sensors", partial(alone, "stations", engine.run))
+        if self._plan.canaries:
+            tasks.start("canaries of channels", partial(alone, "canaries", self._fly_canaries))
+            tasks.start("what came of canaries", self.channel_canaries.follow)
         keeping = self.settings.retention
         if keeping.days or keeping.readings_days:
             archive = Archive(Path(keeping.archive) if keeping.archive else self.data / ARCHIVE)
@@ -229,6 +243,7 @@ class Node:
             stations=engine,
             metrics=metrics,
             canary=self.canary,
+            channel_canaries=self.channel_canaries,
             scores=self.scores,
             first_keys=FirstKeys(self.administration, token, self._claimed),
             pages=pages.Site(
@@ -300,6 +315,9 @@ class Node:
             raw, Caller(self.keyring.tenant(station.org)), OriginKind.SENSOR, station.id
         )
 
+    async def _fly_canaries(self, _lease: Lease) -> None:
+        await self.channel_canaries.run()
+
     async def _wants(self, wanted: Filter, entry: Entry) -> bool:
         return await self.hub.wants(wanted, entry)
 
@@ -324,6 +342,15 @@ class Node:
                 "confirmations_dropped": float(self.receivers.dropped),
             }
         )
+
+    def _channel_gauges(self) -> Mapping[str, Mapping[str, float]]:
+        stats = self.dispatcher.by_channel()
+        return {
+            **self.channel_canaries.gauges(),
+            "oldest_undelivered_seconds": {name: one.oldest_s for name, one in stats.items()},
+            "waiting": {name: float(one.waiting) for name, one in stats.items()},
+            "failing_lanes": {name: float(one.failing) for name, one in stats.items()},
+        }
 
     def _write_setup_link(self, token: str | None) -> None:
         path = self.data / SETUP_LINK

@@ -24,7 +24,12 @@ CANARY_SECONDS = 0.5
 class Metrics:
     """The node's own registry: few series, no label per subscriber (9,000 lines cost 70 ms of the loop, so they are made in a thread)."""
 
-    def __init__(self, gauges: Callable[[], Mapping[str, float]], defects: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        gauges: Callable[[], Mapping[str, float]],
+        defects: Mapping[str, int],
+        channels: Callable[[], Mapping[str, Mapping[str, float]]] = dict,
+    ) -> None:
         self.registry = CollectorRegistry()
         self.accepted = Counter(
             "lalert_alerts_accepted", "Alerts accepted, by status.", ["status"], registry=self.registry
@@ -56,6 +61,7 @@ class Metrics:
         )
         self.registry.register(_Gauges(gauges))
         self.registry.register(_Defects(defects))
+        self.registry.register(_Channels(channels))
 
     async def text(self) -> bytes:
         """Return the exposition."""
@@ -84,6 +90,20 @@ class _Defects(Collector):
         for rule, number in sorted(dict(self._found).items()):
             family.add_metric([rule], number)
         yield family
+
+
+class _Channels(Collector):
+    """A few series for each channel of the configuration: metric -> channel -> value."""
+
+    def __init__(self, read: Callable[[], Mapping[str, Mapping[str, float]]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        for name, values in sorted(self._read().items()):
+            family = GaugeMetricFamily(f"lalert_channel_{name}", name.replace("_", " "), labels=["channel"])
+            for channel, value in sorted(values.items()):
+                family.add_metric([channel], value)
+            yield family
 
 
 class Newest(Protocol):

@@ -15,7 +15,7 @@ from lalert.model import Role
 from lalert.plugin import Access, Endpoint, Route
 from lalert.route import Router
 from lalert.tenancy import Administration, Tickets, require
-from lalert.web import admin, audit, health, pages, receivers, route, streams
+from lalert.web import admin, audit, channels, health, pages, receivers, route, streams
 from lalert.web.api import CORS, Api, Scorecards, Stations
 from lalert.web.context import FirstKeys, PagesContext
 from lalert.web.health import Metrics
@@ -43,6 +43,7 @@ class Site:
     stations: Stations
     metrics: Metrics
     canary: health.Watch
+    channel_canaries: channels.Canaries
     first_keys: FirstKeys
     pages: pages.Site
     scores: Scorecards
@@ -61,6 +62,7 @@ def make_app(site: Site) -> web.Application:
     app.on_response_prepare.append(_security_headers)
     app.add_routes(health.routes(site.hub.store, site.canary, site.metrics, site.durability, site.stopping))
     app.add_routes(Api(site.hub, site.stations, site.metrics, site.scores).routes())
+    app.add_routes(channels.routes(site.hub, site.channel_canaries))
     app.add_routes(route.routes(site.hub, site.router))
     app.add_routes(audit.routes(site.hub))
     app.add_routes(streams.routes(site.hub, site.streams, site.tickets))

@@ -39,7 +39,9 @@ STREAMS = {"/v1/stream", "/v1/ws", "/v1/stream/test", "/v1/ws/test"}
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningNode]:
-    async with running_node(tmp_path_factory.mktemp("api") / "data", Settings(stations=(GAUGE,))) as running:
+    canary = {"target": "https://127.0.0.1:1/", "within_s": 1}
+    settings = Settings(stations=(GAUGE,), adapters={"webhook": {"canary": canary}})
+    async with running_node(tmp_path_factory.mktemp("api") / "data", settings) as running:
         yield running
 
 
@@ -114,6 +116,8 @@ async def test_the_answers_have_the_described_form(node: RunningNode) -> None:
         assert response.status == 204
     _, receivers = await node.get("/v1/receivers", Role.ADMIN)
     assert checked(receivers, "Receivers")["receivers"][0]["alerts"]
+    _, channels = await node.get("/v1/channels", Role.ADMIN)
+    assert [one["name"] for one in checked(channels, "Channels")["channels"] if one["canary"]] == ["webhook"]
     async with node.http.post(f"{node.url}/v1/tickets", headers=node.headers(Role.RECEIVER)) as response:
         checked(await response.json(), "Ticket")
     status, problem = await node.post(b"<alert/>")

@@ -159,3 +159,29 @@ def test_nodes_of_one_store_that_have_gauges_need_the_same_key_to_sign_with() ->
     assert mistake.startswith("hub.signing_key_file: ")
     for good in (files + shared + station, shared, station):
         config.parse(good)
+
+
+def test_a_canary_is_the_hubs_to_read_and_every_mistake_in_it_is_named() -> None:
+    block = {"canary": {"target": "https://watch.example/", "every_s": 300}}
+    planned = registry.plan({"webhook": block}).canaries["webhook"]
+    assert (planned.every_s, planned.within_s, planned.observe) == (300, 60, False)
+    with pytest.raises(ConfigError) as caught:
+        registry.plan(
+            {
+                "webhook": {"canary": {"every": 300}},
+                "two": {"type": "webhook", "canary": {"target": "x", "every_s": 60, "within_s": 61}},
+                "three": {"type": "webhook", "canary": {"target": "x", "every_s": 1}},
+                "four": {"type": "webhook", "canary": "https://watch.example/"},
+                "feeds": {"canary": {"target": "x"}},
+            }
+        )
+    said = "\n".join(caught.value.mistakes)
+    for mistake in (
+        "adapters.webhook.canary.every: unknown key, did you mean every_s?",
+        "adapters.webhook.canary.target: is missing",
+        "adapters.two.canary.within_s: must not be more than every_s",
+        "adapters.three.canary.every_s: ",
+        "adapters.four.canary: must be a table",
+        "adapters.feeds.canary: this adapter has no canary to send",
+    ):
+        assert mistake in said

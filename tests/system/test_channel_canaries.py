@@ -1,0 +1,106 @@
+"""A canary through a whole hub: sent on schedule, answered by its recipient, missed and found again; with what metrics and `/v1/channels` say."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import standardwebhooks
+from aiohttp import web
+
+from lalert.clock import SystemClock
+from lalert.config import Settings
+from lalert.model import Role
+from lalert.testing.channel import until
+from lalert.testing.node import RunningNode, running_node
+
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+
+
+class Fast(SystemClock):
+    """A second is a hundredth of one for whoever sleeps."""
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds / 100)
+
+
+@dataclass
+class Recipient:
+    """The canary's own receiver, which verifies, and answers where it shall."""
+
+    answers: bool = False
+    status: int = 200
+    payloads: list[dict[str, Any]] = field(default_factory=list)
+    port: int = 0
+
+    async def handle(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        self.payloads.append(standardwebhooks.Webhook(SECRET).verify(body, dict(request.headers)))
+        return web.Response(status=self.status)
+
+
+@pytest.fixture
+async def recipient() -> AsyncIterator[Recipient]:
+    made = Recipient()
+    app = web.Application()
+    app.router.add_post("/canary", made.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        made.port = runner.addresses[0][1]
+        yield made
+    finally:
+        await runner.cleanup()
+
+
+async def canary_of(node: RunningNode) -> dict[str, Any]:
+    status, body = await node.get("/v1/channels", Role.ADMIN)
+    assert status == 200
+    [hook] = [channel for channel in body["channels"] if channel["name"] == "webhook"]
+    found: dict[str, Any] = hook["canary"]
+    return found
+
+
+async def test_it_is_sent_answered_missed_and_found_again_and_readiness_never_depends_on_it(
+    tmp_path: Path, recipient: Recipient
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    block = {
+        "allow_http": True,
+        "canary_secret_file": str(secret),
+        "canary": {"target": f"http://127.0.0.1:{recipient.port}/canary", "every_s": 30, "within_s": 1},
+    }
+    async with running_node(tmp_path / "data", Settings(adapters={"webhook": block}), Fast()) as node:
+        await until(lambda: recipient.payloads)
+        async with node.http.post(recipient.payloads[0]["data"]["answer"]) as response:
+            assert response.status == 204
+        async with node.http.post(recipient.payloads[0]["data"]["answer"] + "0") as response:
+            assert response.status == 404
+        assert recipient.payloads[0]["type"] == "lalert.canary"
+        recipient.status = 503
+        while (found := await canary_of(node))["well"]:
+            pass
+        assert (found["last"]["sighting"], found["last"]["detail"]) == ("missed", "HTTP 503")
+        assert await metric(node, "lalert_channel_canary_well") == 0
+        assert (await node.get("/readyz"))[0] == 200
+        recipient.status = 200
+        while not (found := await canary_of(node))["well"]:
+            pass
+        assert found["last"]["sighting"] == "sent"
+        assert await metric(node, "lalert_channel_canary_age_seconds") < 5
+        assert (await node.get("/v1/alerts"))[1]["alerts"] == []
+        for role in (Role.SENDER, Role.RECEIVER, None):
+            assert (await node.get("/v1/channels", role))[0] in (401, 403)
+
+
+async def metric(node: RunningNode, name: str) -> float:
+    async with node.http.get(f"{node.url}/metrics") as response:
+        text = await response.text()
+    [line] = [line for line in text.splitlines() if line.startswith(f'{name}{{channel="webhook"}}')]
+    return float(line.split()[-1])
