@@ -501,7 +501,8 @@ async def test_a_whole_hub_retains_what_is_posted_until_it_is_cancelled_or_ends_
 ) -> None:
     broker = Broker(tmp_path)
     broker.start()
-    settings = Settings(adapters={"mqtt": {"host": "127.0.0.1", "port": broker.port, "tls": False}})
+    block = {"host": "127.0.0.1", "port": broker.port, "tls": False, "canary": {"target": "lalert/watch"}}
+    settings = Settings(adapters={"mqtt": block})
     sender = "bousai@hitoyoshi.example"
     first = make_cap(sender=sender, identifier="first", level=4)
     cancel = make_cap(
@@ -531,6 +532,10 @@ async def test_a_whole_hub_retains_what_is_posted_until_it_is_cancelled_or_ends_
                 await cleared(first)
                 soon = datetime.now(UTC) + timedelta(seconds=2)
                 await cleared(make_cap(sender=sender, identifier="short", level=4, expires=soon))
+            _, shown = await node.get("/v1/channels", Role.ADMIN)
+            [mqtt] = [channel for channel in shown["channels"] if channel["name"] == "mqtt"]
+            assert mqtt["canary"]["last"]["sighting"] == "observed"
+            assert mqtt["health"] == {"ok": True, "detail": ""}
             assert not retained(broker)
     finally:
         broker.kill()
