@@ -40,6 +40,7 @@ __all__ = [
     "Limits",
     "Listing",
     "Observed",
+    "PagePart",
     "Part",
     "Preview",
     "Previewing",
@@ -356,5 +357,18 @@ class Listing(Protocol):
         """Return the paths that an entry would be shown at, or take something from, that is in no log yet.
 
         `lineage` are the earlier entries that it continues, `places` the codes whose followers it is told to.
+        """
+        ...
+
+
+@runtime_checkable
+class PagePart(Protocol):
+    """Has something of its own on the page of a place, such as a button."""
+
+    @property
+    def place_script(self) -> str:
+        """Return the path of an ES module, at a route of its own, that the page loads.
+
+        It may add to the section below the heading `#follow`; the language is in the JSON of `#page`, the place's code at the end of the page's path.
         """
         ...

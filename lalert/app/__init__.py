@@ -36,7 +36,7 @@ from lalert.lifecycle import Handling, ReferencePolicy
 from lalert.live import Live, LiveSettings
 from lalert.matching import FilterIndex
 from lalert.model import Alert, Entry, Facts, Filter, Lease, OriginKind, Status, Subscription
-from lalert.plugin import Adapter, Canarying, Channel, Endpoint, Listing, Source
+from lalert.plugin import Adapter, Canarying, Channel, Endpoint, Listing, PagePart, Source
 from lalert.receivers import Receivers
 from lalert.retention import Archive, Retention
 from lalert.route import Router
@@ -251,6 +251,7 @@ class Node:
                 gazetteer.attribution,
                 self.settings.map.tiles,
                 self.settings.map.attribution,
+                tuple(adapter.place_script for adapter in adapters if isinstance(adapter, PagePart)),
             ),
             endpoints=[adapter for adapter in adapters if isinstance(adapter, Endpoint)],
             stopping=lambda: self._stopping,

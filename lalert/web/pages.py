@@ -100,13 +100,15 @@ class Active(Protocol):
 class Site:
     """What the operator configured. `tiles` is a Leaflet template such as `https://{s}.example/{z}/{x}/{y}.png`, empty for none.
 
-    `attribution` names the sources of the places and outlines, `tiles_attribution` those of the tiles; both are plain text.
+    `attribution` names the sources of the places and outlines, `tiles_attribution` those of the tiles; both are plain text. `place_scripts` are
+    the paths of modules that adapters add to the page of a place.
     """
 
     name: str
     attribution: str = ""
     tiles: str = ""
     tiles_attribution: str = ""
+    place_scripts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

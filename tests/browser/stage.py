@@ -137,6 +137,8 @@ class Hub:
     heartbeat_s: float = 0.5
     epoch: str = "e1"
     gazetteer: Gazetteer = field(default_factory=_gazetteer)
+    more: list[web.RouteDef] = field(default_factory=list)
+    """Routes of adapters."""
 
     def parse_filter(self, pairs: Iterable[tuple[str, str]]) -> Filter:
         return parse_filter(pairs)
@@ -333,7 +335,7 @@ async def staged(hub: Hub) -> AsyncIterator[str]:
     pages = Pages(hub)
     app = web.Application(middlewares=[middleware(pages.error)])
     app.add_routes(pages.routes())
-    app.add_routes([web.get("/v1/stream", hub.stream), web.get("/v1/alerts", hub.alerts)])
+    app.add_routes([web.get("/v1/stream", hub.stream), web.get("/v1/alerts", hub.alerts), *hub.more])
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -1,0 +1,132 @@
+/** The button on the page of a place that turns notes of it on and off. */
+const WORDS = {
+  ja: {
+    on: "この地域の情報を通知で受け取る",
+    off: "この地域の通知を止める",
+    active: "この端末に通知します。届かないこともあるので、ほかの手段とあわせてお使いください。",
+    ended: "この地域の通知を止めました。",
+    denied: "このサイトの通知は、ブラウザの設定で拒否されています。設定で許可してから、もう一度押してください。",
+    unsupported: "このブラウザは通知に対応していません。",
+    failed: "設定できませんでした。しばらくしてから、もう一度押してください。",
+  },
+  en: {
+    on: "Notify me of this place",
+    off: "Stop notifications of this place",
+    active: "This device will be notified. A notification may not arrive: do not rely on it alone.",
+    ended: "Notifications of this place are off.",
+    denied: "Your browser's settings refuse notifications from this site. Allow them there, then press again.",
+    unsupported: "This browser cannot show notifications.",
+    failed: "That did not work. Please press again in a while.",
+  },
+};
+
+const here = new URL("./", import.meta.url);
+const page = JSON.parse(document.getElementById("page").textContent);
+const words = WORDS[page.lang] ?? WORDS.en;
+const place = location.pathname.split("/").at(-1);
+const button = document.createElement("button");
+const status = document.createElement("span");
+let subscribed = false;
+
+function build() {
+  const line = document.createElement("p");
+  line.className = "links";
+  line.id = "push";
+  button.type = "button";
+  button.hidden = true;
+  status.setAttribute("role", "status");
+  line.append(button, status);
+  document.getElementById("follow").after(line);
+}
+
+function show(on, sentence = on ? "active" : "") {
+  subscribed = on;
+  button.textContent = on ? words.off : words.on;
+  button.hidden = false;
+  status.textContent = words[sentence] ?? "";
+}
+
+async function ask(path, body) {
+  const answer = await fetch(new URL(path, here), {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  if (!answer.ok) throw new Error(String(answer.status));
+  return (await answer.json()).places;
+}
+
+/** The browser's own subscription, or null; it is one for all places. */
+async function existing() {
+  const registration = await navigator.serviceWorker.getRegistration(here.href);
+  return await registration?.pushManager.getSubscription() ?? null;
+}
+
+function activated(registration) {
+  const worker = registration.installing ?? registration.waiting;
+  if (registration.active || !worker) return Promise.resolve();
+  return new Promise((resolve, reject) => worker.addEventListener("statechange", () => {
+    if (worker.state === "activated") resolve();
+    if (worker.state === "redundant") reject(new Error("the service worker did not start"));
+  }));
+}
+
+async function subscription() {
+  const answer = await fetch(new URL("settings.json", here), { cache: "no-store" });
+  if (!answer.ok) throw new Error(String(answer.status));
+  const { key } = await answer.json();
+  const point = Uint8Array.from(atob(key.replaceAll("-", "+").replaceAll("_", "/")), (byte) => byte.charCodeAt(0));
+  const registration = await navigator.serviceWorker.register(new URL("worker.js", here), { scope: here.pathname });
+  await activated(registration);
+  const options = { userVisibleOnly: true, applicationServerKey: point };
+  try {
+    return await registration.pushManager.subscribe(options);
+  } catch (error) {
+    // One that was made with another key of the hub's, which it has no more, is in the way.
+    const old = await registration.pushManager.getSubscription();
+    if (!old) throw error;
+    await old.unsubscribe();
+    return await registration.pushManager.subscribe(options);
+  }
+}
+
+async function turnOn() {
+  if (await Notification.requestPermission() !== "granted") {
+    show(false, "denied");
+    return;
+  }
+  const { endpoint, keys } = (await subscription()).toJSON();
+  await ask("subscribe", { endpoint, keys, place, lang: page.content });
+  show(true);
+}
+
+async function turnOff() {
+  const known = await existing();
+  if (known && !(await ask("unsubscribe", { endpoint: known.endpoint, place })).length) await known.unsubscribe();
+  show(false, "ended");
+}
+
+async function press() {
+  button.disabled = true;
+  try {
+    await (subscribed ? turnOff() : turnOn());
+  } catch {
+    show(subscribed, "failed");
+  } finally {
+    button.disabled = false;
+  }
+}
+
+async function begin() {
+  build();
+  if (!("serviceWorker" in navigator && "PushManager" in window && "Notification" in window)) {
+    status.textContent = words.unsupported;
+    return;
+  }
+  button.addEventListener("click", press);
+  const known = await existing().catch(() => null);
+  const places = known ? await ask("places", { endpoint: known.endpoint }).catch(() => []) : [];
+  show(places.includes(place), !places.length && Notification.permission === "denied" ? "denied" : undefined);
+}
+
+begin();
