@@ -17,6 +17,9 @@ Places = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
+Boxes = npt.NDArray[np.float32]
+"""Rows of west, south, east and north in degrees: never less than what they are around, and at most a rounding more."""
+
 T = TypeVar("T", bound=np.generic)
 
 _FIRST_ROOM = 16

@@ -16,7 +16,9 @@ import shapely
 from lalert.matching.columns import Floats, Places, stretches
 from lalert.matching.drawn import Drawn
 
-Keys = npt.NDArray[np.uint32]
+Keys = npt.NDArray[np.uint32] | npt.NDArray[np.int64]
+"""Places on the curve, or that and a number above it (`ranked`)."""
+
 Cells = npt.NDArray[np.int64]
 
 _BITS: Final = 16
@@ -25,6 +27,9 @@ _SMALLEST: Final = 360 / 2**_BITS
 
 _FEW: Final = 256
 """Positions in a cell that cost no more to look at one by one than the cell to be split."""
+
+_ACROSS: Final = 5
+"""Cells at most across a box that is looked for as a whole."""
 
 _HAIR: Final = 1e-9
 """Degrees by which cells are taken larger than they are: more than rounding may do to the cell of a position."""
@@ -43,8 +48,39 @@ def keys_of(positions: Floats) -> Keys:
     return _woven(cells[:, 0], cells[:, 1]).astype(np.uint32)
 
 
-def search(keys: Keys, drawn: Drawn, margin: float = 0.0) -> Found:
-    """Find among sorted keys those that lie in what is drawn, or not further from it than the margin, in degrees.
+def ranked(keys: Keys, ranks: Cells) -> Keys:
+    """Return keys that are in order of rank first, then along the curve."""
+    return keys + (ranks << 2 * _BITS)
+
+
+def around(keys: Keys, ranks: Cells, box: Floats, margins: Floats) -> tuple[Places, Places]:
+    """Return where stretches of sorted keys begin and how long they are, a row for each rank.
+
+    They hold all of that rank that lies in the box, or not further from it than the rank's margin, and some that lies further away.
+    """
+    reach = margins[:, None] + _HAIR
+    bounds = np.stack((box[:2] - reach, box[2:] + reach), axis=2)
+    np.clip(bounds, -180, 180, out=bounds)
+    extents = (bounds[:, :, 1] - bounds[:, :, 0]).max(axis=1)
+    levels = np.clip(np.log2(360 * (_ACROSS - 1.01) / extents), 0, _BITS).astype(np.int64)
+    bounds += 180
+    bounds *= (np.left_shift(1, levels) / 360)[:, None, None]
+    cells = np.minimum(bounds.astype(np.int64), (np.left_shift(1, levels) - 1)[:, None, None])
+    across = cells[:, :, :1] + np.arange(_ACROSS)
+    there = across <= cells[:, :, 1:]
+    spread = _SPREAD.take(across, mode="clip")
+    shifts = (2 * (_BITS - levels))[:, None, None]
+    first = ((spread[:, 0, :, None] | spread[:, 1, None, :] << 1) << shifts) + (ranks << 2 * _BITS)[
+        :, None, None
+    ]
+    starts = np.searchsorted(keys, first)
+    held = np.searchsorted(keys, first + (1 << shifts)) - starts
+    held *= there[:, 0, :, None] & there[:, 1, None, :]
+    return starts.reshape(-1, _ACROSS**2), held.reshape(-1, _ACROSS**2)
+
+
+def search(keys: Keys, drawn: Drawn, margin: float = 0.0, rank: int = 0) -> Found:
+    """Find among sorted keys of one rank those that lie in what is drawn, or not further from it than the margin, in degrees.
 
     Everything that lies further away is left out, save for some that is not worth asking about.
     """
@@ -54,9 +90,9 @@ def search(keys: Keys, drawn: Drawn, margin: float = 0.0) -> Found:
     while len(x):
         size = 360 / 2**level
         shift = 2 * (_BITS - level)
-        first = _woven(x, y) << shift
-        starts = np.searchsorted(keys, first.astype(np.uint32))
-        ends = np.searchsorted(keys, (first + (1 << shift) - 1).astype(np.uint32), side="right")
+        first = (_woven(x, y) << shift) + (rank << 2 * _BITS)
+        starts = np.searchsorted(keys, first.astype(keys.dtype))
+        ends = np.searchsorted(keys, (first + (1 << shift) - 1).astype(keys.dtype), side="right")
         held = ends - starts
         few = (held <= _FEW) | (level == _BITS) | (size <= margin / 4)
         border.append((starts[few], held[few]))
@@ -111,7 +147,7 @@ def _joined(found: list[tuple[Places, Places]]) -> Places:
 
 def _woven(x: Cells, y: Cells) -> Cells:
     """Return numbers that have the bits of x and y in turns."""
-    return _spread(x) | _spread(y) << 1
+    return _SPREAD[x] | _SPREAD[y] << 1
 
 
 def _spread(bits: Cells) -> Cells:
@@ -119,3 +155,6 @@ def _spread(bits: Cells) -> Cells:
     bits = (bits | bits << 4) & 0x0F0F0F0F
     bits = (bits | bits << 2) & 0x33333333
     return (bits | bits << 1) & 0x55555555
+
+
+_SPREAD: Final = _spread(np.arange(2**_BITS))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from lalert.matching.columns import Flags, Floats
+from lalert.matching.columns import Boxes, Flags, Floats
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -37,7 +37,7 @@ class Drawn:
             geometry, shapely.bounds(geometry), shapely.bounds(parts), shapely.MultiPoint(corners[first])
         )
 
-    def may_meet(self, boxes: Floats) -> Flags:
+    def may_meet(self, boxes: Boxes) -> Flags:
         """Say of each box whether it meets the box around everything."""
         west, south, east, north = self.box
         meets: Flags = (
@@ -45,7 +45,7 @@ class Drawn:
         )
         return meets
 
-    def may_lie_in(self, boxes: Floats) -> Flags:
+    def may_lie_in(self, boxes: Boxes) -> Flags:
         """Say of each box whether a whole part may lie in it."""
         if len(boxes) * len(self.boxes) > _MANY_PAIRS:
             return np.ones(len(boxes), dtype=bool)

@@ -106,7 +106,7 @@ class FilterIndex:
         for lon, lat in spots:
             self._overlay.add_spot(lon, lat, number)
         for surface in surfaces:
-            self._overlay.add_surface(corners_of(surface), surface.bounds, number)
+            self._overlay.add_surface(corners_of(surface), number)
         if self._gazetteer is not None:
             if spots:
                 self._unplaced.append((number, shapely.MultiPoint(spots)))

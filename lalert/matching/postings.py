@@ -12,17 +12,17 @@ import numpy.typing as npt
 from lalert.matching import curve
 from lalert.matching.columns import Column, Flags, Floats, Numbers, Places, stretches
 from lalert.matching.drawn import Drawn
-from lalert.matching.surfaces import Surfaces
+from lalert.matching.surfaces import Surfaces, boxes_of
 
 Ids = npt.NDArray[np.int32]
 
 T = TypeVar("T", bound=np.generic)
 
-_SIZES: Final = tuple(360 / 4**n for n in range(8, -1, -1))
+_SIZES: Final = 360 / 4.0 ** np.arange(8, -1, -1)
 """Degrees: a surface is searched for among those of its size, which lie no further from what they meet than that."""
 
-_FEW_SURFACES: Final = 512
-"""Surfaces of one size that cost no more to look at one by one than to be searched."""
+_FEW_SURFACES: Final = 16_384
+"""Surfaces of one size around what is drawn whose boxes cost no more to look at one by one than to be searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,9 @@ class Overlay:
         self._corners = Column(np.float64, 2)
         self._starts = Column(np.int64)
         self._lengths = Column(np.int32)
-        self._boxes = Column(np.float64, 4)
+        self._boxes = Column(np.float32, 4)
+        self._span_starts = Column(np.int32)
+        self._span_boxes = Column(np.float32, 4)
         self._surface_numbers = Column(np.int32)
 
     def add_code(self, code: int, number: int) -> None:
@@ -101,10 +103,13 @@ class Overlay:
         self._spots.add((lon, lat))
         self._spot_numbers.add(number)
 
-    def add_surface(self, corners: Floats, box: tuple[float, ...], number: int) -> None:
+    def add_surface(self, corners: Floats, number: int) -> None:
+        spans = boxes_of(corners)
         self._starts.add(len(self._corners.view))
         self._lengths.add(len(corners))
-        self._boxes.add(box)
+        self._boxes.add((*spans[:, :2].min(axis=0), *spans[:, 2:].max(axis=0)))
+        self._span_starts.add(len(self._span_boxes.view))
+        self._span_boxes.extend(spans)
         self._corners.extend(corners)
         self._surface_numbers.add(number)
 
@@ -118,7 +123,14 @@ class Overlay:
             self._anywhere.view,
             self._spots.view,
             self._spot_numbers.view,
-            Surfaces(self._corners.view, self._starts.view, self._lengths.view, self._boxes.view),
+            Surfaces(
+                self._corners.view,
+                self._starts.view,
+                self._lengths.view,
+                self._boxes.view,
+                self._span_starts.view,
+                self._span_boxes.view,
+            ),
             self._surface_numbers.view,
         )
 
@@ -138,6 +150,10 @@ class Overlay:
         later._starts.view[:] -= corners
         later._lengths = self._lengths.after(len(rows.surfaces.lengths))
         later._boxes = self._boxes.after(len(rows.surfaces.boxes))
+        spans = len(rows.surfaces.span_boxes)
+        later._span_starts = self._span_starts.after(len(rows.surfaces.span_starts))
+        later._span_starts.view[:] -= spans
+        later._span_boxes = self._span_boxes.after(spans)
         later._surface_numbers = self._surface_numbers.after(len(rows.surface_numbers))
         return later
 
@@ -151,7 +167,7 @@ class Base:
     leaf_starts: Places
     spot_keys: curve.Keys
     surface_keys: curve.Keys
-    size_starts: Places
+    sizes: Places
 
     @classmethod
     def of(cls, rows: Rows) -> Self:
@@ -161,33 +177,27 @@ class Base:
         spot_keys = curve.keys_of(rows.spots)
         by_spot = np.argsort(spot_keys, kind="stable")
         surfaces = rows.surfaces
-        surface_keys = curve.keys_of(surfaces.corners[surfaces.starts])
         extents = (surfaces.boxes[:, 2:] - surfaces.boxes[:, :2]).max(axis=1, initial=0)
         sizes = np.searchsorted(_SIZES, extents)
-        by_surface = np.lexsort((surface_keys, sizes))
-        lengths = surfaces.lengths[by_surface]
+        surface_keys = curve.ranked(curve.keys_of(surfaces.corners[surfaces.starts]), sizes)
+        by_surface = np.argsort(surface_keys, kind="stable")
         return cls(
             Rows(
-                rows.codes[:0],
+                rows.codes[:0].copy(),
                 rows.code_numbers[by_code],
-                rows.leaves[:0],
+                rows.leaves[:0].copy(),
                 rows.leaf_numbers[by_leaf],
                 rows.anywhere.copy(),
                 rows.spots[by_spot],
                 rows.spot_numbers[by_spot],
-                Surfaces(
-                    surfaces.corners[stretches(surfaces.starts[by_surface], lengths)],
-                    np.cumsum(lengths, dtype=np.int64) - lengths,
-                    lengths,
-                    surfaces.boxes[by_surface],
-                ),
+                surfaces.taken(by_surface),
                 rows.surface_numbers[by_surface],
             ),
             _starts(rows.codes),
             _starts(rows.leaves),
             spot_keys[by_spot],
             surface_keys[by_surface],
-            np.searchsorted(sizes[by_surface], np.arange(len(_SIZES) + 1)),
+            np.unique(sizes),
         )
 
     def find(self, question: Question) -> Iterator[Numbers]:
@@ -207,13 +217,13 @@ class Base:
     def _surfaces(self, drawn: Drawn, wanted: Callable[[Numbers], Flags]) -> Iterator[Numbers]:
         numbers = self.rows.surface_numbers
         in_doubt: list[Places] = []
-        for size, start, end in zip(_SIZES, self.size_starts, self.size_starts[1:], strict=False):
-            if end - start <= _FEW_SURFACES:
-                in_doubt.append(np.arange(start, end))
-                continue
-            found = curve.search(self.surface_keys[start:end], drawn, size)
-            yield numbers[start + found.inside]
-            in_doubt.append(start + found.border)
+        starts, held = curve.around(self.surface_keys, self.sizes, drawn.box, _SIZES[self.sizes])
+        many = held.sum(axis=1) > _FEW_SURFACES
+        for size in self.sizes[many].tolist():
+            found = curve.search(self.surface_keys, drawn, _SIZES[size], size)
+            yield numbers[found.inside]
+            in_doubt.append(found.border)
+        in_doubt.append(stretches(starts[~many].reshape(-1), held[~many].reshape(-1)))
         which = np.concatenate(in_doubt)
         which = which[drawn.may_meet(self.rows.surfaces.boxes.take(which, axis=0))]
         which = which[wanted(numbers[which])]
@@ -272,6 +282,12 @@ def _joined(one: Rows, other: Rows, alive: Flags) -> Rows:
             both(one.surfaces.starts, other.surfaces.starts + len(one.surfaces.corners), surfaces),
             both(one.surfaces.lengths, other.surfaces.lengths, surfaces),
             both(one.surfaces.boxes, other.surfaces.boxes, surfaces),
+            both(
+                one.surfaces.span_starts,
+                other.surfaces.span_starts + np.int32(len(one.surfaces.span_boxes)),
+                surfaces,
+            ),
+            np.concatenate((one.surfaces.span_boxes, other.surfaces.span_boxes)),
         ),
         both(one.surface_numbers, other.surface_numbers, surfaces),
     )

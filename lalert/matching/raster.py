@@ -11,7 +11,7 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from lalert.matching.columns import Flags, Floats, Places, stretches
+from lalert.matching.columns import Boxes, Flags, Floats, Places, stretches
 from lalert.matching.drawn import Drawn
 
 _HAIR: Final = 1e-6
@@ -20,27 +20,23 @@ _HAIR: Final = 1e-6
 _LEAST_EXTENT: Final = 1e-6
 """Degrees."""
 
-OUTSIDE: Final = 0
-INSIDE: Final = 1
-BORDER: Final = 2
-
-States = npt.NDArray[np.int8]
-Cells = npt.NDArray[np.int32]
-"""A row each of column and row; what lies outside of the picture, or is NaN, is in its frame, which is OUTSIDE."""
+Steps = npt.NDArray[np.int32]
+Cells = tuple[Steps, Steps]
+"""Columns and rows; what lies outside of the picture, or is NaN, is in its frame, where nothing is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """The box around what is drawn, in rows and columns of cells with a frame around.
+    """The box around what is drawn, in rows and columns of cells with a frame around: `width` of each.
 
-    `touched` counts, from the south-western corner on, the cells that are not outside, `bordered` those of the border.
+    `within` says, row by row, which cells lie inside; `touched` counts, from the south-western corner on, those that do not lie outside.
     """
 
     origin: Floats
     scale: Floats
-    states: States
-    touched: npt.NDArray[np.int32]
-    bordered: npt.NDArray[np.int32]
+    width: int
+    within: Flags
+    touched: Steps
 
     @classmethod
     def of(cls, drawn: Drawn, cells: int) -> Self:
@@ -49,44 +45,54 @@ class Raster:
         # A little wider than the box, so that no border lies on the edge of the picture.
         origin = drawn.box[:2] - extent * _HAIR
         scale = cells / (extent * (1 + 2 * _HAIR))
-        states = np.zeros((cells, cells), dtype=np.int8)
-        states[_crossed(drawn, origin, scale, cells)] = BORDER
-        _fill(states, drawn, origin, scale)
-        framed = np.pad(states, 1)
-        return cls(origin, scale, framed, _sums(framed != OUTSIDE), _sums(framed == BORDER))
+        border = np.zeros((cells + 2, cells + 2), dtype=bool)
+        border[1:-1, 1:-1][_crossed(drawn, origin, scale, cells)] = True
+        within = np.zeros_like(border)
+        within[1:-1, 1:-1] = _filled(border[1:-1, 1:-1], drawn, origin, scale)
+        return cls(origin, scale, cells + 2, within.reshape(-1), _sums(border | within))
 
     def cells(self, positions: Floats) -> Cells:
         """Return the cells of positions."""
-        cells = (positions - self.origin) * self.scale
-        cells += 1
-        # Of NaN and a number, fmin and fmax give the number.
-        np.fmin(cells, len(self.states) - 1, out=cells)
-        np.fmax(cells, 0, out=cells)
-        return cells.astype(np.int32)
+        return self._steps(positions[:, 0], 0), self._steps(positions[:, 1], 1)
 
-    def at(self, cells: Cells) -> States:
-        """Return the states of cells."""
-        states: States = self.states.reshape(-1).take(cells[:, 1] * np.int32(len(self.states)) + cells[:, 0])
-        return states
+    def inside(self, cells: Cells) -> Flags:
+        """Say of cells whether all in them lies within what is drawn."""
+        columns, rows = cells
+        flags: Flags = self.within.take(rows * np.int32(self.width) + columns)
+        return flags
 
-    def may_meet(self, boxes: Floats) -> Flags:
+    def may_meet(self, boxes: Boxes) -> Flags:
         """Say of each box whether a cell that is not outside lies in it; those in which none does meet nothing."""
-        return _any(self.touched, self.cells(boxes[:, :2]), self.cells(boxes[:, 2:]))
+        west, south, east, north = (self._steps(boxes[:, side], side % 2) for side in range(4))
+        return self._any(west, south, east, north)
 
-    def near_border(self, one: Cells, other: Cells) -> Flags:
-        """Say of what lies between cells whether the border may run there."""
-        return _any(self.bordered, np.minimum(one, other), np.maximum(one, other))
+    def may_cross(self, cells: Cells, edges: Places) -> Flags:
+        """Say of edges, each from one of the cells to the next, whether a cell that is not outside lies in the box around it."""
+        (x, y), ends = cells, edges + 1
+        return self._any(
+            np.minimum(x[edges], x[ends]),
+            np.minimum(y[edges], y[ends]),
+            np.maximum(x[edges], x[ends]),
+            np.maximum(y[edges], y[ends]),
+        )
 
+    def _steps(self, along: Floats | Boxes, axis: int) -> Steps:
+        steps = along - self.origin[axis]
+        steps *= self.scale[axis]
+        steps += 1
+        # Of NaN and a number, fmin and fmax give the number.
+        np.fmin(steps, self.width - 1, out=steps)
+        np.fmax(steps, 0, out=steps)
+        whole: Steps = steps.astype(np.int32)
+        return whole
 
-def _any(sums: npt.NDArray[np.int32], low: Cells, high: Cells) -> Flags:
-    width = np.int32(sums.shape[1])
-    flat = sums.reshape(-1)
-    south, north = low[:, 1] * width, (high[:, 1] + 1) * width
-    west, east = low[:, 0], high[:, 0] + 1
-    some: Flags = flat.take(north + east) - flat.take(south + east) > flat.take(north + west) - flat.take(
-        south + west
-    )
-    return some
+    def _any(self, west: Steps, south: Steps, east: Steps, north: Steps) -> Flags:
+        width = np.int32(self.width + 1)
+        south, north = south * width, (north + 1) * width
+        east = east + 1
+        of = self.touched.take
+        some: Flags = of(north + east) - of(south + east) > of(north + west) - of(south + west)
+        return some
 
 
 def _crossed(drawn: Drawn, origin: Floats, scale: Floats, cells: int) -> tuple[Places, Places]:
@@ -111,20 +117,20 @@ def _crossed(drawn: Drawn, origin: Floats, scale: Floats, cells: int) -> tuple[P
     return np.repeat(rows, east - west + 1), stretches(west, east - west + 1)
 
 
-def _fill(states: States, drawn: Drawn, origin: Floats, scale: Floats) -> None:
-    """Mark what lies inside. Of cells in a row with no border between them all lie inside, or none: one is asked for each run."""
-    free = states != BORDER
-    begins = free.copy()
-    begins[:, 1:] &= ~free[:, :-1]
+def _filled(border: Flags, drawn: Drawn, origin: Floats, scale: Floats) -> Flags:
+    """Say which cells lie inside. Of cells in a row with no border between them all lie inside, or none: one is asked for each run."""
+    begins = ~border
+    begins[:, 1:] &= border[:, :-1]
     row, column = np.nonzero(begins)
     inside = drawn.has(origin + (np.column_stack((column, row)) + 0.5) / scale)
-    run = np.cumsum(begins) - 1
-    cells = np.flatnonzero(free)
-    states.reshape(-1)[cells[inside[run[cells]]]] = INSIDE
+    # Before the first run, and where there is none, stands none.
+    run = np.cumsum(begins)
+    filled: Flags = np.concatenate(([False], inside))[run].reshape(border.shape) & ~border
+    return filled
 
 
-def _sums(flags: Flags) -> npt.NDArray[np.int32]:
+def _sums(flags: Flags) -> Steps:
     sums = np.zeros((len(flags) + 1, len(flags) + 1), dtype=np.int32)
     np.cumsum(flags, axis=0, out=sums[1:, 1:])
     np.cumsum(sums[1:, 1:], axis=1, out=sums[1:, 1:])
-    return sums
+    return sums.reshape(-1)

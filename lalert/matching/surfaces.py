@@ -13,14 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from lalert.matching.columns import Flags, Floats, Places, stretches
+from lalert.matching.columns import Boxes, Flags, Floats, Places, stretches
 from lalert.matching.drawn import Drawn
-from lalert.matching.raster import INSIDE, Raster
+from lalert.matching.raster import Raster
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-_TRIED_FIRST: Final = (0.0, 0.5, 0.25, 0.75)
+Counts = npt.NDArray[np.int32]
+
+_SPAN: Final = 16
+"""Edges in a row that have a box of their own."""
+
+_TRIED_FIRST: Final = np.array((0.0, 0.5, 0.25, 0.75))
 """Of the way along the corners: most that reach into a larger area have one of these in it."""
 
 _CORNERS_AT_ONCE: Final = 1_000_000
@@ -31,29 +36,29 @@ _GAP: Final = np.full((1, 2), np.nan)
 
 @dataclass(frozen=True, slots=True)
 class Surfaces:
-    """Columns: the corners (lon, lat) of all, where each surface's begin and how many they are, and its box."""
+    """Columns: the corners (lon, lat) of all, where each surface's begin and how many they are, and its box; where the boxes of its spans begin."""
 
     corners: Floats
     starts: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int32]
-    boxes: Floats
+    lengths: Counts
+    boxes: Boxes
+    span_starts: npt.NDArray[np.int32]
+    span_boxes: Boxes
 
     def meeting(self, which: Places, drawn: Drawn) -> Places:
         """Return those of some surfaces that share a point with what is drawn: exactly those of which `shapely.intersects` says so."""
-        left = which[drawn.may_meet(self.boxes.take(which, axis=0))]
-        if not len(left):
-            return left
-        picture = Raster.of(drawn, _cells(len(left)))
-        left = left[picture.may_meet(self.boxes.take(left, axis=0))]
-        met: list[Places] = []
-        for share in _TRIED_FIRST:
-            tried = self.starts[left] + (share * self.lengths[left]).astype(np.int64)
-            reaches = picture.at(picture.cells(self.corners[tried])) == INSIDE
-            met.append(left[reaches])
-            left = left[~reaches]
-        for some in self._portions(left):
+        if not len(which):
+            return which
+        picture = Raster.of(drawn, _cells(len(which)))
+        left = which[picture.may_meet(self.boxes.take(which, axis=0))]
+        tried = self.starts[left, None] + (_TRIED_FIRST * self.lengths[left, None]).astype(np.int64)
+        within = picture.inside(picture.cells(self.corners.take(tried.reshape(-1), axis=0)))
+        reaches: Flags = np.any(within.reshape(tried.shape), axis=1)
+        met = [left[reaches]]
+        for some in self._portions(left[~reaches]):
             reaches = self._borders_meet(some, drawn, picture)
-            reaches[~reaches] = self._enclose(some[~reaches], drawn)
+            clear = np.flatnonzero(~reaches)
+            reaches[clear] = self._enclose(some[clear], drawn)
             met.append(some[reaches])
         return np.concatenate(met)
 
@@ -67,20 +72,39 @@ class Surfaces:
             return shapely.LineString(shell) if len(shell) > 1 else shapely.Point(shell[0])
         return shapely.Polygon(shell, holes)
 
+    def taken(self, which: Places) -> Surfaces:
+        """Return some surfaces, and of them alone the corners and spans, in the order of `which`."""
+        lengths = self.lengths[which]
+        spans = spans_of(lengths)
+        return Surfaces(
+            self.corners[stretches(self.starts[which], lengths)],
+            np.cumsum(lengths, dtype=np.int64) - lengths,
+            lengths,
+            self.boxes[which],
+            np.cumsum(spans, dtype=np.int32) - spans,
+            self.span_boxes[stretches(self.span_starts[which], spans)],
+        )
+
     def _portions(self, which: Places) -> Iterator[Places]:
         ends = np.cumsum(self.lengths[which]) // _CORNERS_AT_ONCE
         return iter(np.split(which, np.flatnonzero(np.diff(ends)) + 1)) if len(which) else iter(())
 
     def _borders_meet(self, which: Places, drawn: Drawn, picture: Raster) -> Flags:
         """Say of each surface whether its border meets what is drawn."""
-        lengths = self.lengths[which]
-        corners = self.corners.take(stretches(self.starts[which], lengths), axis=0)
-        owners = np.repeat(np.arange(len(which)), lengths)
-        cells = picture.cells(corners)
         meets = np.zeros(len(which), dtype=bool)
-        meets[owners[picture.at(cells) == INSIDE]] = True
-        edges = np.flatnonzero((owners[:-1] == owners[1:]) & ~meets[owners[:-1]])
-        edges = edges[picture.near_border(cells[edges], cells[edges + 1])]
+        counts = spans_of(self.lengths[which])
+        spans = stretches(self.span_starts[which], counts)
+        near = np.flatnonzero(picture.may_meet(self.span_boxes.take(spans, axis=0)))
+        surfaces = np.repeat(np.arange(len(which)), counts)[near]
+        of = which[surfaces]
+        skipped = _SPAN * (spans[near] - self.span_starts[of])
+        counts = np.minimum(self.lengths[of] - skipped, _SPAN + 1)
+        corners = self.corners.take(stretches(self.starts[of] + skipped, counts), axis=0)
+        owners = np.repeat(np.arange(len(of)), counts)
+        cells = picture.cells(corners)
+        meets[surfaces[owners[picture.inside(cells)]]] = True
+        edges = np.flatnonzero((owners[:-1] == owners[1:]) & ~meets[surfaces[owners[:-1]]])
+        edges = edges[picture.may_cross(cells, edges)]
         # From and to the gap between two rings there is no edge, though it may seem near.
         edges = edges[np.isfinite(corners[edges, 0] + corners[edges + 1, 0])]
         if not len(edges):
@@ -93,7 +117,7 @@ class Surfaces:
         lines = shapely.linestrings(corners[at], indices=np.repeat(np.arange(len(begins)), lengths))
         reaches = shapely.intersects(drawn.border(), lines)
         reaches[~reaches] = drawn.has(corners[edges[begins[~reaches]]])
-        meets[owners[edges[begins[reaches]]]] = True
+        meets[surfaces[owners[edges[begins[reaches]]]]] = True
         return meets
 
     def _enclose(self, which: Places, drawn: Drawn) -> Flags:
@@ -102,6 +126,28 @@ class Surfaces:
         shapes = np.array([self.geometry(one) for one in which[holds].tolist()], dtype=object)
         holds[holds] = shapely.intersects(shapes, drawn.witnesses)
         return holds
+
+
+def spans_of(lengths: Counts) -> Counts:
+    """Return how many spans surfaces of so many corners have."""
+    spans: Counts = np.maximum(lengths + np.int32(_SPAN - 2), _SPAN) // np.int32(_SPAN)
+    return spans
+
+
+def boxes_of(corners: Floats) -> Boxes:
+    """Return the boxes around the spans of a surface."""
+    starts = np.arange(0, max(len(corners) - 1, 1), _SPAN)
+    # The last corner of a span is the next one's first.
+    ends = corners[np.minimum(starts + _SPAN, len(corners) - 1)]
+    low = np.fmin(np.fmin.reduceat(corners, starts), ends)
+    high = np.fmax(np.fmax.reduceat(corners, starts), ends)
+    return np.concatenate((_rounded(low, -np.inf), _rounded(high, np.inf)), axis=1)
+
+
+def _rounded(numbers: Floats, towards: float) -> Boxes:
+    near = numbers.astype(np.float32)
+    beyond = near > numbers if towards < 0 else near < numbers
+    return np.where(beyond, np.nextafter(near, np.float32(towards)), near)
 
 
 def _cells(count: int) -> int:

@@ -23,8 +23,9 @@ from lalert.errors import InvalidGeometry
 from lalert.geo import Gazetteer
 from lalert.matching import FilterIndex, curve, explain, facts_of, hindrances, wants
 from lalert.matching.drawn import Drawn
+from lalert.matching.postings import Overlay
 from lalert.matching.rules import places_of
-from lalert.matching.surfaces import Surfaces, corners_of
+from lalert.matching.surfaces import corners_of
 from lalert.model import (
     Area,
     Circle,
@@ -327,7 +328,11 @@ def crowd() -> list[Filter]:
         return dice.uniform(130, 132), dice.uniform(31, 33)
 
     surfaces = [
-        Filter(polygon=star(somewhere(), dice.choice([0.01, 0.04, 0.2]), dice.choice([4, 9, 40]), dice))
+        Filter(
+            polygon=star(
+                somewhere(), dice.choice([0.001, 0.01, 0.04, 0.2]), dice.choice([4, 16, 17, 90]), dice
+            )
+        )
         for _ in range(3_000)
     ]
     crossed = [Filter(polygon=(*(somewhere() for _ in range(5)), (131.0, 32.0))) for _ in range(20)]
@@ -382,9 +387,9 @@ def test_a_hole_in_a_surface_is_no_part_of_it() -> None:
     ring = shapely.box(130, 31, 131, 32).exterior.coords
     hole = shapely.box(130.4, 31.4, 130.6, 31.6).exterior.coords
     holed = shapely.Polygon(ring, [hole])
-    surfaces = Surfaces(
-        corners_of(holed), np.array([0]), np.array([11], dtype=np.int32), np.array([holed.bounds])
-    )
+    overlay = Overlay()
+    overlay.add_surface(corners_of(holed), 7)
+    surfaces = overlay.rows().surfaces
     for drawn, meets in (
         (shapely.box(130.45, 31.45, 130.55, 31.55), False),
         (shapely.box(130.3, 31.3, 130.7, 31.7), True),
@@ -454,7 +459,8 @@ def test_a_new_base_is_due_when_many_have_come_or_gone_and_then_the_rest_takes_n
 
 def test_the_cost_grows_with_what_may_match_and_not_with_what_exists() -> None:
     spots = np.random.default_rng(3).uniform((130, 31), (132, 33), (100_000, 2))
-    keys = np.sort(curve.keys_of(spots))
+    keys = curve.keys_of(spots)
+    keys.sort()
     town = curve.search(keys, Drawn.of(shapely.box(131.0, 32.0, 131.05, 32.05)))
     assert len(town.inside) + len(town.border) < len(keys) / 100
     region = curve.search(keys, Drawn.of(shapely.box(130.01, 31.01, 131.99, 32.99)))
