@@ -18,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 from random import random as dice
 from typing import Final, Protocol, Self
+from weakref import WeakSet
 
 import structlog
 
@@ -25,11 +26,12 @@ from lalert import texts
 from lalert.bus import Bus, Held, Hints, Leases
 from lalert.clock import Clock
 from lalert.dispatch.audience import Audience, Bar, MaySee, Reached, Wants, barred
-from lalert.dispatch.follower import Follower, Plan
+from lalert.dispatch.follower import MOST_OPEN, Follower, Plan
 from lalert.dispatch.groups import Groups, Index
 from lalert.dispatch.journal import Journal, Result
 from lalert.dispatch.lanes import Lane, Mark, Order, Planned, Tries, delivery_key, plan
 from lalert.dispatch.outlets import Flight, Outlet
+from lalert.dispatch.planning import FILTER, TURN, Pace, Planning
 from lalert.dispatch.schedule import patience
 from lalert.dispatch.tenure import KIND, Tenure
 from lalert.dispatch.told import Told
@@ -56,12 +58,6 @@ from lalert.store import Lane as StoredLane
 log = structlog.get_logger("lalert.dispatch")
 
 MAX_DETAIL: Final = 200
-TURN: Final = 50
-"""How many lanes are looked at before everybody else has a turn on the loop: about half a millisecond."""
-FILTER: Final = 5
-"""To ask a filter, or to index it, takes as long as to look at so many lanes."""
-PASSED_OVER: Final = 0.1
-"""To pass over a lane takes this much of it."""
 LAUNCHES: Final = 16
 """How many deliveries, of all channels together, begin in one turn of the loop. As many end in one, so both take about 2 ms of it: an alert that comes in meanwhile has
 half a dozen turns to wait for."""
@@ -235,8 +231,7 @@ class Dispatcher:
         self._groups = Groups(index() if index is not None else None)
         self._behind: dict[str, Lane] = {}
         """Lanes that are still to be planned from their cursors to where the others are; nothing of theirs is sent before that."""
-        self._changed: list[list[Lane]] = []
-        """For each entry that is just being planned, the lanes whose filter was changed meanwhile."""
+        self._plannings: WeakSet[Planning] = WeakSet()
         self._resting: dict[str, Subscription] = {}
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._leases = leases
@@ -252,11 +247,10 @@ class Dispatcher:
         self._guards = tuple(asyncio.Lock() for _ in range(GUARDS))
         self._causes: dict[str, str] = {}
         self._last_update = clock.now()
-        self._looked = 0.0
-        self._turns = asyncio.Lock()
         self._canaries: list[Callable[[], None]] = []
         self._journal = Journal(store, clock, self._examined, self._place, self._settings.batch, self._taken)
         self._told = Told(store)
+        self._pace = Pace()
         self._real = self._follower(self._plan_real, self._start_over)
         self._drills = self._follower(self._plan_drill, self._start_over)
 
@@ -406,8 +400,8 @@ class Dispatcher:
         self._groups.leave(lane)
         lane.subscription = subscription
         self._join(lane)
-        for changed in self._changed:
-            changed.append(lane)
+        for planning in self._plannings:
+            planning.change(lane)
         # Whoever corrects an address does not want to wait for the old one's pause.
         lane.gate = lane.not_before = 0.0
         self._place(lane)
@@ -718,9 +712,10 @@ class Dispatcher:
     async def _catch_up(self) -> None:
         """Plan the lanes that are behind up to where the others are, and let them join these."""
         lanes = [lane for lane in self._behind.values() if not lane.closed]
-        history = self._follower(self._plan_behind, lambda: self._lose_place(lanes))
+        # In the order of the log: how far a lane was offered it is then a single mark.
+        history = self._follower(self._plan_behind, lambda: self._lose_place(lanes), most_open=1)
         lowest = min((lane.cursor for lane in lanes), default=self._newest())
-        history.examined = lowest if lowest.order else None
+        history.begin(lowest if lowest.order else None)
         await history.read_on()
         while lanes:
             reached = history.examined.order if history.examined else ()
@@ -925,8 +920,16 @@ class Dispatcher:
 
     # Planning: every entry, in the order of the log, for every lane that wants it
 
-    def _follower(self, plan: Plan, lost: Callable[[], None]) -> Follower:
-        return Follower(self._store, plan, lost, page=self._settings.page, arrivals=self._settings.arrivals)
+    def _follower(self, plan: Plan, lost: Callable[[], None], most_open: int = MOST_OPEN) -> Follower:
+        return Follower(
+            self._store,
+            plan,
+            lost,
+            pace=self._pace,
+            page=self._settings.page,
+            arrivals=self._settings.arrivals,
+            most_open=most_open,
+        )
 
     def _hear(self, entry: Entry) -> None:
         self._real.hear(entry)
@@ -973,68 +976,53 @@ class Dispatcher:
         for lane in lanes:
             lane.lose_place(until)
 
-    async def _plan_real(self, entry: Entry, before: Mark | None) -> None:
-        if entry.alert.status is Status.ACTUAL:
-            await self._plan(entry, before, self._real.sight)
+    async def _plan_real(self, entry: Entry, before: Mark | None) -> Planning | None:
+        return await self._plan(entry, before) if entry.alert.status is Status.ACTUAL else None
 
-    async def _plan_drill(self, entry: Entry, before: Mark | None) -> None:
-        if entry.alert.status is not Status.ACTUAL:
-            await self._plan(entry, before, self._drills.sight)
+    async def _plan_drill(self, entry: Entry, before: Mark | None) -> Planning | None:
+        return await self._plan(entry, before) if entry.alert.status is not Status.ACTUAL else None
 
-    async def _plan_behind(self, entry: Entry, before: Mark | None) -> None:
-        if self._behind:
-            await self._plan(entry, before, behind=True)
+    async def _plan_behind(self, entry: Entry, before: Mark | None) -> Planning | None:
+        return await self._plan(entry, before, behind=True) if self._behind else None
 
-    async def _plan(
-        self,
-        entry: Entry,
-        before: Mark | None,
-        progress: Callable[[], None] = lambda: None,
-        *,
-        behind: bool = False,
-    ) -> None:
-        """Offer an entry to every lane that wants it and is, or is not, behind. Nothing is written: a lane's cursor stays before it until it is settled."""
+    async def _plan(self, entry: Entry, before: Mark | None, *, behind: bool = False) -> Planning | None:
+        """Begin to offer an entry to every lane that wants it and is, or is not, behind."""
         if entry.alert.status is Status.DRAFT or not self._groups:
-            return
+            return None
         lineage = await self._lineage(entry)
         planned = self._planned(entry, before, lineage)
         self._remember(entry)
-        offered: Counter[str] = Counter()
+        planning = Planning(
+            entry,
+            planned,
+            lineage,
+            pace=self._pace,
+            groups=self._groups,
+            wanted=self._audience.wanted,
+            passes_over=lambda lane: (lane.id in self._behind) is not behind,
+            offer=self._offer_behind if behind else self._offer_open,
+            finished=self._tell_planned,
+        )
+        self._plannings.add(planning)
+        return planning
 
-        async def offer(lane: Lane) -> None:
-            if (lane.id in self._behind) is not behind:
-                await self._give_way(progress, PASSED_OVER)
-                return
-            await self._give_way(progress)
-            if await self._is_open(lane, planned) and self._offer(lane, planned, entry):
-                offered[lane.subscription.channel] += 1
-
-        changed: list[Lane] = []
-        self._changed.append(changed)
-        try:
-            for filter, known in self._groups.candidates(entry, lineage).items():
-                await self._give_way(progress, 0 if known else FILTER)
-                wanted = known or self._audience.wanted(filter, entry, lineage)
-                for lane in self._groups.lanes(filter) if wanted else ():
-                    await offer(lane)
-            # Whoever changed filters before the former one's turn came is under none of those that were found.
-            for lane in changed:
-                if self._audience.wanted(lane.subscription.filter, entry, lineage):
-                    await offer(lane)
-        finally:
-            self._changed = [other for other in self._changed if other is not changed]
-        for channel, number in offered.items():
+    def _tell_planned(self, planned: Planned, by_channel: Counter[str]) -> None:
+        for channel, number in by_channel.items():
             self._tally.planned(planned, channel, number)
 
-    async def _give_way(self, progress: Callable[[], None] = lambda: None, weight: float = 1) -> None:
-        """Let everybody else have a turn before the next look, after so many lanes of however many entries."""
-        if self._looked >= TURN:
-            progress()
-            # Of those who plan at the same time (drills, lanes that are behind) one goes on in each turn.
-            async with self._turns:
-                await asyncio.sleep(0)
-                self._looked = 0.0
-        self._looked += weight
+    async def _offer_open(self, lane: Lane, planned: Planned, entry: Entry) -> bool:
+        return await self._is_open(lane, planned) and self._offer(lane, planned, entry)
+
+    async def _offer_behind(self, lane: Lane, planned: Planned, entry: Entry) -> bool:
+        """Offer in the order of the log, and note how far that is: where the lane joins the others, none of it comes again."""
+        new = await self._offer_open(lane, planned, entry)
+        lane.offered[planned.actual] = max(lane.offered[planned.actual], planned.order)
+        return new
+
+    async def _give_way(self, weight: float = 1) -> None:
+        """Let everybody else have a turn before the next look, after so many lanes."""
+        await self._pace.rest()
+        self._pace.spend(weight)
 
     async def _lineage(self, entry: Entry) -> Sequence[Entry]:
         try:
@@ -1078,8 +1066,6 @@ class Dispatcher:
             lane.settled.discard(planned.position)
         else:
             self._settle_barred_or_add(lane, planned, entry)
-        # Last: what failed before here is offered again, and nobody who was told is told twice.
-        lane.offered[planned.actual] = planned.order
         self._place(lane)
         return not known
 
@@ -1388,6 +1374,7 @@ class Dispatcher:
         notes = self._told.notes
         await self._journal.advance(self._lanes.values())
         busy = any(outlet.busy for outlet in self._outlets.values())
+        busy = busy or self._real.busy or self._drills.busy
         if notes and not (busy or self._behind or self._journal.unrecorded):
             await self._told.forget(notes)
 

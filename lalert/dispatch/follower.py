@@ -1,43 +1,96 @@
-"""Follows the log for planning: every entry once, in order, without a gap, whatever the bus and the store do meanwhile."""
+"""Follows the log for planning: every entry once, without a gap, whatever the bus and the store do meanwhile, and what is urgent before what is large."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from lalert.dispatch.lanes import Mark, Order
+from lalert.dispatch.planning import Pace
 from lalert.errors import UnknownPosition
 from lalert.model import Entry
 from lalert.store import AlertLog
 
-Plan = Callable[[Entry, Mark | None], Awaitable[None]]
-"""Takes an entry and where the one just before it is (None: unknown). Called again with the same entry if it raises."""
+MOST_OPEN: Final = 128
+"""How many entries are planned side by side."""
+
+SMALL: Final = 500
+"""Lanes that an entry is offered to before it counts as a large one. Every other turn goes to those that are not large yet, so that a flood to one town is not felt in another."""
+
+
+class Planning(Protocol):
+    """An entry that is being planned (`planning.Planning`)."""
+
+    @property
+    def urgency(self) -> tuple[bool, int, Order]: ...
+
+    @property
+    def incidents(self) -> Collection[str]: ...
+
+    @property
+    def served(self) -> float: ...
+
+    async def step(self) -> bool: ...
+
+
+Plan = Callable[[Entry, Mark | None], Awaitable[Planning | None]]
+"""Begins with an entry, and where the one just before it is (None: unknown); returns None if it concerns nobody. Called again with the same entry if it raises."""
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """An entry that was begun, where it is; `planning` is None once it is done."""
+
+    mark: Mark
+    planning: Planning | None
 
 
 class Follower:
     """Registered first, then reads history, then drops the overlap.
 
-    What arrives by the bus waits in a bounded queue; when that overflows, or at the start, the log itself is read. `examined` is the position up to
-    which everything was planned. When the log does not know that position (another epoch, or trimmed) it starts over, and says so to `lost`.
+    What arrives by the bus waits in a bounded queue; when that overflows, or at the start, the log itself is read. Entries are begun in the order of the log and planned side by side: the
+    gravest and then the newest first, those of one incident one after the other; with `most_open` = 1 strictly one after the other. `examined` is the position up to which everything was planned. When the log does not know that position (another epoch, or trimmed) it starts
+    over, and says so to `lost`.
     """
 
     def __init__(
-        self, store: AlertLog, plan: Plan, lost: Callable[[], None], *, page: int, arrivals: int
+        self,
+        store: AlertLog,
+        plan: Plan,
+        lost: Callable[[], None],
+        *,
+        pace: Pace,
+        page: int,
+        arrivals: int,
+        most_open: int = MOST_OPEN,
     ) -> None:
         self.examined: Mark | None = None
         self.begun: Order = ()
-        """How far planning was begun: up to `examined`, or the entry that is just being planned."""
+        """How far planning was begun."""
         self._store = store
         self._plan = plan
         self._lost = lost
+        self._pace = pace
         self._page = page
         self._limit = arrivals
+        self._most_open = most_open
+        self._last: Mark | None = None
+        """The newest entry that was begun, or what everything is planned after."""
+        self._open: deque[_Open] = deque()
+        self._small_next = False
         self._arrivals: deque[Entry] = deque()
         self._missed = False
         self._starts = 0
         self._heard = asyncio.Event()
         self._canaries: list[Callable[[], None]] = []
+
+    @property
+    def busy(self) -> bool:
+        """Say whether anything was begun that is not planned for everybody."""
+        return bool(self._open)
 
     def watch(self, sighted: Callable[[], None]) -> None:
         """Call `sighted` once planning has gone a step further, or nothing is left to be planned."""
@@ -52,17 +105,18 @@ class Follower:
         self._arrivals.append(entry)
         self._heard.set()
 
-    def begin(self, examined: Mark) -> None:
-        """Plan everything after this; what the log has of it first."""
-        self.examined = examined
+    def begin(self, examined: Mark | None) -> None:
+        """Plan everything after this (None: everything that is kept); what the log has of it first."""
+        self.examined = self._last = examined
         self._missed = True
 
     def start_over(self) -> None:
         """Plan everything from the oldest entry that is kept."""
-        self.examined, self.begun = None, ()
+        self.begun = ()
         self._starts += 1
+        self._open.clear()
         self._arrivals.clear()
-        self._missed = True
+        self.begin(None)
         self._heard.set()
 
     async def run(self) -> None:
@@ -71,50 +125,103 @@ class Follower:
             if self._missed:
                 self._missed = False
                 try:
-                    await self.read_on()
+                    await self._read()
                 except BaseException:
                     self._missed = True
                     raise
-            while self._arrivals and not self._missed:
-                # Left in the queue until it is planned: whatever fails here is begun again, and nothing is skipped.
+            while self._arrivals and not self._missed and len(self._open) < self._most_open:
+                # Left in the queue until it is begun: whatever fails here is begun again, and nothing is skipped.
                 entry = self._arrivals[0]
                 if self._is_new(entry):
                     await self._take(entry)
                 if self._arrivals and self._arrivals[0] is entry:
                     self._arrivals.popleft()
-            if not self._missed:
+            if self._open:
+                await self._step()
+            elif not self._missed:
                 self.sight()
                 self._heard.clear()
                 await self._heard.wait()
 
     async def read_on(self) -> None:
-        """Plan all that the log has."""
+        """Plan all that the log has, to the end."""
+        self._missed = True
+        while self._missed:
+            self._missed = False
+            await self._read()
+            while self._open:
+                await self._step()
+
+    async def _read(self) -> None:
+        """Begin with all that the log has."""
         while True:
             try:
-                page = await self._store.read(self.examined.position if self.examined else None, self._page)
+                page = await self._store.read(self._last.position if self._last else None, self._page)
             except UnknownPosition:
-                self.start_over()
-                self._lost()
+                self._lose()
                 continue
             if not page:
                 return
+            starts = self._starts
             for entry in page:
-                await self._take(entry)
+                while len(self._open) >= self._most_open:
+                    await self._step()
+                if starts == self._starts:
+                    await self._take(entry)
 
     def _is_new(self, entry: Entry) -> bool:
         try:
-            return self.examined is None or self._store.order(entry.position) > self.examined.order
+            return self._last is None or self._store.order(entry.position) > self._last.order
         except UnknownPosition:
-            self.start_over()
-            self._lost()
+            self._lose()
             return False
+
+    def _lose(self) -> None:
+        self.start_over()
+        self._lost()
 
     async def _take(self, entry: Entry) -> None:
         starts = self._starts
         self.begun = order = self._store.order(entry.position)
-        await self._plan(entry, self.examined)
-        if starts == self._starts:
-            self.examined = Mark(order, entry.position)
+        planning = await self._plan(entry, self._last)
+        if starts != self._starts:
+            return
+        self._last = Mark(order, entry.position)
+        self._open.append(_Open(self._last, planning))
+        self._close()
+
+    async def _step(self) -> None:
+        """Plan a little more of what is next."""
+        self._small_next = not self._small_next
+        one = self._next()
+        assert one.planning is not None
+        if await one.planning.step():
+            one.planning = None
+            self._close()
+        if self._pace.spent:
+            self.sight()
+            await self._pace.rest()
+
+    def _next(self) -> _Open:
+        waiting = [(one, one.planning) for one in self._open if one.planning is not None]
+        chosen = min(waiting, key=lambda each: each[1].urgency)
+        if self._small_next:
+            least = min(waiting, key=lambda each: each[1].served)
+            chosen = least if least[1].served < SMALL else chosen
+        # What continues an incident waits for what came before it, and that perhaps for something else.
+        first = None
+        while first is not chosen:
+            first = chosen
+            incidents = frozenset(chosen[1].incidents)
+            chosen = next(
+                each for each in waiting if each is chosen or not incidents.isdisjoint(each[1].incidents)
+            )
+        return chosen[0]
+
+    def _close(self) -> None:
+        """Move on over what is planned for everybody."""
+        while self._open and self._open[0].planning is None:
+            self.examined = self._open.popleft().mark
         self.sight()
 
     def sight(self) -> None:

@@ -17,8 +17,9 @@ import structlog
 from lalert.bus.local import LocalBus, LocalLeases
 from lalert.clock import Clock, SystemClock
 from lalert.dispatch import Dispatcher, DispatchSettings, delivery_key
-from lalert.dispatch.dispatcher import LAUNCHES, LONG_TURN_S, TURN
+from lalert.dispatch.dispatcher import LAUNCHES, LONG_TURN_S
 from lalert.dispatch.lanes import Planned
+from lalert.dispatch.planning import TURN
 from lalert.errors import (
     BadRequest,
     Conflict,
@@ -323,22 +324,51 @@ async def test_who_changes_filters_while_an_alert_is_planned_that_both_want_is_t
     def wish(number: int, more: str) -> Filter:
         return Filter(areas=frozenset({"432032", f"13{number:04d}", more}))
 
-    monkeypatch.setattr("lalert.dispatch.dispatcher.TURN", 1)
+    monkeypatch.setattr("lalert.dispatch.planning.TURN", 1)
     channel = FakeChannel()
     hub = make_hub(channel)
     async with hub.running() as dispatcher:
         for number in range(4):
             await dispatcher.subscribe(subscription(f"s{number}", filter=wish(number, "011002")))
-        async with dispatcher._turns:
+        async with dispatcher._pace._one:
             await hub.submit("one", codes=["432032"])
-            await until(lambda: dispatcher._turns._waiters, "planning has begun")
+            await until(lambda: dispatcher._pace._one._waiters, "planning has begun")
             for number in range(4):
                 await dispatcher.subscribe(subscription(f"s{number}", filter=wish(number, "022012")))
         await hub.submit("two", codes=["432032"])
-        await until(lambda: channel.arrived.count("two") == 4)
+        await until(lambda: channel.arrived.count("two") == 4 and channel.arrived.count("one") >= 4)
+        await hub.submit("three", codes=["432032"])
+        await until(lambda: channel.arrived.count("three") == 4)
     assert sorted(call.subscription.id for call in channel.calls if call.entry.alert.identifier == "one") == [
         "s0", "s1", "s2", "s3",
     ]  # fmt: skip
+
+
+async def test_a_flood_to_one_town_is_not_felt_in_another_and_the_gravest_goes_before_it(
+    make_hub: MakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lalert.dispatch.planning.TURN", 2)
+    monkeypatch.setattr("lalert.dispatch.follower.SMALL", 4)
+    channel, people = FakeChannel(), 60
+    hub = make_hub(channel)
+    async with hub.running() as dispatcher:
+        for number in range(people):
+            await dispatcher.subscribe(subscription(f"p{number}", filter=Filter(areas=frozenset({"432032"}))))
+        await dispatcher.subscribe(subscription("elsewhere", filter=Filter(areas=frozenset({"132209"}))))
+        async with dispatcher._pace._one:
+            for number in range(6):
+                await hub.submit(f"notice-{number}", codes=["432032"], severity="Moderate")
+            await hub.submit("order", codes=["432032"], severity="Extreme")
+            await hub.submit("few", codes=["132209"], severity="Minor")
+        await until(lambda: len(channel.arrived) == 7 * people + 1)
+    assert channel.arrived.index("few") < people
+    last_order = max(n for n, name in enumerate(channel.arrived) if name == "order")
+    assert last_order < 3 * people
+    assert Counter(channel.arrived) == {
+        **{f"notice-{n}": people for n in range(6)},
+        "order": people,
+        "few": 1,
+    }
 
 
 async def test_a_subscription_hears_of_nothing_before_it_and_misses_nothing_after(make_hub: MakeHub) -> None:
