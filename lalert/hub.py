@@ -16,6 +16,7 @@ import structlog
 from lalert import cap, intake, lifecycle, matching, texts
 from lalert.channel_canary import PREFIX
 from lalert.clock import Clock
+from lalert.dispatch import Pace, trial_entry
 from lalert.errors import (
     BadRequest,
     LalertError,
@@ -51,7 +52,7 @@ from lalert.tenancy import Caller, KeyRing, may_see
 if TYPE_CHECKING:
     import aiohttp
 
-    from lalert.dispatch import ChannelStats
+    from lalert.dispatch import ChannelStats, Trial
 
 K = TypeVar("K")
 K_co = TypeVar("K_co", covariant=True)
@@ -93,6 +94,8 @@ class Deliverer(Protocol):
     async def subscriptions(self) -> list[Subscription]: ...
 
     async def subscription(self, subscription_id: str) -> Subscription: ...
+
+    async def send_test(self, subscription_id: str, entry: Entry) -> Trial: ...
 
     def by_channel(self) -> Mapping[str, ChannelStats]: ...
 
@@ -212,6 +215,7 @@ class Hub:
         self._why_no_certificate = ""
         self._base_url = base_url
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._trials = Pace(clock)
         self.channels: dict[str, Channel] = {}
         self.dispatcher: Deliverer
         self.canaries: Canaries
@@ -516,6 +520,16 @@ class Hub:
         await self.audit.note(
             Action.REDELIVERED, row.key, by=by, org=subscription.tenant or "", details=details
         )
+
+    async def send_test(self, subscription: Subscription, by: Actor) -> Trial:
+        """Send a test to one subscription; raises `TooManyRequests`, and `Forbidden` where its channel cannot mark one."""
+        org = subscription.tenant or ""
+        self._trials.take(org)
+        entry = trial_entry(self.clock.now(), subscription.tenant)
+        trial = await self.dispatcher.send_test(subscription.id, entry)
+        details = {"channel": subscription.channel, "state": trial.state}
+        await self.audit.note(Action.TESTED, subscription.id, by=by, org=org, details=details)
+        return trial
 
 
 async def _kept(

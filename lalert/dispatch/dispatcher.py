@@ -35,6 +35,7 @@ from lalert.dispatch.planning import FILTER, TURN, Pace, Planning
 from lalert.dispatch.schedule import patience
 from lalert.dispatch.tenure import KIND, Tenure
 from lalert.dispatch.told import Told
+from lalert.dispatch.trial import Trial
 from lalert.errors import (
     BadRequest,
     Conflict,
@@ -50,7 +51,7 @@ from lalert.errors import (
     Unavailable,
     UnknownPosition,
 )
-from lalert.model import Delivery, Entry, Lease, MsgType, Outcome, Status, Subscription
+from lalert.model import Delivery, Entry, Lease, MsgType, Status, Subscription
 from lalert.plugin import Channel
 from lalert.store import SHARES, AlertLog, DeliveryRow, DeliveryState, Outbox, StateStore
 from lalert.store import Lane as StoredLane
@@ -554,10 +555,10 @@ class Dispatcher:
             confirmed=now,
         )
 
-    async def send_test(self, subscription_id: str, entry: Entry) -> Outcome:
-        """Send one entry that is not in the log to one target, once, whatever its filter says; its status must be Test.
+    async def send_test(self, subscription_id: str, entry: Entry) -> Trial:
+        """Send one entry that is not in the log to one target, once, whatever its filter says; its status must be Test. What came of it is kept nowhere.
 
-        Raises `NotFound`, `Forbidden` where the channel is not drill-safe or the entry is no test, and what the channel says (`DeliveryError`).
+        Raises `NotFound`, and `Forbidden` where the channel is not drill-safe or the entry is no test.
         """
         subscription = await self.subscription(subscription_id)
         outlet = self._outlets.get(subscription.channel)
@@ -569,11 +570,9 @@ class Dispatcher:
                 "only a message with status Test is sent as a test, and only by a channel that is drill-safe"
             )
         delivery = Delivery("test" + secrets.token_hex(14), entry, subscription, 1)
-        try:
-            async with asyncio.timeout(channel.limits.timeout):
-                return await channel.deliver(delivery)
-        except TimeoutError:
-            raise TemporaryFailure(f"no answer within {channel.limits.timeout:g} s") from None
+        since = self._clock.monotonic()
+        verdict = await _handed_over(channel, delivery)
+        return Trial(delivery.key, verdict.state, verdict.detail, self._clock.monotonic() - since)
 
     def by_channel(self) -> dict[str, ChannelStats]:
         """Return how each channel fares. May be called from another thread."""
@@ -1207,39 +1206,14 @@ class Dispatcher:
         self._wake.set()
 
     async def _attempt(self, outlet: Outlet, flight: Flight, attempt: int) -> _Verdict:
-        subscription, limits = flight.lane.subscription, outlet.channel.limits
+        subscription = flight.lane.subscription
         try:
             entry = await self._entry(flight.planned.position)
-            if entry is None:
-                return _Verdict(DeliveryState.DEAD, "the alert is no longer kept")
-            if entry.large:
-                # The channel finds the body made, in place of making it on the loop.
-                await asyncio.to_thread(texts.body, entry, subscription.format, subscription.lang)
-            async with asyncio.timeout(limits.timeout):
-                outcome = await outlet.channel.deliver(Delivery(flight.key, entry, subscription, attempt))
-            state = DeliveryState.DELIVERED if outcome.sent else DeliveryState.DROPPED
-            return _Verdict(state, _clean(outcome.detail, subscription), well=True)
-        except TimeoutError:
-            return _Verdict(DeliveryState.RETRY, f"no answer within {limits.timeout:g} s")
-        except asyncio.CancelledError:
-            if (task := asyncio.current_task()) is None or task.cancelling():
-                raise
-            # Nobody cancelled this task: the adapter let one of its own escape, and may not bring the delivery down with it.
-            return _Verdict(DeliveryState.RETRY, "the adapter broke off by itself")
-        except TemporaryFailure as error:
-            return _Verdict(DeliveryState.RETRY, _clean(error.detail, subscription), error.retry_after)
-        except PermanentFailure as error:
-            return _Verdict(DeliveryState.DEAD, _clean(error.detail, subscription))
-        except Gone as error:
-            return _Verdict(
-                DeliveryState.DROPPED, _clean(f"the target is gone: {error.detail}", subscription), gone=True
-            )
-        except (DeliveryError, LalertError) as error:
+        except LalertError as error:
             return _Verdict(DeliveryState.RETRY, _clean(error.detail, subscription))
-        except Exception as error:  # noqa: BLE001  # a defect of an adapter may cost a retry, never an alert
-            return _Verdict(
-                DeliveryState.RETRY, _clean(f"{type(error).__name__}: {error}", subscription), defect=error
-            )
+        if entry is None:
+            return _Verdict(DeliveryState.DEAD, "the alert is no longer kept")
+        return await _handed_over(outlet.channel, Delivery(flight.key, entry, subscription, attempt))
 
     def _land(self, outlet: Outlet, flight: Flight, attempt: int, verdict: _Verdict) -> None:
         lane, planned = flight.lane, flight.planned
@@ -1377,6 +1351,40 @@ class Dispatcher:
         busy = busy or self._real.busy or self._drills.busy
         if notes and not (busy or self._behind or self._journal.unrecorded):
             await self._told.forget(notes)
+
+
+async def _handed_over(channel: Channel, delivery: Delivery) -> _Verdict:
+    """Let a channel deliver, and say what came of it, whatever it does."""
+    subscription, entry, limits = delivery.subscription, delivery.entry, channel.limits
+    try:
+        if entry.large:
+            # The channel finds the body made, in place of making it on the loop.
+            await asyncio.to_thread(texts.body, entry, subscription.format, subscription.lang)
+        async with asyncio.timeout(limits.timeout):
+            outcome = await channel.deliver(delivery)
+        state = DeliveryState.DELIVERED if outcome.sent else DeliveryState.DROPPED
+        return _Verdict(state, _clean(outcome.detail, subscription), well=True)
+    except TimeoutError:
+        return _Verdict(DeliveryState.RETRY, f"no answer within {limits.timeout:g} s")
+    except asyncio.CancelledError:
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise
+        # Nobody cancelled this task: the adapter let one of its own escape, and may not bring the delivery down with it.
+        return _Verdict(DeliveryState.RETRY, "the adapter broke off by itself")
+    except TemporaryFailure as error:
+        return _Verdict(DeliveryState.RETRY, _clean(error.detail, subscription), error.retry_after)
+    except PermanentFailure as error:
+        return _Verdict(DeliveryState.DEAD, _clean(error.detail, subscription))
+    except Gone as error:
+        return _Verdict(
+            DeliveryState.DROPPED, _clean(f"the target is gone: {error.detail}", subscription), gone=True
+        )
+    except (DeliveryError, LalertError) as error:
+        return _Verdict(DeliveryState.RETRY, _clean(error.detail, subscription))
+    except Exception as error:  # noqa: BLE001  # a defect of an adapter may cost a retry, never an alert
+        return _Verdict(
+            DeliveryState.RETRY, _clean(f"{type(error).__name__}: {error}", subscription), defect=error
+        )
 
 
 def _left(lanes: Mapping[str, Lane]) -> dict[str, Lane]:

@@ -40,6 +40,7 @@ class Action(StrEnum):
     KEY_REVOKED = "key.revoked"
     SUBSCRIBED = "subscription.saved"
     UNSUBSCRIBED = "subscription.dropped"
+    TESTED = "subscription.tested"
     REDELIVERED = "delivery.repeated"
     STARTED = "node.started"
     STOPPED = "node.stopped"

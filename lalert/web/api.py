@@ -90,6 +90,7 @@ class Api:
             web.get("/v1/subscriptions", self.subscriptions),
             web.get("/v1/subscriptions/{id}", self.subscription),
             web.delete("/v1/subscriptions/{id}", self.unsubscribe),
+            web.post("/v1/subscriptions/{id}/test", self.send_test),
             web.get("/v1/subscriptions/{id}/deliveries", self.deliveries),
             web.post("/v1/subscriptions/{id}/redeliver", self.redeliver),
             web.get("/v1/scorecards", self.scorecards),
@@ -278,6 +279,16 @@ class Api:
     async def unsubscribe(self, request: web.Request) -> web.Response:
         await self._hub.unsubscribe(await self._mine(request), actor(self._caller(request)))
         return web.Response(status=204)
+
+    async def send_test(self, request: web.Request) -> web.Response:
+        trial = await self._hub.send_test(await self._mine(request), actor(self._caller(request)))
+        body = {
+            "key": trial.key,
+            "state": trial.state.value,
+            "detail": trial.detail,
+            "took_ms": round(1_000 * trial.took, 1),
+        }
+        return _json(body, headers={hdrs.CACHE_CONTROL: "no-store"})
 
     async def deliveries(self, request: web.Request) -> web.Response:
         own, pairs = take(request, "limit")

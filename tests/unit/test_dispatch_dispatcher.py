@@ -1734,16 +1734,23 @@ async def test_a_test_goes_to_one_target_alone_and_leaves_no_trace(make_hub: Mak
         await dispatcher.subscribe(subscription("a"))
         await dispatcher.subscribe(subscription("b"))
         entry = test_entry("Test")
-        assert await dispatcher.send_test("a", entry) == Outcome("taken")
+        trial = await dispatcher.send_test("a", entry)
+        assert (trial.state, trial.detail) == (DeliveryState.DELIVERED, "taken")
         assert [c.subscription.id for c in channel.taken] == ["a"]
         assert await hub.rows("a") == {}
         with pytest.raises(Forbidden):
             await dispatcher.send_test("a", test_entry("Actual"))
         with pytest.raises(NotFound):
             await dispatcher.send_test("c", entry)
-        channel.reply = failing(TemporaryFailure("HTTP 500"))
-        with pytest.raises(TemporaryFailure):
-            await dispatcher.send_test("a", entry)
+        for failure, state in (
+            (TemporaryFailure("HTTP 500"), DeliveryState.RETRY),
+            (PermanentFailure("HTTP 400"), DeliveryState.DEAD),
+            (Gone("HTTP 410"), DeliveryState.DROPPED),
+            (ValueError("a defect"), DeliveryState.RETRY),
+        ):
+            channel.reply = failing(failure)
+            assert (await dispatcher.send_test("a", entry)).state is state
+        assert {one.id for one in await dispatcher.subscriptions()} == {"a", "b"}
 
 
 def test_entry(status: str) -> Entry:
