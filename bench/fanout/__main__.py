@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import fanout
+from bench.fanout.churning import churn
 from bench.fanout.load import Unavailable, compiled
 from bench.fanout.measuring import SERVERS, Plan, Result, measure
 from bench.fanout.stalling import stall
@@ -40,6 +41,9 @@ def main() -> None:
     parser.add_argument(
         "--stalled", type=float, help="share that stops reading: measure instead what becomes of them"
     )
+    parser.add_argument(
+        "--churn", type=int, metavar="N", help="measure instead what is left when N have come and gone"
+    )
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -52,7 +56,9 @@ def main() -> None:
             wanting = max(1, round(subscribers * options.matching))
             for wire in options.wires:
                 plan = Plan(client, wire, wanting, subscribers - wanting, options.singles, options.burst)
-                if options.stalled:
+                if options.churn:
+                    show_churn(plan, options.servers, options.churn)
+                elif options.stalled:
                     compare_stalled(
                         replace(plan, stalled=max(1, round(wanting * options.stalled))), options.servers
                     )
@@ -101,6 +107,20 @@ def compare_stalled(plan: Plan, names: Sequence[str]) -> None:
         print(
             f"{name:12}{found.burst_p99:10.2f}{found.kernel_kb:20.1f}{found.cut_off:9}{found.healthy_cut_off:18}   {found.burst_p99 / base:11.2f}",
             flush=True,
+        )
+
+
+def show_churn(plan: Plan, names: Sequence[str], connections: int) -> None:
+    """Print each server's memory while crowds come and go."""
+    print(f"\n{plan.wanting} at a time over {plan.wire}: megabytes resident after each tenth of them")
+    for name in names:
+        try:
+            found = churn(name, plan, connections)
+        except Unavailable as error:
+            print(f"{name:12} not run: {error}", flush=True)
+            continue
+        print(
+            f"{name:12}{found.connections:10}" + "".join(f"{kb / 1024:8.1f}" for kb in found.kb), flush=True
         )
 
 

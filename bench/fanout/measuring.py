@@ -95,14 +95,14 @@ class Run:
 @contextmanager
 def running(name: str, plan: Plan) -> Iterator[Run]:
     """Start a server and connect everybody."""
-    start, cores = SERVERS[name]
+    start, count = SERVERS[name]
     with (
         tempfile.TemporaryDirectory(prefix="lalert-bench-") as folder,
-        start(Place(Path(folder), frozenset(_cores()[:cores]), plan.wire)) as server,
+        start(Place(Path(folder), frozenset(cores()[:count]), plan.wire)) as server,
     ):
         before = resident_kb(server.processes)
         crowd = plan.crowd(server)
-        with Load(plan.client, crowd, {_cores()[-1]}) as load, _sender(server) as sender:
+        with Load(plan.client, crowd, {cores()[-1]}) as load, sender_to(server) as sender:
             seconds = load.connected()
             time.sleep(0.5)
             kb = (resident_kb(server.processes) - before) / crowd.total
@@ -162,7 +162,8 @@ def _publish(run: Run, plan: Plan) -> Result:
 
 
 @contextmanager
-def _sender(server: Server) -> Iterator[Sender]:
+def sender_to(server: Server) -> Iterator[Sender]:
+    """Connect whoever posts alerts."""
     sender = Sender(server.posts or server.port)
     try:
         yield sender
@@ -197,5 +198,6 @@ def resident_kb(roots: Sequence[int]) -> float:
     return total
 
 
-def _cores() -> list[int]:
+def cores() -> list[int]:
+    """Return the cores that this process may use."""
     return sorted(os.sched_getaffinity(0))

@@ -299,9 +299,11 @@ class Lines:
         for transport, deadline in list(self._going.items()):
             if transport.is_closing() and not transport.get_write_buffer_size():
                 del self._going[transport]
+                _let_go(transport)
             elif now >= deadline:
                 self._reset(transport)
                 del self._going[transport]
+                _let_go(transport)
 
     def _reset(self, transport: asyncio.Transport) -> None:
         # SO_LINGER(1, 0) makes the close a reset, which frees the send queue now instead of after minutes of retries.
@@ -318,6 +320,13 @@ def _plain(transport: asyncio.Transport) -> int:
     if sock is None or transport.get_extra_info("sslcontext") is not None:
         return -1
     return int(sock.fileno())
+
+
+def _let_go(transport: asyncio.Transport) -> None:
+    # asyncio's keeps a bound method of its own for what comes in, after its end too. That is a cycle, and whoever listened for longer than a young
+    # collection is away would wait for a full one: 2 kB for each that ever came. Nothing is read any more, so nobody calls it.
+    if hasattr(transport, "_read_ready_cb"):
+        transport._read_ready_cb = None
 
 
 def _options(settings: LiveSettings) -> list[tuple[int, int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol, Self
@@ -211,13 +211,12 @@ class Live:
             conn = self._connect(request, Wire.WS, about, seconds)
             try:
                 socket.conn = conn
-                # Both at once: a receiver that pings must hear its pong while it catches up, however long that takes.
-                async with asyncio.TaskGroup() as group:
-                    catching_up = group.create_task(
-                        self._resume.go_live(conn, after, drain, snapshot=snapshot)
-                    )
+                if after is None and not snapshot:
+                    self._resume.begin_now(conn)
                     await self._listener.listen(socket, conn)
-                    catching_up.cancel()
+                else:
+                    catching_up = self._resume.go_live(conn, after, drain, snapshot=snapshot)
+                    await self._listen_meanwhile(socket, conn, catching_up)
             finally:
                 self._disconnect(conn)
         return socket
@@ -320,6 +319,18 @@ class Live:
         if self._limits.stopping:
             self._say_farewell(conn)
         return conn
+
+    async def _listen_meanwhile(
+        self, socket: LiveSocket, conn: Connection, catching_up: Coroutine[None, None, None]
+    ) -> None:
+        # Both at once: a receiver that pings must hear its pong while it catches up, however long that takes. Not in a TaskGroup: one that is
+        # cancelled keeps itself and all of the connection in a cycle (Python 3.11), which only a full collection finds.
+        task = asyncio.create_task(catching_up, name="live catch-up")
+        try:
+            await self._listener.listen(socket, conn)
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
     def _disconnect(self, conn: Connection) -> None:
         self._fan_out.drop(conn)

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import orjson
 
 from lalert.clock import Clock
-from lalert.errors import BadRequest, LalertError, UnknownPosition
+from lalert.errors import BadRequest, UnknownPosition
 from lalert.live import fanout, frames
 from lalert.live.audience import Audience, Bodies
 from lalert.live.connection import Connection, Lines
@@ -101,6 +101,11 @@ class Resume:
         self.under_way = 0
         self.gaps = 0
 
+    def begin_now(self, conn: Connection) -> None:
+        """Put a connection that asks for nothing of before into its group: it has nothing to wait for."""
+        conn.at = conn.lane.at
+        self._fan_out.join(conn)
+
     async def go_live(
         self, conn: Connection, after: str | None, drain: Drain, *, snapshot: bool = False
     ) -> None:
@@ -109,12 +114,16 @@ class Resume:
         `after` None means from now on, with `snapshot` after what is in force. A position that cannot be resumed from is answered by a gap
         and a snapshot.
         """
+        if after is None and not snapshot:
+            self.begin_now(conn)
+            return
         self.under_way += 1
         try:
             await self._go_live(conn, after, drain, snapshot=snapshot)
         except ConnectionError:
             self._lines.detach(conn)
-        except LalertError:
+        except Exception:
+            # On a WebSocket nobody else would hear of it.
             log.exception("a live connection could not be brought up to date")
             self._lines.cut(conn, Close.RESYNC, "the log cannot be read at the moment")
         finally:
