@@ -69,8 +69,9 @@ class Column(Generic[T]):
 
 def stretches(starts: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> Places:
     """Return the indices of all stretches, one after another."""
-    ends = np.cumsum(lengths, dtype=np.intp)
+    ends = lengths.cumsum(dtype=np.intp)
     if not len(ends):
         return ends
-    places: Places = np.arange(ends[-1], dtype=np.intp) + np.repeat(starts - ends + lengths, lengths)
+    places: Places = (starts - ends + lengths).repeat(lengths)
+    places += np.arange(len(places))
     return places

@@ -19,23 +19,27 @@ _MANY_PAIRS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A prepared geometry in (lon, lat) degrees. `boxes` are the bounds of its connected parts, `witnesses` a point of each."""
+    """A prepared geometry in (lon, lat) degrees.
+
+    `parts` are connected, `boxes` their bounds; `lines` the rings of its surfaces, its lines and its points.
+    """
 
     geometry: BaseGeometry
     box: Floats
     boxes: Floats
-    witnesses: BaseGeometry
+    parts: npt.NDArray[np.object_]
+    lines: npt.NDArray[np.object_]
 
     @classmethod
     def of(cls, geometry: BaseGeometry) -> Self:
         """Prepare a geometry; it must not be empty."""
         shapely.prepare(geometry)
         parts = shapely.get_parts(shapely.get_parts(geometry))
-        corners, owners = shapely.get_coordinates(parts, return_index=True)
-        first = np.flatnonzero(np.diff(owners, prepend=-1))
-        return cls(
-            geometry, shapely.bounds(geometry), shapely.bounds(parts), shapely.MultiPoint(corners[first])
-        )
+        surfaces = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
+        lines = shapely.get_rings(parts[surfaces])
+        if not surfaces.all():
+            lines = np.concatenate((lines, parts[~surfaces]))
+        return cls(geometry, shapely.bounds(geometry), shapely.bounds(parts), parts, lines)
 
     def may_meet(self, boxes: Boxes) -> Flags:
         """Say of each box whether it meets the box around everything."""
@@ -54,27 +58,26 @@ class Drawn:
         some: Flags = np.any(within, axis=1)
         return some
 
+    def witnesses(self) -> BaseGeometry:
+        """Return a point of each part."""
+        corners, owners = shapely.get_coordinates(self.parts, return_index=True)
+        points: BaseGeometry = shapely.multipoints(corners[np.flatnonzero(np.diff(owners, prepend=-1))])
+        return points
+
     def pieces(self) -> tuple[Floats, Floats]:
         """Return where each straight piece of its border starts and ends; a point is a piece without length."""
-        corners, owners = shapely.get_coordinates(self.lines(), return_index=True)
+        corners, owners = shapely.get_coordinates(self.lines, return_index=True)
         joined = owners[:-1] == owners[1:]
         alone = corners[(np.bincount(owners) == 1)[owners]]
         return np.concatenate((corners[:-1][joined], alone)), np.concatenate((corners[1:][joined], alone))
 
     def border(self) -> BaseGeometry:
         """Return a prepared geometry that a line meets exactly if it meets this one without an end in it."""
-        lines = self.lines()
-        if not (shapely.get_type_id(lines) == shapely.GeometryType.LINEARRING).all():
+        if not (shapely.get_type_id(self.lines) == shapely.GeometryType.LINEARRING).all():
             return self.geometry
-        border = shapely.multilinestrings(lines)
+        border = shapely.multilinestrings(self.lines)
         shapely.prepare(border)
         return border
-
-    def lines(self) -> npt.NDArray[np.object_]:
-        """Return the rings of its surfaces, its lines and its points."""
-        parts = shapely.get_parts(shapely.get_parts(self.geometry))
-        surfaces = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
-        return np.concatenate((shapely.get_rings(parts[surfaces]), parts[~surfaces]))
 
     def has(self, positions: Floats) -> Flags:
         """Say of each position, a row of lon and lat, whether it lies in it or on its border; one that is NaN does not."""

@@ -52,10 +52,13 @@ class Rows:
     def find(self, question: Question) -> Iterator[Numbers]:
         """Yield the numbers of all that are meant, looking at every row; those found by code or leaf are not asked whether they matter."""
         yield self.anywhere
-        yield self.code_numbers[np.isin(self.codes, question.codes)]
-        yield self.leaf_numbers[np.isin(self.leaves, question.leaves)]
-        if question.drawn is not None:
+        if len(self.codes) and len(question.codes):
+            yield self.code_numbers[np.isin(self.codes, question.codes)]
+        if len(self.leaves) and len(question.leaves):
+            yield self.leaf_numbers[np.isin(self.leaves, question.leaves)]
+        if question.drawn is not None and len(self.spots):
             yield self.spot_numbers[question.drawn.has(self.spots)]
+        if question.drawn is not None and len(self.surface_numbers):
             which = np.flatnonzero(question.drawn.may_meet(self.surfaces.boxes))
             which = which[question.wanted(self.surface_numbers[which])]
             yield self.surface_numbers[self.surfaces.meeting(which, question.drawn)]
@@ -205,8 +208,9 @@ class Base:
         yield self.rows.anywhere
         yield _listed(self.rows.code_numbers, self.code_starts, question.codes)
         yield _listed(self.rows.leaf_numbers, self.leaf_starts, question.leaves)
-        if question.drawn is not None:
+        if question.drawn is not None and len(self.spot_keys):
             yield from self._spots(question.drawn)
+        if question.drawn is not None and len(self.surface_keys):
             yield from self._surfaces(question.drawn, question.wanted)
 
     def _spots(self, drawn: Drawn) -> Iterator[Numbers]:
@@ -301,6 +305,8 @@ def _starts(ids: Ids) -> Places:
 
 def _listed(numbers: Numbers, starts: Places, ids: Ids) -> Numbers:
     ids = ids[ids < len(starts) - 1]
+    if not len(ids):
+        return numbers[:0]
     if len(ids) == 1:
         return numbers[starts[ids[0]] : starts[ids[0] + 1]]
     return numbers[stretches(starts[ids], starts[ids + 1] - starts[ids])]

@@ -25,7 +25,7 @@ Counts = npt.NDArray[np.int32]
 _SPAN: Final = 16
 """Edges in a row that have a box of their own."""
 
-_TRIED_FIRST: Final = np.array((0.0, 0.5, 0.25, 0.75))
+_TRIED_FIRST: Final = np.array(((0.0,), (0.5,), (0.25,), (0.75,)))
 """Of the way along the corners: most that reach into a larger area have one of these in it."""
 
 _CORNERS_AT_ONCE: Final = 1_000_000
@@ -51,9 +51,9 @@ class Surfaces:
             return which
         picture = Raster.of(drawn, _cells(len(which)))
         left = which[picture.may_meet(self.boxes.take(which, axis=0))]
-        tried = self.starts[left, None] + (_TRIED_FIRST * self.lengths[left, None]).astype(np.int64)
+        tried = self.starts[left] + (_TRIED_FIRST * self.lengths[left]).astype(np.intp)
         within = picture.inside(picture.cells(self.corners.take(tried.reshape(-1), axis=0)))
-        reaches: Flags = np.any(within.reshape(tried.shape), axis=1)
+        reaches: Flags = np.any(within.reshape(tried.shape), axis=0)
         met = [left[reaches]]
         for some in self._portions(left[~reaches]):
             reaches = self._borders_meet(some, drawn, picture)
@@ -95,36 +95,41 @@ class Surfaces:
         counts = spans_of(self.lengths[which])
         spans = stretches(self.span_starts[which], counts)
         near = np.flatnonzero(picture.may_meet(self.span_boxes.take(spans, axis=0)))
-        surfaces = np.repeat(np.arange(len(which)), counts)[near]
+        surfaces = np.arange(len(which)).repeat(counts)[near]
         of = which[surfaces]
         skipped = _SPAN * (spans[near] - self.span_starts[of])
         counts = np.minimum(self.lengths[of] - skipped, _SPAN + 1)
         corners = self.corners.take(stretches(self.starts[of] + skipped, counts), axis=0)
-        owners = np.repeat(np.arange(len(of)), counts)
+        owners = surfaces.repeat(counts)
         cells = picture.cells(corners)
-        meets[surfaces[owners[picture.inside(cells)]]] = True
-        edges = np.flatnonzero((owners[:-1] == owners[1:]) & ~meets[surfaces[owners[:-1]]])
-        edges = edges[picture.may_cross(cells, edges)]
-        # From and to the gap between two rings there is no edge, though it may seem near.
-        edges = edges[np.isfinite(corners[edges, 0] + corners[edges + 1, 0])]
+        meets[owners[picture.inside(cells)]] = True
+        crossing = picture.may_cross(cells)
+        # From a span to the next one there is no edge, nor from and to the gap between two rings.
+        crossing[counts.cumsum()[:-1] - 1] = False
+        finite = np.isfinite(corners[:, 0])
+        crossing &= finite[:-1] & finite[1:] & ~meets[owners[:-1]]
+        edges = np.flatnonzero(crossing)
         if not len(edges):
             return meets
         # Edges in a row are one line: GEOS looks through a long one faster than through as many short ones. Whatever of a border is in no
         # such line lies outside; a line that does not cross the other border lies on one side of it.
-        begins = np.flatnonzero(np.diff(edges, prepend=-2) > 1)
-        lengths = np.diff(begins, append=len(edges)) + 1
-        at = stretches(edges[begins], lengths)
-        lines = shapely.linestrings(corners[at], indices=np.repeat(np.arange(len(begins)), lengths))
-        reaches = shapely.intersects(drawn.border(), lines)
-        reaches[~reaches] = drawn.has(corners[edges[begins[~reaches]]])
-        meets[surfaces[owners[edges[begins[reaches]]]]] = True
+        bounds = np.concatenate(([0], np.flatnonzero(edges[1:] - edges[:-1] > 1) + 1, [len(edges)]))
+        firsts, counts = edges[bounds[:-1]], bounds[1:] - bounds[:-1] + 1
+        owners = owners[firsts]
+        meets[owners[drawn.has(corners[firsts + counts // 2])]] = True
+        left = ~meets[owners]
+        firsts, counts, owners = firsts[left], counts[left], owners[left]
+        line_of = np.arange(len(firsts)).repeat(counts)
+        lines = shapely.linestrings(corners[stretches(firsts, counts)], indices=line_of)
+        meets[owners[shapely.intersects(drawn.border(), lines)]] = True
         return meets
 
     def _enclose(self, which: Places, drawn: Drawn) -> Flags:
         """Say of each surface whose border is clear of what is drawn whether a part of that lies within it."""
         holds = drawn.may_lie_in(self.boxes[which])
-        shapes = np.array([self.geometry(one) for one in which[holds].tolist()], dtype=object)
-        holds[holds] = shapely.intersects(shapes, drawn.witnesses)
+        if holds.any():
+            shapes = np.array([self.geometry(one) for one in which[holds].tolist()], dtype=object)
+            holds[holds] = shapely.intersects(shapes, drawn.witnesses())
         return holds
 
 
