@@ -260,7 +260,10 @@ class HubApi(Protocol):
         ...
 
     def body(self, entry: Entry, format: str = "json", lang: str | None = None) -> bytes:
-        """Return an entry as `json`, `cap` (the document as received) or `geojson`; the bytes are made once for all who ask the same."""
+        """Return an entry as `json`, `cap` (the document as received), `edxl` (the same in an EDXL-DE 1.0 envelope) or `geojson`.
+
+        The bytes are made once for all who ask the same.
+        """
         ...
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import orjson
 
+from lalert import cap
 from lalert.errors import BadRequest
 from lalert.model import Entry
 from lalert.texts.languages import chosen
@@ -16,7 +17,7 @@ from lalert.texts.public import alert_geojson, alert_json
 
 _Key = tuple[str, str, tuple[str, ...]]
 
-FORMATS: Final = ("json", "json+cap", "cap", "geojson")
+FORMATS: Final = ("json", "json+cap", "cap", "edxl", "geojson")
 
 
 class Bodies:
@@ -30,7 +31,7 @@ class Bodies:
         self._lock = threading.Lock()
 
     def __call__(self, entry: Entry, format: str = "json", lang: str | None = None) -> bytes:
-        """Return an entry as `json`, `json+cap` (with the document as text in it), `cap` (the document as received) or `geojson`.
+        """Return an entry as `json`, `json+cap` (with the document as text in it), `cap` (the document as received), `edxl` (the same in an EDXL-DE 1.0 envelope) or `geojson`.
 
         Raises BadRequest for another format.
         """
@@ -72,6 +73,8 @@ class _Kept:
 
 
 def _encoded(entry: Entry, format: str, lang: str | None) -> bytes:
+    if format == "edxl":
+        return cap.wrap(entry.alert)
     if format == "geojson":
         return orjson.dumps(alert_geojson(entry))
     if format in {"json", "json+cap"}:
