@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
+from lalert import texts
 from lalert.cap import PROFILES
 from lalert.errors import ConfigError, InvalidCode
 from lalert.geo import Geocodes, normalise_code, read_geocodes
@@ -62,6 +63,15 @@ class Gazetteer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     geocodes: str = ""
     """A CSV file of where geocodes of other schemes lie (docs/gazetteer.md); read at the start, every mistake in it is one of the configuration."""
+
+
+class Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[texts]: what people read in languages that an alert itself has not (docs/texts.md)."""
+
+    languages: tuple[str, ...] = ("ja", "en")
+    """The languages of the templates that are used. Those left out here by default have been read by nobody who grew up with them."""
+    templates: str = ""
+    """A folder of templates that go before those that are shipped; read at the start, every mistake in it is one of the configuration."""
 
 
 class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -171,6 +181,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: Store = Store()
     intake: Intake = Intake()
     gazetteer: Gazetteer = Gazetteer()
+    texts: Texts = Texts()
     live: Live = Live()
     outbound: Outbound = Outbound()
     retention: Retention = Retention()
@@ -287,6 +298,7 @@ def _contradictions(settings: Settings) -> list[str]:
     mistakes += _out_of_bounds(settings)
     if settings.gazetteer.geocodes:
         mistakes += read_geocode_file(settings.gazetteer.geocodes)[1]
+    mistakes += texts.load(settings.texts.languages, settings.texts.templates)[1]
     days, past = settings.retention.days, settings.intake.past_s
     if days and past is not None and past > days * 86_400:
         mistakes.append(
@@ -308,6 +320,14 @@ def _contradictions(settings: Settings) -> list[str]:
         if not isinstance(block.get("type", name), str):
             mistakes.append(f"adapters.{name}.type: must be the name of an adapter")
     return mistakes
+
+
+def library_of(settings: Settings) -> texts.Library:
+    """Return the texts of a configuration; raises `ConfigError` for what has gone wrong with its folder since it was read."""
+    library, mistakes = texts.load(settings.texts.languages, settings.texts.templates)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return library
 
 
 def read_geocode_file(name: str) -> tuple[Geocodes, list[str]]:

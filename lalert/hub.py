@@ -204,8 +204,10 @@ class Hub:
         clock: Clock,
         signing: Signing,
         base_url: Callable[[], str],
+        library: texts.Library | None = None,
     ) -> None:
         self.store = store
+        self.texts = library or texts.usual()
         self.live = live
         self.keyring = keyring
         self.gazetteer = gazetteer
@@ -553,8 +555,12 @@ async def _kept(
 class AdapterHub:
     """One adapter instance's view of the hub: only what `HubApi` names, acting for the organisation that the instance is configured for."""
 
-    def __init__(self, hub: Hub, name: str, org: str | None, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, hub: Hub, name: str, org: str | None, http: aiohttp.ClientSession, kind: str = ""
+    ) -> None:
+        """`kind` is the name of the adapter's entry point: there may be templates for it."""
         self._hub = hub
+        self._kind = kind or name
         self._name = name
         self._org = org
         self._http = http
@@ -625,7 +631,7 @@ class AdapterHub:
             await self._hub.dispatcher.confirm(key)
 
     def text(self, entry: Entry, lang: str | None = None, room: Room | None = None) -> Text:
-        return texts.alert_text(entry.alert, lang, correction=entry.correction, room=room)
+        return self._hub.texts.text(entry, lang, room, self._kind)
 
     def body(self, entry: Entry, format: str = "json", lang: str | None = None) -> bytes:
         return texts.body(entry, format, lang)

@@ -88,11 +88,15 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What a person reads, already carrying the drill mark where one is due; `lang` is the language it is in."""
+    """What a person reads, already carrying the drill mark where one is due; `lang` is the language it is in.
+
+    `template_failed` names the template that the alert's own words stand in for, because it did not become a text.
+    """
 
     title: str
     body: str
     lang: str
+    template_failed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ from lalert.plugin import Adapter, Canarying, HubApi
 
 GROUP = "lalert.adapters"
 
+_Block = tuple[type[Adapter], str, Any, str | None]
+"""An adapter, the name of its entry point, its checked configuration, and the organisation that it acts for."""
+
 
 def installed() -> dict[str, EntryPoint]:
     """Return every adapter that is installed, by its name."""
@@ -22,16 +25,17 @@ def installed() -> dict[str, EntryPoint]:
 class Plan:
     """Which instances a configuration asks for: checked before anything starts, made once the hub is there."""
 
-    def __init__(
-        self, blocks: Mapping[str, tuple[type[Adapter], Any, str | None]], canaries: Mapping[str, Canary]
-    ) -> None:
+    def __init__(self, blocks: Mapping[str, _Block], canaries: Mapping[str, Canary]) -> None:
         self._blocks = blocks
         self.canaries = canaries
         """By the name of the instance that sends them."""
 
-    def build(self, hub_for: Callable[[str, str | None], HubApi]) -> list[Adapter]:
-        """Construct every instance; `hub_for(name, org)` gives each its own view of the hub."""
-        return [kind(name, config, hub_for(name, org)) for name, (kind, config, org) in self._blocks.items()]
+    def build(self, hub_for: Callable[[str, str | None, str], HubApi]) -> list[Adapter]:
+        """Construct every instance; `hub_for(name, org, type)` gives each its own view of the hub."""
+        return [
+            adapter(name, config, hub_for(name, org, kind))
+            for name, (adapter, kind, config, org) in self._blocks.items()
+        ]
 
     def names(self) -> list[str]:
         return list(self._blocks)
@@ -44,7 +48,7 @@ def plan(adapters: Mapping[str, Mapping[str, Any]]) -> Plan:
     """
     points = installed()
     mistakes: list[str] = []
-    blocks: dict[str, tuple[type[Adapter], Any, str | None]] = {}
+    blocks: dict[str, _Block] = {}
     canaries: dict[str, Canary] = {}
     for name, block in ({**DEFAULT_ADAPTERS} | {**adapters}).items():
         own = dict(DEFAULT_ADAPTERS.get(name, {})) | dict(block)
@@ -71,7 +75,7 @@ def plan(adapters: Mapping[str, Mapping[str, Any]]) -> Plan:
         kind = _load(point, name, mistakes)
         if kind is not None:
             config = read(kind.Config, own, f"adapters.{name}.", mistakes)
-            blocks[name] = (kind, config, org)
+            blocks[name] = (kind, kind_name, config, org)
             canary = _canary(asked, kind, f"adapters.{name}.canary", mistakes)
             if canary is not None:
                 canaries[name] = canary

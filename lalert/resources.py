@@ -40,6 +40,11 @@ def jma_regions_csv() -> bytes:
     return (_PACKAGE / "geo" / "data" / "jma_regions.csv").read_bytes()
 
 
+def texts_dir() -> Path:
+    """Return the folder of the templates of texts."""
+    return _PACKAGE / "texts" / "templates"
+
+
 def web_dir(name: str) -> Path:
     """Return the folder `static` or `templates` of the hub's pages."""
     return _PACKAGE / "web" / name

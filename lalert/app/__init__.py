@@ -26,7 +26,7 @@ from lalert.bus.leases import only_here
 from lalert.canary import Canary
 from lalert.channel_canary import ChannelCanaries, Schedule
 from lalert.clock import Clock, SystemClock
-from lalert.config import Settings, read_geocode_file
+from lalert.config import Settings, library_of, read_geocode_file
 from lalert.config import Station as StationConfig
 from lalert.dispatch import Dispatcher, StoredTargets, guarded_session
 from lalert.errors import ConfigError, NotFound, StoreError, Unavailable
@@ -76,6 +76,7 @@ class Node:
         self.data = Path(settings.hub.data)
         self.setup_link: Path | None = None
         self._plan = registry.plan(settings.adapters)
+        self.texts = library_of(settings)
         self._stack = AsyncExitStack()
         self._port = settings.hub.port
         self._stopping = False
@@ -115,6 +116,7 @@ class Node:
     async def _start(self) -> None:
         enter = self._stack.enter_async_context
         make_private(self.data)
+        await asyncio.to_thread(self.texts.warm)
         gazetteer = await asyncio.to_thread(_warm_gazetteer, self.data, self.settings.gazetteer.geocodes)
         ground = await enter(
             open_ground(self.settings.store, self.data, partial(_revive, gazetteer), self.clock)
@@ -168,9 +170,10 @@ class Node:
             clock=self.clock,
             signing=self.signing,
             base_url=lambda: self.base_url,
+            library=self.texts,
         )
         session = await enter(guarded_session(self.settings.networks))
-        planned = self._plan.build(lambda name, org: AdapterHub(self.hub, name, org, session))
+        planned = self._plan.build(lambda name, org, kind: AdapterHub(self.hub, name, org, session, kind))
         adapters: list[Adapter] = [await enter(adapter) for adapter in planned]
         self.hub.channels = {adapter.name: adapter for adapter in adapters if isinstance(adapter, Channel)}
         self.channel_canaries = ChannelCanaries(
@@ -339,6 +342,7 @@ class Node:
             | canary
             | {
                 "audit_unwritten": float(self.audit.unwritten),
+                "texts_template_failures": float(self.texts.failures.total()),
                 "test_streams": sum(self.test_streams.stats()[wire] for wire in ("sse", "websockets")),
                 "confirmations_dropped": float(self.receivers.dropped),
             }
@@ -572,7 +576,7 @@ async def offline_router(settings: Settings) -> AsyncIterator[Router]:
             base_url=lambda: settings.hub.base_url.rstrip("/"),
         )
         # Made, and never entered: they are only asked what they are.
-        adapters = planned.build(lambda name, org: AdapterHub(hub, name, org, session))
+        adapters = planned.build(lambda name, org, kind: AdapterHub(hub, name, org, session, kind))
         targets = StoredTargets(
             ground.store,
             {adapter.name: adapter.drill_safe for adapter in adapters if isinstance(adapter, Channel)},

@@ -26,6 +26,7 @@ from lalert.cap.profiles.jp.kinds import KINDS as KINDS
 from lalert.cap.profiles.jp.mail import UrgentMail as UrgentMail
 from lalert.cap.profiles.jp.mail import urgent_mail as urgent_mail
 from lalert.cap.profiles.jp.reading import JIS_GEOCODE_NAMES as JIS_GEOCODE_NAMES
+from lalert.cap.profiles.jp.reading import LEVEL_OF_NAME as LEVEL_OF_NAME
 from lalert.cap.profiles.jp.reading import PLACE_GEOCODE_NAMES as PLACE_GEOCODE_NAMES
 from lalert.cap.profiles.jp.reading import Damage as Damage
 from lalert.cap.profiles.jp.reading import Headquarters as Headquarters
@@ -40,6 +41,7 @@ from lalert.cap.profiles.jp.reading import equivalent_level as equivalent_level
 from lalert.cap.profiles.jp.reading import headquarters as headquarters
 from lalert.cap.profiles.jp.reading import kind as kind
 from lalert.cap.profiles.jp.reading import level as level
+from lalert.cap.profiles.jp.reading import lifts as lifts
 from lalert.cap.profiles.jp.reading import orders as orders
 from lalert.cap.profiles.jp.reading import rainfalls as rainfalls
 from lalert.cap.profiles.jp.reading import readings as readings

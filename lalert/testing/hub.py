@@ -120,7 +120,7 @@ class FakeHub:
         self.confirmed.append(key)
 
     def text(self, entry: Entry, lang: str | None = None, room: Room | None = None) -> Text:
-        return texts.alert_text(entry.alert, lang, correction=entry.correction, room=room)
+        return texts.usual().text(entry, lang, room)
 
     def body(self, entry: Entry, format: str = "json", lang: str | None = None) -> bytes:
         return texts.body(entry, format, lang)

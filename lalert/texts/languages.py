@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from lalert.model import Info
@@ -29,7 +29,13 @@ def one_text(infos: Sequence[Info], lang: str | None) -> list[Info]:
             return list(infos)
     else:
         found = [info for info in infos if primary(info.language) == DEFAULT] or list(infos)
-    return [info for info in found if _variety(info.language) == _variety(found[0].language)]
+    return [info for info in found if variety(info.language) == variety(found[0].language)]
+
+
+def written_for(infos: Iterable[Info], lang: str) -> bool:
+    """Say whether an alert has words of its own for who reads `lang`. Who needs plain Japanese is not served by Japanese; else the primary language is enough."""
+    own = [info for info in infos if primary(info.language) == primary(lang)]
+    return any("-x-" not in lang.lower() or variety(info.language) == variety(lang) for info in own)
 
 
 def primary(tag: str) -> str:
@@ -42,7 +48,7 @@ def _in_language(infos: Sequence[Info], lang: str) -> list[Info]:
     return same or [info for info in infos if primary(info.language) == primary(lang)]
 
 
-def _variety(tag: str) -> str:
-    """Return a tag without its region: `ja` and `ja-JP` are read by the same people."""
+def variety(tag: str) -> str:
+    """Return a tag without its region, lower-case: `ja` and `ja-JP` are read by the same people."""
     first, *more = tag.lower().split("-")
     return "-".join([first, *(part for part in more if len(part) != 2)])

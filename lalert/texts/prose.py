@@ -22,6 +22,9 @@ _Say = Callable[[str], str]
 
 MAX_AREA_NAMES: Final = 30
 
+SAID_WITHOUT_INFOS: Final = ("ja", "en")
+"""The languages in which `alert_text` has words for a message that has none of its own."""
+
 MAX_TICKER: Final = 140
 """Characters of a line for a ticker, the mark included."""
 
@@ -194,6 +197,31 @@ class _Telling:
             parts.append(whole(words.until + _time(info.expires, words)))
         parts.append(whole(_issued(words, alert, info.sender_name, self._said)))
         return Block(mark_before("".join(free), alert.status, info.language), parts)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWords:
+    """What senders have written, marked: as `paragraphs` where there is room, and as `blocks` to fit."""
+
+    paragraphs: list[str]
+    blocks: list[Block]
+
+
+def own_words(alert: Alert, lang: str, *, urls: bool) -> OwnWords:
+    """Return headline, description and instruction of an alert as they are written, to go under a text in `lang` that the hub has made."""
+    say = readable if urls else _without_addresses
+    paragraphs, blocks = [], []
+    for info in chosen(alert.infos, lang):
+        free = [say(text) for text in (info.description, info.instruction) if text]
+        said = [
+            text
+            for text in (_headline(info, say), *(reversed(free) if _urgent(alert, info) else free))
+            if text
+        ]
+        paragraphs.append(mark("\n\n".join(said), alert.status, info.language))
+        plain = [prose(rest) for text in said if (rest := unmarked(text, alert.status).strip())]
+        blocks.append(Block(mark_before("".join(said), alert.status, info.language), plain))
+    return OwnWords(paragraphs, blocks)
 
 
 def title_within(before: str, headline: str, event: str, fits: Fits) -> str:

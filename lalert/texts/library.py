@@ -1,0 +1,269 @@
+"""What people read, by template where the alert has no words of its own in the language they ask for."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import threading
+import tomllib
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from lalert import cap, resources
+from lalert.model import Entry, Info, MsgType
+from lalert.plugin import Room, Text
+from lalert.texts.breaks import without_addresses
+from lalert.texts.fit import Block, Fits, fill, prose
+from lalert.texts.languages import primary, variety, written_for
+from lalert.texts.marks import mark_before, unmarked
+from lalert.texts.plain import readable
+from lalert.texts.prose import SAID_WITHOUT_INFOS, alert_text, fits_into, own_words, title_within
+from lalert.texts.sandbox import Sandbox, TemplateFailed
+from lalert.texts.values import KNOWS, Language, Matter, matters, values
+
+LANGUAGES: Final = "languages.toml"
+MAX_FILES: Final = 2_000
+MAX_BYTES: Final = 65_536
+MAX_KEPT: Final = 4_096
+"""Texts that are kept, so that seventy thousand receivers of one alert are one text for each way to read it."""
+
+log = structlog.get_logger()
+_MOMENT: Final = re.compile(r"(?:[^{}]|\{(?:year|month|day|hour|minute)(?::02)?\})+")
+_ENDLESS: Final = Room()
+_Key = tuple[str, str, str, Room]
+
+
+class Library:
+    """Templates of the languages that are on; for all threads. `failures` counts by template how often one did not become a text."""
+
+    def __init__(self, languages: Mapping[str, Language], sandbox: Sandbox, on: Iterable[str]) -> None:
+        self._languages = {tag.lower(): (tag, languages[tag]) for tag in on}
+        self._sandbox = sandbox
+        self.failures: Counter[str] = Counter()
+        self._kept: OrderedDict[_Key, tuple[Entry, Text]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def warm(self) -> None:
+        """Compile every template that may be used: some milliseconds each, the first time in a process."""
+        self._sandbox.warm(tag for tag, _ in self._languages.values())
+
+    def text(
+        self, entry: Entry, lang: str | None = None, room: Room | None = None, channel: str = ""
+    ) -> Text:
+        """Return what a person reads of an alert in `lang`, within `room`, on a channel of that type.
+
+        The alert's own words in that language go before every template. A template that fails gives way to the alert's own headline, areas and
+        instruction, and `template_failed` names it.
+        """
+        # By what is chosen, not by what is asked for: a thousand invented languages are one text.
+        chosen = self._chosen(entry.alert.infos, lang) if entry.alert.msg_type is not MsgType.ACK else None
+        key = (
+            entry.position,
+            chosen[0] if chosen else f"?{lang and lang.lower()[:40]}",
+            channel if chosen else "",
+            room or _ENDLESS,
+        )
+        with self._lock:
+            kept = self._kept.get(key)
+            # Positions are unique within one store, but a process may hold several: only the very same entry is the same.
+            if kept is not None and kept[0] is entry:
+                self._kept.move_to_end(key)
+                return kept[1]
+        text = self._text(entry, lang, room or _ENDLESS, channel, chosen)
+        with self._lock:
+            self._kept[key] = (entry, text)
+            while len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+        return text
+
+    def _text(
+        self, entry: Entry, lang: str | None, room: Room, channel: str, chosen: tuple[str, Language] | None
+    ) -> Text:
+        failed = ""
+        if chosen is not None:
+            try:
+                return self._templated(entry, *chosen, room, channel)
+            except TemplateFailed as error:
+                failed = error.name
+                if not self.failures[failed]:
+                    log.error(
+                        "template failed: the alert's own words are sent in its place",
+                        template=failed,
+                        why=str(error),
+                    )
+                self.failures[failed] += 1
+        own = alert_text(entry.alert, lang, correction=entry.correction, room=room)
+        return replace(own, template_failed=failed) if failed else own
+
+    def _chosen(self, infos: Collection[Info], lang: str | None) -> tuple[str, Language] | None:
+        """Return the language to take templates of, None where the alert's own words are read."""
+        if not lang or written_for(infos, lang) or (not infos and variety(lang) in SAID_WITHOUT_INFOS):
+            return None
+        for tag in (lang.lower(), variety(lang), primary(lang)):
+            if tag in self._languages:
+                return None if written_for(infos, tag) else self._languages[tag]
+        return None
+
+    def _templated(self, entry: Entry, tag: str, language: Language, room: Room, channel: str) -> Text:
+        said = matters(entry)
+        told = [
+            self._lines(entry, matter, tag, language, channel, room, alone=len(said) == 1) for matter in said
+        ]
+        alert = entry.alert
+        mark = mark_before("", alert.status, tag)
+        drill = language.drill.get(alert.status.value, "")
+        fits_title, fits_body = fits_into(room.title, room.measure), fits_into(room.body, room.measure)
+        first, *more = told
+        announcement = _announcement(entry, said[0], language)
+        title = mark + drill + announcement + first[0]
+        title_is_whole = fits_title(title)
+        if not title_is_whole:
+            title = _shorter_title((mark + drill + announcement, mark + announcement), first[0], fits_title)
+        lines = [*(first[1:] if title_is_whole else first), *(line for each in more for line in each)]
+        own = own_words(alert, tag, urls=room.urls)
+        body = "\n\n".join([mark + drill + "\n".join(lines), *own.paragraphs] if lines else own.paragraphs)
+        if not fits_body(body):
+            body = fill([Block(mark + drill, [prose(line) for line in lines]), *own.blocks], fits_body)
+        return Text(title, body, tag)
+
+    def _lines(
+        self,
+        entry: Entry,
+        matter: Matter,
+        tag: str,
+        language: Language,
+        channel: str,
+        room: Room,
+        *,
+        alone: bool,
+    ) -> list[str]:
+        names = list(_names(tag, channel, matter, entry.alert.msg_type))
+        name = next((name for name in names if name in self._sandbox), None)
+        if name is None:
+            raise TemplateFailed(names[-1], "there is none")
+        written = self._sandbox.render(name, values(entry, matter, language, channel, alone=alone))
+        say = readable if room.urls else _without_addresses
+        lines = [plain for line in written.splitlines() if (plain := say(unmarked(line, entry.alert.status)))]
+        if not lines:
+            raise TemplateFailed(name, "says nothing")
+        return lines
+
+
+def _shorter_title(befores: Sequence[str], said: str, fits: Fits) -> str:
+    """Return a title that says something behind the first of `befores` that leaves room for it: the mark says in every language that it is a drill."""
+    titles = [title_within(before, said, "", fits) for before in befores]
+    return next(
+        (title for title, before in zip(titles, befores, strict=True) if title not in before), titles[-1]
+    )
+
+
+def _without_addresses(text: str) -> str:
+    return without_addresses(readable(text))
+
+
+def _announcement(entry: Entry, matter: Matter, language: Language) -> str:
+    if entry.alert.msg_type is MsgType.ERROR:
+        return language.error
+    if entry.alert.msg_type is not MsgType.UPDATE or matter.lifted:
+        return ""
+    return language.correction if entry.correction else language.update
+
+
+def _names(tag: str, channel: str, matter: Matter, msg_type: MsgType) -> Iterator[str]:
+    """Yield the names that a template may have, the most special first. What is over never falls back to what says that it holds."""
+    stage = "clear" if matter.lifted else {MsgType.CANCEL: "cancel", MsgType.ERROR: "error"}.get(msg_type, "")
+    special = [f"{matter.kind}.{stage}", stage] if stage else [*_orders(matter), matter.kind, "default"]
+    for folder in (f"{tag}/{channel}", tag):
+        yield from (f"{folder}/{name}.txt" for name in special)
+
+
+def _orders(matter: Matter) -> list[str]:
+    """Return the kind with its level; an order that has none, as for a tsunami, is known by its name."""
+    event = readable(matter.infos[0].event) if matter.infos else ""
+    level = matter.level or (cap.LEVEL_OF_NAME.get(event) if matter.kind == "evacuation" else None)
+    return [f"{matter.kind}.{level}"] if level else []
+
+
+def load(on: Iterable[str] = (), folder: str = "") -> tuple[Library, list[str]]:
+    """Return the library of the languages that are `on`, with an operator's own `folder` before what is shipped, and every mistake in it."""
+    languages, sources = shipped()
+    mistakes: list[str] = []
+    own: dict[str, str] = {}
+    if folder:
+        try:
+            own, tables = _read(Path(folder))
+            languages = {**languages, **_languages(tables)}
+        except (OSError, ValueError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+            mistakes.append(f"texts.templates: {error}")
+    sandbox = Sandbox({**sources, **own}, KNOWS) if own else _shipped_sandbox()
+    for name in own:
+        tag = name.partition("/")[0]
+        if tag not in languages:
+            mistakes.append(f"texts.templates: {name}: {tag} is no language of {LANGUAGES}")
+        mistakes += [f"texts.templates: {name}: {why}" for why in sandbox.mistakes(name)]
+    wanted = list(dict.fromkeys(on))
+    for tag in wanted:
+        if tag not in languages:
+            near = difflib.get_close_matches(tag, languages, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(languages))}"
+            mistakes.append(f"texts.languages: {tag[:40]!r} is no language of the templates, {hint}")
+    return Library(languages, sandbox, [tag for tag in wanted if tag in languages]), mistakes
+
+
+@cache
+def usual() -> Library:
+    """Return the shipped templates of the languages that are checked, for whoever has no configuration."""
+    return load(checked())[0]
+
+
+def checked() -> tuple[str, ...]:
+    """Return the shipped languages that are on unless the configuration says otherwise."""
+    return tuple(tag for tag, language in shipped()[0].items() if language.checked)
+
+
+@cache
+def shipped() -> tuple[Mapping[str, Language], Mapping[str, str]]:
+    """Return the languages and the templates that come along."""
+    sources, tables = _read(resources.texts_dir())
+    return _languages(tables), sources
+
+
+@cache
+def _shipped_sandbox() -> Sandbox:
+    return Sandbox(shipped()[1], KNOWS)
+
+
+def _read(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the templates of a folder by their names below it, and its table of languages. Raises OSError, ValueError."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder")
+    root = folder.resolve()
+    sources: dict[str, str] = {}
+    for path in sorted(folder.rglob("*.txt")):
+        name = path.relative_to(folder).as_posix()
+        if not path.resolve().is_relative_to(root):
+            raise ValueError(f"{name}: lies outside of the folder")
+        if len(sources) >= MAX_FILES:
+            raise ValueError(f"{folder}: holds more than {MAX_FILES} templates")
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"{name}: holds more than {MAX_BYTES} bytes")
+        sources[name] = path.read_text(encoding="utf-8")
+    table = folder / LANGUAGES
+    return sources, tomllib.loads(table.read_text(encoding="utf-8")) if table.is_file() else {}
+
+
+def _languages(tables: Mapping[str, Any]) -> dict[str, Language]:
+    languages = msgspec.convert(dict(tables), dict[str, Language])
+    for tag, language in languages.items():
+        if not _MOMENT.fullmatch(language.time):
+            raise ValueError(
+                f"{LANGUAGES}: {tag}.time: takes year, month, day, hour and minute in braces, each with :02 or without"
+            )
+    return languages
