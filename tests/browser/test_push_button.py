@@ -20,6 +20,7 @@ from playwright.async_api import CDPSession, Page, expect
 
 from lalert.dispatch import guarded_session
 from lalert.model import Delivery, MsgType
+from lalert.plugin import CANARY_TITLE
 from lalert.testing import make_alert
 from lalert.testing.channel import delivery, until
 from lalert.testing.hub import FakeHub
@@ -168,6 +169,26 @@ async def shown(worker: Worker, title: str) -> list[dict[str, Any]]:
             if title in [each["title"] for each in notes]:
                 return notes
             await asyncio.sleep(0.01)
+
+
+async def test_a_canary_is_answered_once_it_is_shown(visit: Open) -> None:
+    async with staged_push() as stage:
+        answered: list[str] = []
+
+        async def answer(request: web.Request) -> web.Response:
+            answered.append(request.path)
+            return web.Response(status=204)
+
+        stage.hub.more.append(web.post("/v1/canaries/{token}", answer))
+        at, page = await pressed(visit, stage)
+        worker = Worker(await page.context.new_cdp_session(page), page, at.url)
+        await worker.attach()
+        await stage.channel.canary(stage.service.url + "/one", "token-1")
+        await worker.push(stage.browser.open(stage.service.pushed[0].body).decode())
+        await until(lambda: answered)
+        [note] = await shown(worker, f"{CANARY_TITLE} token-1")
+        assert note["requireInteraction"] is False
+        assert answered == ["/v1/canaries/token-1"]
 
 
 async def test_the_worker_tells_the_hub_of_a_new_address_of_its_browser(visit: Open) -> None:

@@ -72,6 +72,7 @@ async def make_rig(clock: Clock | None = None, **own: Any) -> AsyncIterator[Push
         hub, browser = FakeHub(session=session, clock=clock or SystemClock()), Browser()
         async with WebPush("push", config(**own), hub) as channel:
             target = subscription("push", service.url + PATH, **browser.keys)
+            hub.saved[target.id] = target
             yield PushRig(channel, target, service, browser, hub)
 
 
@@ -301,6 +302,16 @@ async def test_health_names_the_push_service_that_does_not_answer_until_it_does(
         rig.service.status = 201
         await rig.channel.deliver(delivery(rig.subscription))
         assert rig.channel.health().ok
+
+
+async def test_a_canary_goes_only_to_a_browser_that_has_subscribed() -> None:
+    async with make_rig() as rig:
+        await rig.channel.canary(rig.subscription.target, "token-1")
+        [note] = rig.notes()
+        assert note["answer"] == "/v1/canaries/token-1"
+        assert note["status"] == "System"
+        with pytest.raises(PermanentFailure, match="press the button"):
+            await rig.channel.canary(rig.subscription.target + "x", "token-1")
 
 
 # What may be subscribed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Self
@@ -16,6 +16,7 @@ from yarl import URL
 from lalert.errors import BadRequest, DeliveryError, Gone, PermanentFailure, TemporaryFailure
 from lalert.model import Delivery, Entry, Outcome, Subscription
 from lalert.plugin import (
+    Canarying,
     Channel,
     Endpoint,
     Health,
@@ -31,15 +32,15 @@ from lalert.plugin import (
 )
 from lalert_adapters.webpush.desk import Desk
 from lalert_adapters.webpush.notes import (
+    CANARY_HEADERS,
     MAX_BODY,
     MAX_TITLE,
     ROOM,
     UNIT,
+    canary_note,
+    headers,
     json_bytes,
     payload,
-    topic,
-    ttl_s,
-    urgent,
 )
 from lalert_adapters.webpush.seal import Vapid, check_keys, sealed
 from lalert_adapters.webpush.services import SERVICES, audience, check_endpoint
@@ -49,6 +50,13 @@ OPTIONS: Final = frozenset({"auth", "p256dh"})
 SHARED: Final = 32
 """How many alerts, in one language each, are kept ready for the next browser."""
 MAX_TROUBLES: Final = 64
+
+COMMON: Final = {
+    "Content-Type": "application/octet-stream",
+    "Content-Encoding": "aes128gcm",
+    "User-Agent": "lalert-webpush/1",
+    "Accept-Encoding": "identity",
+}
 
 PASSING: Final = frozenset({302, 303, 307, 401, 403, 408, 421, 425, 429})
 """Answers below 500 after which another try is worth it. 401 and 403 mean that the signature was not accepted, which a hub's clock that is set right mends."""
@@ -120,18 +128,17 @@ class WebPush:
 
     async def deliver(self, delivery: Delivery) -> Outcome:
         """Hand one note to the push service, which keeps it until the alert expires; that the browser showed it is not known."""
-        subscription = delivery.subscription
-        note = payload(delivery, self._text(delivery.entry, subscription.lang))
-        service = audience(subscription.target)
-        try:
-            outcome = await self._push(delivery, note, service)
-        except TemporaryFailure as error:
-            self._troubles[service] = error.detail
-            if len(self._troubles) > MAX_TROUBLES:
-                self._troubles.popitem(last=False)
-            raise
-        self._troubles.pop(service, None)
-        return outcome
+        entry, subscription, now = delivery.entry, delivery.subscription, self._hub.clock.now()
+        note = payload(delivery, self._text(entry, subscription.lang))
+        return await self._push(subscription, note, headers(entry, now))
+
+    async def canary(self, target: str, token: str) -> None:
+        """Push a note to a browser that has subscribed; its service worker answers it once it is shown."""
+        found = (each for each in await self._hub.subscriptions() if each.target == target)
+        subscription = next(found, None)
+        if subscription is None:
+            raise PermanentFailure("no browser with this address is subscribed; press the button there")
+        await self._push(subscription, canary_note(token), CANARY_HEADERS)
 
     def health(self) -> Health:
         """Return which push services could not be reached, or did not take what was sent, the last time."""
@@ -147,6 +154,18 @@ class WebPush:
         )
         return Preview(parts, text.lang)
 
+    async def _push(self, subscription: Subscription, note: bytes, own: Mapping[str, str]) -> Outcome:
+        service = audience(subscription.target)
+        try:
+            outcome = await self._post(subscription, note, own, service)
+        except TemporaryFailure as error:
+            self._troubles[service] = error.detail
+            if len(self._troubles) > MAX_TROUBLES:
+                self._troubles.popitem(last=False)
+            raise
+        self._troubles.pop(service, None)
+        return outcome
+
     def _text(self, entry: Entry, lang: str | None) -> Text:
         key = (entry.position, lang)
         if (kept := self._texts.get(key)) is None:
@@ -155,16 +174,18 @@ class WebPush:
                 self._texts.popitem(last=False)
         return kept
 
-    async def _push(self, delivery: Delivery, note: bytes, service: str) -> Outcome:
-        subscription, timeout_s = delivery.subscription, self._config.timeout_s
-        keys = subscription.options
+    async def _post(
+        self, subscription: Subscription, note: bytes, own: Mapping[str, str], service: str
+    ) -> Outcome:
+        keys, timeout_s = subscription.options, self._config.timeout_s
         # A millisecond for each: with thousands of browsers the loop would stand still.
         body = await asyncio.to_thread(sealed, note, keys["p256dh"], keys["auth"])
+        signed = await self._vapid.header(service, self._hub.clock.now())
         try:
             async with self._hub.http.post(
                 URL(subscription.target, encoded=True),
                 data=body,
-                headers=await self._headers(delivery.entry, service),
+                headers={**COMMON, "Authorization": signed, **own},
                 allow_redirects=False,
                 auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
@@ -184,18 +205,6 @@ class WebPush:
         except (aiohttp.ClientError, OSError) as error:
             raise TemporaryFailure(f"the connection failed: {type(error).__name__}") from None
 
-    async def _headers(self, entry: Entry, service: str) -> dict[str, str]:
-        now, shared = self._hub.clock.now(), topic(entry)
-        return {
-            "Authorization": await self._vapid.header(service, now),
-            "Content-Type": "application/octet-stream",
-            "Content-Encoding": "aes128gcm",
-            "TTL": str(ttl_s(entry, now)),
-            "Urgency": "high" if urgent(entry) else "normal",
-            "User-Agent": "lalert-webpush/1",
-            "Accept-Encoding": "identity",
-        } | ({"Topic": shared} if shared else {})
-
     def _judge(self, status: int, retry_after: str, service: str) -> Outcome:
         """Return or raise what an answer means (RFC 8030, 5 and 7.3)."""
         if 200 <= status <= 299:
@@ -212,6 +221,7 @@ class WebPush:
 if TYPE_CHECKING:
     _: type[Channel] = WebPush
     _endpoint: type[Endpoint] = WebPush
+    _canarying: type[Canarying] = WebPush
     _healthy: type[Healthy] = WebPush
     _part: type[PagePart] = WebPush
     _previewing: type[Previewing] = WebPush

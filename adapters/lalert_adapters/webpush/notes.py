@@ -10,7 +10,7 @@ import msgspec
 
 from lalert.errors import PermanentFailure
 from lalert.model import Delivery, Entry, MsgType, Severity, Status, Subscription
-from lalert.plugin import Room, Text
+from lalert.plugin import CANARY_NOTE, CANARY_TITLE, Room, Text
 from lalert_adapters.webpush.seal import tag
 
 MAX_PAYLOAD: Final = 3_000
@@ -23,6 +23,9 @@ MAX_TTL: Final = timedelta(days=28)
 GRAVE: Final = frozenset({Severity.EXTREME, Severity.SEVERE})
 GRAVE_LEVEL: Final = 3
 
+CANARY: Final = "canary"
+CANARY_HEADERS: Final = {"TTL": "3600", "Urgency": "normal", "Topic": CANARY}
+
 _REPLACING: Final = frozenset({MsgType.ALERT, MsgType.UPDATE, MsgType.CANCEL})
 
 
@@ -34,8 +37,8 @@ def json_bytes(text: str) -> int:
 ROOM: Final = Room(title=MAX_TITLE, body=MAX_BODY, measure=json_bytes)
 
 
-class _Note(msgspec.Struct):
-    """What the service worker gets; worker.js reads these names."""
+class _Note(msgspec.Struct, omit_defaults=True):
+    """What the service worker gets; worker.js reads these names. Where there is an `answer`, it posts there once the note is shown."""
 
     key: str
     title: str
@@ -45,6 +48,7 @@ class _Note(msgspec.Struct):
     lang: str
     status: str
     urgent: bool
+    answer: str = ""
 
 
 def payload(delivery: Delivery, text: Text) -> bytes:
@@ -67,6 +71,22 @@ def payload(delivery: Delivery, text: Text) -> bytes:
     if len(made) > MAX_PAYLOAD:
         raise PermanentFailure(f"the note is longer than {MAX_PAYLOAD} bytes")
     return made
+
+
+def canary_note(token: str) -> bytes:
+    """Return a note that is no alert, as JSON."""
+    title = f"{CANARY_TITLE} {token}"
+    answer = f"/v1/canaries/{token}"
+    return msgspec.json.encode(
+        _Note(token, title, CANARY_NOTE, "/", CANARY, "ja", Status.SYSTEM.value, urgent=False, answer=answer)
+    )
+
+
+def headers(entry: Entry, now: datetime) -> dict[str, str]:
+    """Return what a push service is told of a note (RFC 8030, 5)."""
+    shared = topic(entry)
+    about = {"TTL": str(ttl_s(entry, now)), "Urgency": "high" if urgent(entry) else "normal"}
+    return about | ({"Topic": shared} if shared else {})
 
 
 def topic(entry: Entry) -> str | None:

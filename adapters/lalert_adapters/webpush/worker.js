@@ -7,7 +7,7 @@ addEventListener("notificationclick", (event) => {
 });
 addEventListener("pushsubscriptionchange", (event) => event.waitUntil(renew(event)));
 
-/** A later revision takes the place of an earlier one and sounds again; the same note a second time does not. */
+/** A later revision takes the place of an earlier one and sounds again; the same note a second time, or a check of the way, does not. */
 async function show(note) {
   const shown = await registration.getNotifications({ tag: note.tag });
   await registration.showNotification(note.title, {
@@ -15,10 +15,12 @@ async function show(note) {
     lang: note.lang,
     dir: "auto",
     tag: note.tag,
-    renotify: !shown.some(({ data }) => data?.key === note.key),
+    renotify: !note.answer && !shown.some(({ data }) => data?.key === note.key),
+    silent: Boolean(note.answer),
     requireInteraction: note.urgent,
     data: { key: note.key, url: note.url, status: note.status },
   });
+  if (note.answer) await fetch(note.answer, { method: "POST" });
 }
 
 async function open(path) {
