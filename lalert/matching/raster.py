@@ -31,7 +31,8 @@ Cells = npt.NDArray[np.int32]
 class Raster:
     """The box around what is drawn, in rows and columns of cells with a frame around: `width` of each.
 
-    `within` says, row by row, which cells lie inside; `touched` counts, from the south-western corner on, those that do not lie outside.
+    `origin` and `scale` lead from degrees to cells, those of x and y, twice, as in boxes. `within` says, row by row, which cells lie inside;
+    `touched` counts, from the south-western corner on, those that do not lie outside.
     """
 
     origin: Floats
@@ -51,11 +52,16 @@ class Raster:
         border = np.zeros(width * width, dtype=bool)
         border[_crossed(drawn, origin, scale, width)] = True
         within = _filled(border, drawn, origin, scale, width)
-        return cls(origin, scale, width, within, _sums((border | within).reshape(width, width)))
+        touched = _sums((border | within).reshape(width, width))
+        return cls(_twice(origin), _twice(scale), width, within, touched)
 
     def cells(self, positions: Floats) -> Cells:
         """Return the cells of positions."""
-        return self._steps(positions, self.origin, self.scale)
+        steps = self._steps(positions)
+        gaps = np.isnan(steps[0])
+        if gaps.any():
+            steps[:, gaps] = 0
+        return steps.astype(np.int32)
 
     def inside(self, cells: Cells) -> Flags:
         """Say of cells whether all in them lies within what is drawn."""
@@ -66,7 +72,7 @@ class Raster:
 
     def may_meet(self, boxes: Boxes) -> Flags:
         """Say of each box whether a cell that is not outside lies in it; those in which none does meet nothing."""
-        steps = self._steps(boxes, np.tile(self.origin, 2), np.tile(self.scale, 2))
+        steps = self._steps(boxes).astype(np.int32)
         return self._any(steps[:2], steps[2:])
 
     def may_cross(self, cells: Cells) -> Flags:
@@ -74,15 +80,14 @@ class Raster:
         one, other = cells[:, :-1], cells[:, 1:]
         return self._any(np.minimum(one, other), np.maximum(one, other))
 
-    def _steps(self, numbers: Floats | Boxes, origin: Floats, scale: Floats) -> Cells:
+    def _steps(self, numbers: Floats | Boxes) -> Floats:
         # Lying, because numpy is quick along long rows alone.
-        steps = np.empty((len(origin), len(numbers)))
-        np.subtract(numbers.T, origin[:, None], out=steps)
-        steps *= scale[:, None]
-        # Of NaN and a number, fmin and fmax give the number.
-        np.fmin(steps, self.width - 1, out=steps)
-        np.fmax(steps, 0, out=steps)
-        return steps.astype(np.int32)
+        count, width = numbers.shape
+        steps = np.empty((width, count))
+        np.subtract(numbers.T, self.origin[:width], out=steps)
+        steps *= self.scale[:width]
+        # Much quicker than `fmin` and `fmax`, but it leaves a NaN as it is.
+        return steps.clip(0, self.width - 1, out=steps)
 
     def _any(self, low: Cells, high: Cells) -> Flags:
         width = np.int32(self.width + 1)
@@ -128,6 +133,10 @@ def _filled(border: Flags, drawn: Drawn, origin: Floats, scale: Floats, width: i
     within = np.zeros_like(border)
     within[stretches(begins[inside], ends[inside] - begins[inside])] = True
     return within
+
+
+def _twice(numbers: Floats) -> Floats:
+    return np.concatenate((numbers, numbers))[:, None]
 
 
 def _sums(flags: Flags) -> npt.NDArray[np.int32]:

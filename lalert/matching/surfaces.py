@@ -5,6 +5,7 @@ A surface is a stretch of corners: a closed ring, or a line; between rings of on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -156,8 +157,8 @@ def _rounded(numbers: Floats, towards: float) -> Boxes:
 
 
 def _cells(count: int) -> int:
-    """Return how fine a picture is worth drawing for so many surfaces."""
-    return 16 if count < 32 else 64 if count < 1024 else 256
+    """Return how fine a picture is worth drawing for so many surfaces, as measured: three cells across for each of their root."""
+    return min(max(16, 1 << round(math.log2(11 * count) / 2)), 1024)
 
 
 def corners_of(surface: BaseGeometry) -> Floats:
