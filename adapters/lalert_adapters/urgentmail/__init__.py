@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self
 import msgspec
 import structlog
 
-from lalert.errors import BadRequest, DeliveryError, PermanentFailure, TemporaryFailure, Unavailable
+from lalert.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from lalert.model import JST, Alert, Delivery, Entry, Filter, MsgType, Outcome, Status, Subscription
 from lalert.plugin import (
     CANARY_NOTE,
@@ -30,6 +30,7 @@ from lalert.plugin import (
     Source,
     full_width,
 )
+from lalert_adapters.configured import Configured
 from lalert_adapters.drops import Drop, File, check_token, post, write
 from lalert_adapters.threads import Threads
 from lalert_adapters.urgentmail.settings import UrgentMailConfig
@@ -45,7 +46,6 @@ MEDIA_TYPE: Final = "application/json"
 MAX_TITLE: Final = 15
 """Characters of full width; so is `max_body`. The carriers count a line break as two."""
 REHEARSAL: Final = "dry-run"
-RETRY_S: Final = 5.0
 THREADS: Final = 8
 
 
@@ -73,6 +73,8 @@ class UrgentMail:
         self._config = config
         self._hub = hub
         self._outlets = {outlet.name: outlet for outlet in config.outlets}
+        wanted = Filter(areas=frozenset(config.areas), min_level=config.min_level)
+        self._configured = Configured(name, dict.fromkeys(self._outlets, wanted), hub)
         self._threads = Threads(f"{name} writes", THREADS)
         self._failing: dict[str, str] = {}
 
@@ -88,35 +90,11 @@ class UrgentMail:
 
     async def run(self) -> None:
         """Keep one subscription for each outlet, as the configuration says, and no other."""
-        while True:
-            try:
-                await self._subscribe()
-                break
-            except Unavailable as error:
-                log.warning("the outlets have no subscriptions yet", adapter=self.name, reason=str(error))
-                await self._hub.clock.sleep(RETRY_S)
-        await asyncio.Event().wait()
-
-    async def _subscribe(self) -> None:
-        wanted = Filter(areas=frozenset(self._config.areas), min_level=self._config.min_level)
-        kept = {subscription.id: subscription for subscription in await self._hub.subscriptions()}
-        for outlet in self._outlets:
-            known = kept.pop(self._id(outlet), None)
-            if known is None or (known.target, known.filter) != (outlet, wanted):
-                now = self._hub.clock.now()
-                await self._hub.save_subscription(
-                    Subscription(self._id(outlet), self.name, outlet, wanted, now, lang="ja")
-                )
-        for old in kept:
-            await self._hub.drop_subscription(old)
-
-    def _id(self, outlet: str) -> str:
-        return f"{self.name}.{outlet}"
+        await self._configured.run()
 
     def check_subscription(self, subscription: Subscription) -> Subscription:
         """Return a subscription of this adapter's own; raises `BadRequest` for any other: one more would ring every telephone once more."""
-        if subscription.target not in self._outlets or subscription.id != self._id(subscription.target):
-            raise BadRequest("channel: 緊急速報メール has its outlets from the hub's configuration alone")
+        self._configured.check(subscription)
         return subscription
 
     async def deliver(self, delivery: Delivery) -> Outcome:
