@@ -615,11 +615,15 @@ class AdapterHub:
         await self._hub.subscribe(subscription, self._actor)
 
     async def drop_subscription(self, subscription_id: str) -> bool:
+        subscription = await self.subscription(subscription_id)
+        return subscription is not None and await self._hub.unsubscribe(subscription, self._actor)
+
+    async def subscription(self, subscription_id: str) -> Subscription | None:
         try:
             subscription = await self._hub.dispatcher.subscription(subscription_id)
         except NotFound:
-            return False
-        return subscription.channel == self._name and await self._hub.unsubscribe(subscription, self._actor)
+            return None
+        return subscription if subscription.channel == self._name else None
 
     async def subscriptions(self) -> list[Subscription]:
         return [s for s in await self._hub.dispatcher.subscriptions() if s.channel == self._name]

@@ -250,6 +250,10 @@ class HubApi(Protocol):
 
     async def drop_subscription(self, subscription_id: str) -> bool: ...
 
+    async def subscription(self, subscription_id: str) -> Subscription | None:
+        """Return one of this instance's own, None where there is none with that id; it costs no more where there are very many."""
+        ...
+
     async def subscriptions(self) -> list[Subscription]: ...
 
     async def confirm(self, key: str) -> None:

@@ -113,6 +113,9 @@ class FakeHub:
     async def drop_subscription(self, subscription_id: str) -> bool:
         return self.saved.pop(subscription_id, None) is not None
 
+    async def subscription(self, subscription_id: str) -> Subscription | None:
+        return self.saved.get(subscription_id)
+
     async def subscriptions(self) -> list[Subscription]:
         return list(self.saved.values())
 

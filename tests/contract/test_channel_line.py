@@ -17,8 +17,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -27,14 +29,17 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from lalert.config import Settings
 from lalert.dispatch import guarded_session
 from lalert.errors import BadRequest, ConfigError, DeliveryError, PermanentFailure, TemporaryFailure
 from lalert.model import Area, Delivery, Entry, Facts, Filter, MsgType, Severity, Status, Subscription
 from lalert.plugin import CANARY_TITLE, HubApi, Room, Text
-from lalert.testing import FakeClock
+from lalert.testing import FakeClock, make_cap
+from lalert.testing.alerts import HITOYOSHI
 from lalert.testing.channel import Answer, ChannelContract, Received, delivery, subscription, until
 from lalert.testing.endpoint import EndpointContract, serving
 from lalert.testing.hub import FakeHub
+from lalert.testing.node import running_node
 from lalert_adapters.line import Line, LineConfig
 from lalert_adapters.line.config import MAX_CHOICES, MAX_WORD
 from lalert_adapters.line.friends import CHOOSE, WELCOME
@@ -207,7 +212,21 @@ async def make_rig(
     token: str = TOKEN,
     **config: Any,
 ) -> AsyncIterator[LineRig]:
-    platform = Platform(used=used, quota=quota, token=token)
+    token_file = folder / "token"
+    token_file.write_text(TOKEN + "\n")
+    async with (
+        running(Platform(used=used, quota=quota, token=token)) as platform,
+        guarded_session([LOOPBACK]) as session,
+    ):
+        fake = hub or FakeHub(base_url="https://hub.example")
+        fake.session = session
+        chosen = msgspec.convert({"token_file": str(token_file), "api": platform.url} | config, LineConfig)
+        async with Line("line", chosen, fake) as channel:
+            yield LineRig(channel, subscription("line", USER), platform, fake, token_file)
+
+
+@asynccontextmanager
+async def running(platform: Platform) -> AsyncIterator[Platform]:
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", platform.handle)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
@@ -215,16 +234,7 @@ async def make_rig(
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         platform.port = runner.addresses[0][1]
-        token_file = folder / "token"
-        token_file.write_text(TOKEN + "\n")
-        async with guarded_session([LOOPBACK]) as session:
-            fake = hub or FakeHub(base_url="https://hub.example")
-            fake.session = session
-            chosen = msgspec.convert(
-                {"token_file": str(token_file), "api": platform.url} | config, LineConfig
-            )
-            async with Line("line", chosen, fake) as channel:
-                yield LineRig(channel, subscription("line", USER), platform, fake, token_file)
+        yield platform
     finally:
         await runner.cleanup()
 
@@ -668,6 +678,15 @@ async def test_an_old_event_that_comes_late_undoes_nothing(folder: Path) -> None
         assert line.held == chosen
 
 
+async def test_who_leaves_and_comes_back_within_one_call_is_subscribed_anew(folder: Path) -> None:
+    async with make_webhook(folder, areas=["43"], choices={"人吉市": "432032"}) as line:
+        await line.call(line.event("follow", ago=9), line.says("人吉市", ago=8))
+        await line.call(line.event("unfollow", ago=3), line.event("follow", ago=2))
+        assert [one.filter.areas for one in line.held] == [frozenset({"43"})]
+        await line.call(line.event("follow", ago=1), line.event("unfollow"))
+        assert line.held == []
+
+
 async def test_a_friend_chooses_an_area_by_a_word(folder: Path) -> None:
     async with make_webhook(folder, choices={"人吉市": "432032", "kumamoto": "43"}) as line:
         await line.call(line.event("follow"))
@@ -741,6 +760,26 @@ async def test_a_signed_body_that_is_no_call_is_refused(folder: Path, raw: bytes
 async def test_a_body_that_is_too_large_is_refused_before_it_is_judged(folder: Path) -> None:
     async with make_webhook(folder, areas=["43"]) as line:
         assert await line.call(raw=b" " * 300_000) == 413
+
+
+async def test_a_whole_hub_takes_a_friend_tells_them_and_lets_them_go(folder: Path) -> None:
+    (folder / "token").write_text(TOKEN)
+    files = {"token_file": str(folder / "token"), "secret_file": str(folder / "secret")}
+    async with running(Platform()) as platform:
+        block = files | {"api": platform.url, "areas": [HITOYOSHI]}
+        async with running_node(folder / "data", Settings(adapters={"line": block})) as node:
+            rig: Any = SimpleNamespace(platform=platform)
+            line = Webhook(rig, node.url, node.http, FakeClock(datetime.now(UTC)))
+            assert await line.call(line.event("follow"), signature="") == 403
+            assert await line.call(line.event("follow")) == 200
+            await node.post(make_cap(headline="避難指示"))
+            await until(lambda: platform.delivered)
+            assert (platform.delivered[0]["to"], platform.delivered[0]["messages"][0]["altText"]) == (
+                USER,
+                "避難指示",
+            )
+            assert await line.call(line.event("unfollow")) == 200
+            assert await node.node.hub.dispatcher.subscriptions() == []
 
 
 async def test_without_the_secret_there_is_no_address(folder: Path) -> None:

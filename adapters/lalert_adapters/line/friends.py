@@ -22,6 +22,7 @@ from lalert_adapters.line.config import LineConfig, plain
 
 MAX_BODY: Final = 262_144
 BODY_S: Final = 5.0
+LEAVING: Final = frozenset({"unfollow", "leave"})
 
 WELCOME: Final = "災害情報をお届けします。止めるには、このアカウントをブロックしてください。\nAlerts will be sent here. Block this account to stop them."
 CHOSEN: Final = "「{word}」の災害情報をお届けします。\nAlerts for {word} will be sent here."
@@ -90,71 +91,70 @@ class Friends:
         return web.Response()
 
     async def _heed_all(self, events: Sequence[_Event]) -> list[tuple[str, str]]:
+        known = [event for event in events if event.source.target]
         async with self._one_by_one:
-            held = {one.id: one for one in await self._hub.subscriptions()}
-            known = [event for event in events if event.source.target]
-            return [(event.reply_token, await self._heed(event, held)) for event in known]
+            replies = [(event.reply_token, await self._heed(event)) for event in known]
+            left = {event.source.target: self._when(event) for event in known if event.type in LEAVING}
+            if left:
+                # Also those made with a key; one look at all of them for the whole call.
+                for one in await self._hub.subscriptions():
+                    if one.target in left and one.created <= left[one.target]:
+                        await self._hub.drop_subscription(one.id)
+        return replies
 
     def _check(self, body: bytes, given: str) -> None:
         right = base64.b64encode(hmac.digest(self._secret, body, hashlib.sha256))
         if not self._secret or not hmac.compare_digest(right, given.encode(errors="replace")):
             raise Forbidden("the signature is not that of this LINE channel")
 
-    async def _heed(self, event: _Event, held: dict[str, Subscription]) -> str:
+    async def _heed(self, event: _Event) -> str:
         """Do what an event asks for and return what to answer; "" for nothing. An account that another system answers for is in `standby`."""
-        if event.type in ("unfollow", "leave"):
-            await self._drop(event, held)
+        own = await self._hub.subscription(self._id(event))
+        if event.type in LEAVING:
+            if own is not None and own.created <= self._when(event):
+                await self._hub.drop_subscription(own.id)
             return ""
         if event.mode != "active":
             return ""
         if event.type in ("follow", "join"):
-            return await self._welcome(event, held)
+            return await self._welcome(event, own)
         if event.type == "message" and event.source.type == "user" and event.message.type == "text":
-            return await self._choose(event, held)
+            return await self._choose(event, own)
         return ""
 
-    async def _welcome(self, event: _Event, held: dict[str, Subscription]) -> str:
+    async def _welcome(self, event: _Event, own: Subscription | None) -> str:
         said = []
         if self._config.areas:
-            if self._id(event) not in held:
-                await self._keep(event, held, frozenset(self._config.areas))
+            if own is None:
+                await self._keep(event, own, frozenset(self._config.areas))
             said.append(WELCOME)
         if self._config.choices and event.source.type == "user":
             said.append(self._words())
         return "\n\n".join(said)
 
-    async def _choose(self, event: _Event, held: dict[str, Subscription]) -> str:
+    async def _choose(self, event: _Event, own: Subscription | None) -> str:
         if not self._config.choices:
             return ""
         word = plain(event.message.text)
         code = self._config.choices.get(word)
         if code is None:
             return self._words()
-        known = held.get(self._id(event))
-        if known is not None and known.created > self._when(event):
+        if own is not None and own.created > self._when(event):
             return ""
-        await self._keep(event, held, frozenset({code}))
+        await self._keep(event, own, frozenset({code}))
         return CHOSEN.format(word=word)
 
-    async def _keep(self, event: _Event, held: dict[str, Subscription], areas: frozenset[str]) -> None:
-        made = Subscription(
-            self._id(event),
-            self._name,
-            event.source.target,
-            Filter(areas=areas, min_severity=self._config.min_severity),
-            self._when(event),
-            lang=self._config.lang,
-        )
-        if (known := held.get(made.id)) is not None:
-            made = replace(known, filter=made.filter, created=made.created)
-        await self._hub.save_subscription(made)
-        held[made.id] = made
-
-    async def _drop(self, event: _Event, held: dict[str, Subscription]) -> None:
+    async def _keep(self, event: _Event, own: Subscription | None, areas: frozenset[str]) -> None:
+        filter = Filter(areas=areas, min_severity=self._config.min_severity)
         when = self._when(event)
-        for gone in [s for s in held.values() if s.target == event.source.target and s.created <= when]:
-            await self._hub.drop_subscription(gone.id)
-            del held[gone.id]
+        made = (
+            replace(own, filter=filter, created=when)
+            if own is not None
+            else Subscription(
+                self._id(event), self._name, event.source.target, filter, when, lang=self._config.lang
+            )
+        )
+        await self._hub.save_subscription(made)
 
     def _words(self) -> str:
         return CHOOSE.format(words="、".join(self._config.choices))
