@@ -246,9 +246,14 @@ class StoreError(LalertError):
 
 
 class DeliveryError(LalertError):
-    """What an adapter says of one delivery; whether, when and how long to retry is the dispatcher's business alone."""
+    """What an adapter says of one delivery; whether, when and how long to retry is the dispatcher's business alone.
+
+    `request` and `response` are for the history: what was sent and what was answered, in a line each, as in `Outcome`.
+    """
 
     code = "delivery"
+    request = ""
+    response = ""
 
 
 class TemporaryFailure(DeliveryError):

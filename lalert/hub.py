@@ -45,7 +45,7 @@ from lalert.model import (
     Tenant,
 )
 from lalert.plugin import Channel, HubApi, Observed, Receipt, Room, State, Text
-from lalert.store import DeliveryRow, Store
+from lalert.store import Attempt, DeliveryRow, Store
 from lalert.store.audit import Action, Actor, ActorKind, Detail, actor_of
 from lalert.tenancy import Caller, KeyRing, may_see
 
@@ -86,6 +86,8 @@ class Deliverer(Protocol):
     async def unsubscribe(self, subscription_id: str) -> bool: ...
 
     async def history(self, subscription_id: str, limit: int = 100) -> list[DeliveryRow]: ...
+
+    async def attempts(self, key: str) -> list[Attempt]: ...
 
     async def redeliver(self, key: str) -> None: ...
 

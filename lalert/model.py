@@ -537,6 +537,9 @@ class Outcome:
 
     detail: str = ""
     sent: bool = True
+    request: str = field(default="", compare=False)
+    response: str = field(default="", compare=False)
+    """For the history: what was sent and what was answered, in a line each. The hub shortens them, and masks addresses and secrets."""
 
 
 @dataclass(frozen=True, slots=True)

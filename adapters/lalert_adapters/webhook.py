@@ -37,6 +37,8 @@ MAX_SECRETS: Final = 4
 KEY_BYTES: Final = range(24, 65)
 SECRET_BYTES: Final = 32
 MAX_DRAIN: Final = 4_096
+MAX_SAID: Final = 300
+"""Bytes of a body that are kept for the history."""
 DRAIN_S: Final = 1.0
 MAX_RETRY_AFTER: Final = 86_400.0
 FORMATS: Final = {"json": "application/json", "cap": "application/cap+xml"}
@@ -137,6 +139,14 @@ class Webhook:
             raise ConfigError([f"{where}: {error.detail}"]) from None
 
     async def _post(self, target: str, body: bytes, headers: dict[str, str]) -> Outcome:
+        request = f"POST {headers['Content-Type']}, {len(body)} bytes, webhook-id {headers['webhook-id']}"
+        try:
+            return replace(await self._call(target, body, headers), request=request)
+        except DeliveryError as error:
+            error.request = request
+            raise
+
+    async def _call(self, target: str, body: bytes, headers: dict[str, str]) -> Outcome:
         try:
             async with self._hub.http.post(
                 target,
@@ -146,8 +156,9 @@ class Webhook:
                 auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=self._config.timeout_s),
             ) as response:
-                await _drain(response)
-                return _judge(response.status, response.headers.get("Retry-After"), self._hub.clock.now())
+                said = _said(response, await _drain(response))
+                retry_after = response.headers.get("Retry-After")
+                return _judge(response.status, retry_after, self._hub.clock.now(), said)
         except DeliveryError:
             raise
         except TimeoutError:
@@ -242,28 +253,40 @@ def _sign(key: bytes, signed: bytes) -> str:
     return base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
 
 
-async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Read a short body so that the connection can be used again, and close it on a long or slow one: the status has said everything."""
+async def _drain(response: aiohttp.ClientResponse) -> bytes:
+    """Return the beginning of a short body, read so that the connection can be used again; one that is long or slow is closed: the status has said everything."""
+    begun = b""
     try:
         async with asyncio.timeout(DRAIN_S):
             left = MAX_DRAIN
             while left > 0 and (chunk := await response.content.read(left)):
                 left -= len(chunk)
+                begun = begun or chunk[:MAX_SAID]
     except (TimeoutError, aiohttp.ClientError, OSError):
         left = 0
     if left <= 0:
         response.close()
+    return begun
 
 
-def _judge(status: int, retry_after: str | None, now: datetime) -> Outcome:
+def _said(response: aiohttp.ClientResponse, begun: bytes) -> str:
+    """Return an answer in a line: its status, what pause it asks for, and how its body begins."""
+    pause = response.headers.get("Retry-After")
+    parts = [f"HTTP {response.status}", f"Retry-After {pause[:40]}" if pause else ""]
+    return ", ".join(filter(None, (*parts, " ".join(begun.decode(errors="replace").split()))))
+
+
+def _judge(status: int, retry_after: str | None, now: datetime, said: str) -> Outcome:
     """Return or raise what an answer means (RFC 9110, 15; Standard Webhooks, "Delivery success and failure")."""
     if 200 <= status <= 299:
-        return Outcome(f"HTTP {status}")
+        return Outcome(f"HTTP {status}", response=said)
+    failure: DeliveryError = PermanentFailure(f"HTTP {status}")
     if status == 410:
-        raise Gone("HTTP 410")
-    if status in PASSING or status >= 500:
-        raise TemporaryFailure(f"HTTP {status}", retry_after=_seconds(retry_after, now))
-    raise PermanentFailure(f"HTTP {status}")
+        failure = Gone("HTTP 410")
+    elif status in PASSING or status >= 500:
+        failure = TemporaryFailure(f"HTTP {status}", retry_after=_seconds(retry_after, now))
+    failure.response = said
+    raise failure
 
 
 def _seconds(retry_after: str | None, now: datetime) -> float | None:

@@ -28,6 +28,7 @@ from lalert.clock import Clock
 from lalert.dispatch.audience import Audience, Bar, MaySee, Reached, Wants, barred
 from lalert.dispatch.follower import MOST_OPEN, Follower, Plan
 from lalert.dispatch.groups import Groups, Index
+from lalert.dispatch.history import History
 from lalert.dispatch.journal import Journal, Result
 from lalert.dispatch.lanes import Lane, Mark, Order, Planned, Tries, delivery_key, plan
 from lalert.dispatch.outlets import Flight, Outlet
@@ -51,14 +52,25 @@ from lalert.errors import (
     Unavailable,
     UnknownPosition,
 )
-from lalert.model import Delivery, Entry, Lease, MsgType, Status, Subscription
+from lalert.model import Delivery, Entry, Lease, MsgType, Outcome, Status, Subscription
 from lalert.plugin import Channel
-from lalert.store import SHARES, AlertLog, DeliveryRow, DeliveryState, Outbox, StateStore
+from lalert.store import (
+    SHARES,
+    AlertLog,
+    Attempt,
+    AttemptBook,
+    DeliveryRow,
+    DeliveryState,
+    Outbox,
+    StateStore,
+)
 from lalert.store import Lane as StoredLane
 
 log = structlog.get_logger("lalert.dispatch")
 
 MAX_DETAIL: Final = 200
+MAX_SAID: Final = 400
+"""Characters that are kept of what was sent, and of what was answered."""
 LAUNCHES: Final = 16
 """How many deliveries, of all channels together, begin in one turn of the loop. As many end in one, so both take about 2 ms of it: an alert that comes in meanwhile has
 half a dozen turns to wait for."""
@@ -76,7 +88,7 @@ STUMBLE_S: Final = 1.0
 """Pause after the store could not be read, or after a defect, before the same work is begun again."""
 
 
-class Records(AlertLog, Outbox, StateStore, Protocol):
+class Records(AlertLog, Outbox, AttemptBook, StateStore, Protocol):
     """What the dispatcher asks of the store."""
 
 
@@ -167,6 +179,8 @@ class _Verdict:
     well: bool = False
     """Nothing failed: it was taken, or was not to be sent."""
     defect: Exception | None = None
+    request: str = ""
+    response: str = ""
 
 
 class StoredTargets:
@@ -251,6 +265,7 @@ class Dispatcher:
         self._canaries: list[Callable[[], None]] = []
         self._journal = Journal(store, clock, self._examined, self._place, self._settings.batch, self._taken)
         self._told = Told(store)
+        self._history = History(store, clock)
         self._pace = Pace()
         self._real = self._follower(self._plan_real, self._start_over)
         self._drills = self._follower(self._plan_drill, self._start_over)
@@ -300,6 +315,7 @@ class Dispatcher:
             async with asyncio.timeout(grace):
                 await self._journal.flush()
                 await self._tidy()
+                await self._history.flush()
         except (TimeoutError, LalertError) as error:
             log.error(
                 "not everything was recorded; it is sent again",
@@ -422,6 +438,10 @@ class Dispatcher:
     async def history(self, subscription_id: str, limit: int = 100) -> list[DeliveryRow]:
         """Return the newest deliveries of a subscription, newest first."""
         return await self._store.deliveries(subscription_id, limit)
+
+    async def attempts(self, key: str) -> list[Attempt]:
+        """Return what the newest attempts of a delivery said, the first of them first."""
+        return await self._store.attempts(key)
 
     async def redeliver(self, key: str) -> None:
         """Send something again because a person asks for it, with the same key, even if it has expired since; returns once that is durable.
@@ -1253,9 +1273,18 @@ class Dispatcher:
             state is DeliveryState.DELIVERED and attempt == 1 and not known and not self._journals(outlet)
         )
         self._note(outlet, Result(row, lane, planned, holds=1, optional=optional, gone=verdict.gone))
+        # Of a hundred thousand targets of one server that is down the same story is not told a hundred thousand times a minute.
+        if self._journals(outlet) or state in (DeliveryState.DEAD, DeliveryState.DROPPED):
+            self._history.note(self._attempt_of(flight, attempt, verdict))
         if verdict.gone:
             self._tally.gone(lane.subscription)
             self._strike(lane)
+
+    def _attempt_of(self, flight: Flight, number: int, verdict: _Verdict) -> Attempt:
+        took = self._clock.monotonic() - flight.since
+        began = self._clock.now() - timedelta(seconds=took)
+        said = (verdict.state, verdict.detail, verdict.request, verdict.response)
+        return Attempt(flight.key, number, began, took, *said)
 
     def _updated(self, older: DeliveryRow | None = None) -> datetime:
         """Return the time for a row; it never goes back, or a clock that is set right would make a new row look older than the one it replaces."""
@@ -1313,7 +1342,15 @@ class Dispatcher:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
-            works = [self._follow, self._tend, self._send, self._journal.run, self._advance, self._renew]
+            works = [
+                self._follow,
+                self._tend,
+                self._send,
+                self._journal.run,
+                self._history.run,
+                self._advance,
+            ]
+            works.append(self._renew)
             for work in works if self._tenure.sole else [*works, self._look_often]:
                 group.create_task(self._keep(work))
 
@@ -1363,7 +1400,7 @@ async def _handed_over(channel: Channel, delivery: Delivery) -> _Verdict:
         async with asyncio.timeout(limits.timeout):
             outcome = await channel.deliver(delivery)
         state = DeliveryState.DELIVERED if outcome.sent else DeliveryState.DROPPED
-        return _Verdict(state, _clean(outcome.detail, subscription), well=True)
+        return replace(_said(state, outcome.detail, outcome, subscription), well=True)
     except TimeoutError:
         return _Verdict(DeliveryState.RETRY, f"no answer within {limits.timeout:g} s")
     except asyncio.CancelledError:
@@ -1372,19 +1409,28 @@ async def _handed_over(channel: Channel, delivery: Delivery) -> _Verdict:
         # Nobody cancelled this task: the adapter let one of its own escape, and may not bring the delivery down with it.
         return _Verdict(DeliveryState.RETRY, "the adapter broke off by itself")
     except TemporaryFailure as error:
-        return _Verdict(DeliveryState.RETRY, _clean(error.detail, subscription), error.retry_after)
+        verdict = _said(DeliveryState.RETRY, error.detail, error, subscription)
+        return replace(verdict, retry_after=error.retry_after)
     except PermanentFailure as error:
-        return _Verdict(DeliveryState.DEAD, _clean(error.detail, subscription))
+        return _said(DeliveryState.DEAD, error.detail, error, subscription)
     except Gone as error:
-        return _Verdict(
-            DeliveryState.DROPPED, _clean(f"the target is gone: {error.detail}", subscription), gone=True
-        )
-    except (DeliveryError, LalertError) as error:
+        verdict = _said(DeliveryState.DROPPED, f"the target is gone: {error.detail}", error, subscription)
+        return replace(verdict, gone=True)
+    except DeliveryError as error:
+        return _said(DeliveryState.RETRY, error.detail, error, subscription)
+    except LalertError as error:
         return _Verdict(DeliveryState.RETRY, _clean(error.detail, subscription))
     except Exception as error:  # noqa: BLE001  # a defect of an adapter may cost a retry, never an alert
         return _Verdict(
             DeliveryState.RETRY, _clean(f"{type(error).__name__}: {error}", subscription), defect=error
         )
+
+
+def _said(
+    state: DeliveryState, detail: str, said: Outcome | DeliveryError, subscription: Subscription
+) -> _Verdict:
+    request, response = (_clean(text, subscription, MAX_SAID) for text in (said.request, said.response))
+    return _Verdict(state, _clean(detail, subscription), request=request, response=response)
 
 
 def _left(lanes: Mapping[str, Lane]) -> dict[str, Lane]:
@@ -1421,7 +1467,7 @@ SHORTEST_SECRET: Final = 8
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
-def _clean(detail: str, subscription: Subscription) -> str:
+def _clean(detail: str, subscription: Subscription, most: int = MAX_DETAIL) -> str:
     """Return a detail fit for the journal and the log: short, one line, without any address, part of the target, or option: they carry tokens."""
     if len(detail) < SHORTEST_SECRET and detail.isalnum():
         return detail
@@ -1430,4 +1476,4 @@ def _clean(detail: str, subscription: Subscription) -> str:
     for secret in secrets_of_it:
         if len(secret) >= SHORTEST_SECRET:
             detail = detail.replace(secret, "[…]")
-    return _CONTROL.sub(" ", _ADDRESS.sub("[…]", detail))[:MAX_DETAIL]
+    return _CONTROL.sub(" ", _ADDRESS.sub("[…]", detail))[:most]

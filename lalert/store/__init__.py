@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 from zlib import crc32
@@ -82,6 +82,29 @@ class DeliveryRow:
     detail: str
     updated: datetime
     confirmed: datetime | None = None
+
+
+MAX_ATTEMPTS: Final = 20
+"""Of each delivery so many attempts are kept, the newest."""
+
+ATTEMPTS_KEPT: Final = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt of the delivery with this key: when it began, how many seconds it `took`, what came of it, what was sent and what was answered.
+
+    `request` and `response` are short, and hold neither address nor secret; empty where the channel does not say.
+    """
+
+    key: str
+    number: int
+    began: datetime
+    took: float
+    state: DeliveryState
+    detail: str
+    request: str = ""
+    response: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +363,18 @@ class Outbox(Protocol):
     async def delivery(self, key: str) -> DeliveryRow | None: ...
 
 
+class AttemptBook(Protocol):
+    """What each attempt said. History alone: nothing is decided by it, and it is in no backup of a store of many nodes."""
+
+    async def add_attempts(self, attempts: Sequence[Attempt]) -> None:
+        """Keep attempts; the same key and number again replaces. `MAX_ATTEMPTS` of each delivery stay, for `ATTEMPTS_KEPT`. Raises `Unavailable`."""
+        ...
+
+    async def attempts(self, key: str) -> list[Attempt]:
+        """Return what is kept of one delivery, the first attempt first."""
+        ...
+
+
 class SensorLog(Protocol):
     """Readings in order of arrival, and what the rules made of them."""
 
@@ -535,6 +570,7 @@ class Store(
     AlertLog,
     Directory,
     Outbox,
+    AttemptBook,
     SensorLog,
     ScoreBook,
     ConfirmationBook,

@@ -40,12 +40,14 @@ from lalert.model import (
     Tenant,
 )
 from lalert.store import (
+    MAX_ATTEMPTS,
     MAX_CONFIRMATIONS,
     MAX_DAYS,
     MAX_SENDERS,
     OTHERS,
     SHARES,
     Appended,
+    Attempt,
     Confirmation,
     DeliveryRow,
     DeliveryState,
@@ -1101,6 +1103,18 @@ class StoreContract:
             assert await store.delivery("k1") == later
             assert await store.delivery("k2") is None
 
+    async def test_of_each_delivery_the_newest_attempts_are_kept_whole_and_one_again_replaces(self) -> None:
+        many = [attempt("k1", number) for number in range(1, MAX_ATTEMPTS + 6)]
+        async with self.open_store() as store:
+            await store.add_attempts([])
+            await store.add_attempts([attempt("k2", 1), *many])
+            again = replace(many[-1], took=9.5, state=DeliveryState.DELIVERED, response="200 「はい」")
+            await store.add_attempts([again])
+        async with self.open_store() as store:
+            assert await store.attempts("k1") == [*many[5:-1], again]
+            assert await store.attempts("k2") == [attempt("k2", 1)]
+            assert await store.attempts("k3") == []
+
     async def test_a_cursor_never_goes_back(self) -> None:
         async with self.open_store() as store:
             positions = await some_positions(store, 3)
@@ -1435,6 +1449,13 @@ def delivery(
     detail: str = "",
 ) -> DeliveryRow:
     return DeliveryRow(key, subscription, position, state, 1, due, detail, TEN)
+
+
+def attempt(key: str, number: int) -> Attempt:
+    began = TEN + timedelta(seconds=number, microseconds=1)
+    return Attempt(
+        key, number, began, 0.25, DeliveryState.RETRY, "HTTP 503", "POST 10 bytes", "HTTP 503, 混雑"
+    )
 
 
 async def together(work: Sequence[Awaitable[T]]) -> list[T]:

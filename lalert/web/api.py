@@ -14,11 +14,11 @@ import orjson
 from aiohttp import hdrs, web
 
 from lalert import cap, matching, texts
-from lalert.errors import BadRequest, Forbidden, LalertError, NotFound
+from lalert.errors import BadRequest, Conflict, Forbidden, LalertError, NotFound
 from lalert.hub import Hub
 from lalert.model import Alert, Entry, Filter, OriginKind, Reading, Role, Subscription
 from lalert.scores import Cards, cards_json
-from lalert.store import MAX_DAYS, DeliveryRow
+from lalert.store import MAX_DAYS, Attempt, DeliveryRow, DeliveryState
 from lalert.store.audit import NOBODY, Actor, ActorKind
 from lalert.tenancy import ANONYMOUS, Caller, require
 from lalert.web.health import Metrics
@@ -49,7 +49,9 @@ class NewSubscription(msgspec.Struct, forbid_unknown_fields=True):
 class Redelivery(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `POST /v1/subscriptions/{id}/redeliver`."""
 
-    key: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+    state: Annotated[str, msgspec.Meta(max_length=20)] | None = None
+    """`dead` or `expired`: all of them among the newest `MAX_PAGE`."""
 
 
 class Stations(Protocol):
@@ -92,6 +94,7 @@ class Api:
             web.delete("/v1/subscriptions/{id}", self.unsubscribe),
             web.post("/v1/subscriptions/{id}/test", self.send_test),
             web.get("/v1/subscriptions/{id}/deliveries", self.deliveries),
+            web.get("/v1/subscriptions/{id}/deliveries/{key}", self.delivery),
             web.post("/v1/subscriptions/{id}/redeliver", self.redeliver),
             web.get("/v1/scorecards", self.scorecards),
         ]
@@ -291,21 +294,55 @@ class Api:
         return _json(body, headers={hdrs.CACHE_CONTROL: "no-store"})
 
     async def deliveries(self, request: web.Request) -> web.Response:
-        own, pairs = take(request, "limit")
+        own, pairs = take(request, "limit", "state")
         nothing_else(pairs)
         subscription = await self._mine(request)
-        rows = await self._hub.dispatcher.history(subscription.id, whole(own, "limit", 100, 1, MAX_PAGE))
+        limit, state = whole(own, "limit", 100, 1, MAX_PAGE), _state(own.get("state"))
+        if state is None:
+            rows = await self._hub.dispatcher.history(subscription.id, limit)
+        else:
+            rows = (await self._of_state(subscription, state))[:limit]
         return _json({"deliveries": [_delivery_json(row) for row in rows]})
+
+    async def delivery(self, request: web.Request) -> web.Response:
+        row = await self._own_row(await self._mine(request), request.match_info["key"])
+        attempts = await self._hub.dispatcher.attempts(row.key)
+        body = {**_delivery_json(row), "tries": [_attempt_json(attempt) for attempt in attempts]}
+        return _json(body, headers={hdrs.CACHE_CONTROL: "no-store"})
 
     async def redeliver(self, request: web.Request) -> web.Response:
         await self._mine(request)
         body: Redelivery = await read_json(request, Redelivery)
-        subscription = await self._mine(request)
-        row = await self._hub.store.delivery(body.key)
+        subscription, by = await self._mine(request), actor(self._caller(request))
+        if (body.key is None) == (body.state is None):
+            raise BadRequest("body: give either key or state")
+        if body.key is not None:
+            await self._hub.redeliver(await self._own_row(subscription, body.key), subscription, by)
+            return web.Response(status=202)
+        state = _state(body.state)
+        if state not in (DeliveryState.DEAD, DeliveryState.EXPIRED):
+            raise BadRequest("state: only what is dead or expired is delivered again all at once")
+        repeated: list[str] = []
+        refused: list[dict[str, str]] = []
+        # The oldest first, as it would have come.
+        for row in reversed(await self._of_state(subscription, state)):
+            try:
+                await self._hub.redeliver(row, subscription, by)
+                repeated.append(row.key)
+            except (NotFound, Conflict) as error:
+                refused.append({"key": row.key, "detail": error.detail})
+        return _json({"repeated": repeated, "refused": refused}, status=202)
+
+    async def _of_state(self, subscription: Subscription, state: DeliveryState) -> list[DeliveryRow]:
+        """Return the deliveries at a state among the newest, newest first."""
+        rows = await self._hub.dispatcher.history(subscription.id, MAX_PAGE)
+        return [row for row in rows if row.state is state]
+
+    async def _own_row(self, subscription: Subscription, key: str) -> DeliveryRow:
+        row = await self._hub.store.delivery(key)
         if row is None or row.subscription != subscription.id:
             raise NotFound("this subscription has no delivery with that key")
-        await self._hub.redeliver(row, subscription, actor(self._caller(request)))
-        return web.Response(status=202)
+        return row
 
     async def scorecards(self, request: web.Request) -> web.Response:
         """How the caller's own organisation fares; what is written about somebody's mistakes is for nobody else."""
@@ -474,6 +511,27 @@ def _subscription_json(subscription: Subscription) -> dict[str, Any]:
         "format": subscription.format,
         "lang": subscription.lang,
         "created": subscription.created.isoformat(timespec="seconds"),
+    }
+
+
+def _state(text: str | None) -> DeliveryState | None:
+    if text is None:
+        return None
+    try:
+        return DeliveryState(text)
+    except ValueError:
+        raise BadRequest(f"state: {text[:20]!r} is none of {', '.join(DeliveryState)}") from None
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "began": attempt.began.isoformat(timespec="milliseconds"),
+        "took_ms": round(1_000 * attempt.took, 1),
+        "state": attempt.state.value,
+        "detail": attempt.detail,
+        "request": attempt.request,
+        "response": attempt.response,
     }
 
 

@@ -226,6 +226,38 @@ async def test_a_preview_is_the_very_body_that_is_sent() -> None:
     assert part.text == post.body.decode()
 
 
+# For the history
+
+
+async def test_an_outcome_and_a_failure_say_what_was_sent_and_how_the_answer_begins() -> None:
+    async with make_rig() as rig:
+        sent = delivery(rig.subscription)
+        rig.receiver.body = "受け取りました\n".encode() + b"x" * 10_000
+        outcome = await rig.channel.deliver(sent)
+        [post] = rig.receiver.posts
+        rig.receiver.status, rig.receiver.headers, rig.receiver.body = (
+            503,
+            {"Retry-After": "7"},
+            b"\xff later",
+        )
+        with pytest.raises(TemporaryFailure) as caught:
+            await rig.channel.deliver(sent)
+    request = f"POST application/json, {len(post.body)} bytes, webhook-id {sent.key}"
+    assert (outcome.request, caught.value.request) == (request, request)
+    assert outcome.response.startswith("HTTP 200, 受け取りました xxx")
+    assert len(outcome.response) < 320
+    assert caught.value.response == "HTTP 503, Retry-After 7, \ufffd later"
+
+
+async def test_who_cannot_be_called_has_said_nothing() -> None:
+    async with make_rig() as rig:
+        gone = replace(rig.subscription, target="http://127.0.0.1:1/")
+        with pytest.raises(TemporaryFailure) as caught:
+            await rig.channel.deliver(delivery(gone))
+    assert caught.value.request.startswith("POST ")
+    assert caught.value.response == ""
+
+
 # What an answer means
 
 

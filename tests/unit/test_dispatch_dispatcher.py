@@ -277,6 +277,64 @@ async def test_an_alert_reaches_its_target_once_and_is_journalled(make_hub: Make
         assert lane.cursor == entry.position
 
 
+async def test_what_each_attempt_sent_and_got_is_kept_without_what_is_secret(make_hub: MakeHub) -> None:
+    secret = "https://s.example/token-of-s"
+
+    async def reply(delivery: Delivery) -> Outcome:
+        if delivery.attempt > 1:
+            return Outcome("taken", request=f"POST to {secret}", response="welcome\n" + "x" * 1000)
+        failure = TemporaryFailure("HTTP 503")
+        failure.request, failure.response = f"POST to {secret}", "come back, token-of-s"
+        raise failure
+
+    hub = make_hub(FakeChannel(reply))
+    async with hub.running() as dispatcher:
+        await dispatcher.subscribe(subscription())
+        await hub.submit("one")
+        await until_async(lambda: settled(hub, "one"))
+    async with hub.open_store():
+        key = (await hub.rows())["one"].key
+        first, second = await hub.store.attempts(key)
+    assert (first.number, first.state, first.detail) == (1, DeliveryState.RETRY, "HTTP 503")
+    assert (first.request, first.response) == ("POST to […]", "come back, […]")
+    assert (second.number, second.state) == (2, DeliveryState.DELIVERED)
+    assert second.response == "welcome " + "x" * 392
+    assert timedelta(0) <= second.began - first.began < timedelta(seconds=10)
+    assert 0 <= second.took < 5
+
+
+async def settled(hub: Hub, identifier: str) -> bool:
+    rows = await hub.rows()
+    return identifier in rows and rows[identifier].state is not DeliveryState.RETRY
+
+
+async def test_history_that_cannot_be_written_holds_up_nothing_and_is_written_later(
+    make_hub: MakeHub,
+) -> None:
+    class Full:
+        def __init__(self, store: SqliteStore) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        async def add_attempts(self, attempts: Any) -> None:
+            raise Unavailable("the disk is full")
+
+    channel = FakeChannel()
+    hub = make_hub(channel)
+    hub.around = Full
+    async with hub.running() as dispatcher:
+        await dispatcher.subscribe(subscription())
+        for name in ("one", "two"):
+            await hub.submit(name)
+            await until_async(lambda name=name: settled(hub, name))  # type: ignore[misc]
+        hub.dispatcher._history._store = hub.store
+    async with hub.open_store():
+        for row in (await hub.rows()).values():
+            assert len(await hub.store.attempts(row.key)) == 1
+
+
 async def test_every_delivery_is_counted_once_when_it_is_planned_and_once_when_it_is_settled(
     make_hub: MakeHub,
 ) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from aiohttp import web
 
-from lalert.errors import BadRequest, ConfigError, NotFound, TemporaryFailure, Unavailable
+from lalert.errors import BadRequest, ConfigError, DeliveryError, NotFound, TemporaryFailure, Unavailable
 from lalert.model import Delivery, Entry, Outcome, Subscription
 from lalert.plugin import (
     Access,
@@ -147,7 +147,13 @@ class Email:
         )
         message = head + await self._common(delivery.entry, subscription.lang)
         sender = self._config.bounces or self._config.sender
-        return Outcome(await self._server.send(sender, subscription.target, message))
+        request = f"a message of {len(message)} bytes, Message-ID {delivery.key}"
+        try:
+            said = await self._server.send(sender, subscription.target, message)
+        except DeliveryError as failure:
+            failure.request, failure.response = request, failure.detail
+            raise
+        return Outcome(said, request=request, response=said)
 
     def health(self) -> Health:
         """Return whether the mail server took what was last handed to it, or refused one recipient only."""

@@ -122,7 +122,9 @@ class Mqtt:
             raise TemporaryFailure(
                 f"the broker did not acknowledge within {self._config.timeout_s:g} s"
             ) from None
-        return Outcome(f"{len(kept)} topics retained, {len(over)} cleared")
+        request = f"{len(messages)} messages of {len(body)} bytes with QoS 1"
+        said = f"{len(kept)} topics retained, {len(over)} cleared"
+        return Outcome(said, request=request, response="acknowledged")
 
     def health(self) -> Health:
         """Return whether the connection stands, or stood when it was last needed."""

@@ -20,6 +20,7 @@ from lalert.errors import Unavailable
 from lalert.store import SHARES, Score
 from lalert.store.audit import EMPTY, Head
 from lalert.store.redis.access import PAGE, key
+from lalert.store.redis.attempts import AttemptTable
 from lalert.store.redis.audit import AUDITED, HEAD
 from lalert.store.redis.confirmations import ConfirmationTable
 from lalert.store.redis.directory import DirectoryTables
@@ -54,7 +55,7 @@ _RULES: Final = "return {redis.call('GET', KEYS[2]) or '0', redis.call('HGETALL'
 
 
 class BackupTables(
-    RetentionTables, DirectoryTables, ScoreTables, ConfirmationTable, ProposalTable, StateTable
+    RetentionTables, DirectoryTables, AttemptTable, ScoreTables, ConfirmationTable, ProposalTable, StateTable
 ):
     """Keeps `store.Portable`."""
 

@@ -17,6 +17,7 @@ from lalert.errors import StoreError, Unavailable
 from lalert.model import Alert, Changes, Facts, Origin
 from lalert.store import Appended, OnAppend, Revive, Store
 from lalert.store.sqlite import log
+from lalert.store.sqlite.attempts import AttemptTable
 from lalert.store.sqlite.audit import AuditTable
 from lalert.store.sqlite.backup import back_up
 from lalert.store.sqlite.confirmations import ConfirmationTable
@@ -42,6 +43,7 @@ class SqliteStore(
     RetentionTables,
     DirectoryTables,
     OutboxTables,
+    AttemptTable,
     ScoreTables,
     ConfirmationTable,
     SensorTables,

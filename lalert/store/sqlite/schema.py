@@ -286,6 +286,25 @@ def _keep_confirmations(db: apsw.Connection) -> None:
     )
 
 
+def _keep_attempts(db: apsw.Connection) -> None:
+    db.execute(
+        """
+        CREATE TABLE attempt (
+            key      TEXT NOT NULL,
+            number   INTEGER NOT NULL,
+            began    INTEGER NOT NULL,
+            took     REAL NOT NULL,
+            state    TEXT NOT NULL,
+            detail   TEXT NOT NULL,
+            request  TEXT NOT NULL,
+            response TEXT NOT NULL,
+            PRIMARY KEY (key, number)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX attempt_began ON attempt (began);
+        """
+    )
+
+
 STEPS: Final[tuple[Step, ...]] = (
     _create,
     _keep_sender_policy,
@@ -294,6 +313,7 @@ STEPS: Final[tuple[Step, ...]] = (
     _keep_audit,
     _keep_well,
     _keep_confirmations,
+    _keep_attempts,
 )
 """Step n brings a file from version n to n + 1. A step that has been released is never edited: add another."""
 
