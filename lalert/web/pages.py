@@ -577,6 +577,7 @@ def _policy(tiles: str, *, form: bool, framed: bool) -> str:
         "img-src": images,
         "font-src": "'self'",
         "connect-src": "'self'",
+        "manifest-src": "'self'",
         "base-uri": "'none'",
         "form-action": "'self'" if form else "'none'",
         # Signage players show a page inside a frame of their own; there is nothing on it that a click could be lured to.

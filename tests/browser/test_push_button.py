@@ -214,13 +214,28 @@ async def test_a_browser_that_refuses_notes_is_told_where_to_allow_them(visit: O
         assert not stage.behind.saved
 
 
-async def test_a_browser_that_knows_no_notes_is_told_so_and_has_no_button(visit: Open) -> None:
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("", "このブラウザは通知に対応していません。"),
+        ("Object.defineProperty(navigator, 'standalone', { value: false })", "ホーム画面に追加"),
+    ],
+    ids=["without notes", "with notes for pages on the home screen only"],
+)
+async def test_a_browser_that_knows_no_notes_is_told_what_can_be_done(
+    visit: Open, kind: str, sentence: str
+) -> None:
     async with staged_push() as stage:
         at = await visit(stage.hub)
-        await at.page.add_init_script("delete window.PushManager")
+        await at.page.add_init_script(f"delete window.PushManager; {kind}")
         page = await at.live(PLACE)
-        await expect(page.locator("#push")).to_have_text("このブラウザは通知に対応していません。")
+        await expect(page.locator("#push [role=status]")).to_contain_text(sentence)
         await expect(page.locator("#push button")).to_be_hidden()
+        session = await page.context.new_cdp_session(page)
+        manifest = await session.send("Page.getAppManifest")
+        assert not manifest["errors"]
+        app = json.loads(manifest["data"])
+        assert (app["start_url"], app["display"]) == (PLACE, "standalone")
 
 
 async def test_a_hub_that_refuses_is_said_and_the_button_can_be_pressed_again(visit: Open) -> None:
@@ -233,9 +248,3 @@ async def test_a_hub_that_refuses_is_said_and_the_button_can_be_pressed_again(vi
         await expect(page.locator("#push [role=status]")).to_contain_text("設定できませんでした")
         await expect(page.get_by_role("button", name="この地域の情報を通知で受け取る")).to_be_enabled()
         assert not stage.behind.saved
-
-
-async def test_a_page_without_web_push_has_no_button(visit: Open) -> None:
-    at = await visit()
-    page = await at.live(PLACE)
-    await expect(page.locator("#push")).to_have_count(0)

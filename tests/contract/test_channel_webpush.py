@@ -559,6 +559,16 @@ async def test_the_scripts_are_kept_by_a_browser_until_they_change_and_the_worke
         assert policy == "default-src 'none'; connect-src 'self'"
 
 
+async def test_each_place_is_an_app_of_its_own_and_what_is_no_place_is_none() -> None:
+    async with visiting() as visitor:
+        for name, status in ((HITOYOSHI, 200), ("43", 200), ("place", 404), ("4320321", 404)):
+            async with visitor.http.get(f"{visitor.base}/{name}.webmanifest") as answer:
+                assert answer.status == status
+                if status == 200:
+                    assert answer.content_type == "application/manifest+json"
+                    assert (await answer.json(content_type=None))["id"] == f"/place/{name}"
+
+
 # In a whole hub
 
 

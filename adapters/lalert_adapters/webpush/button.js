@@ -6,6 +6,7 @@ const WORDS = {
     active: "この端末に通知します。届かないこともあるので、ほかの手段とあわせてお使いください。",
     ended: "この地域の通知を止めました。",
     denied: "このサイトの通知は、ブラウザの設定で拒否されています。設定で許可してから、もう一度押してください。",
+    install: "iPhone・iPadでは、共有ボタンから「ホーム画面に追加」を選び、追加したアイコンから開くと、通知を受け取れるようになります。",
     unsupported: "このブラウザは通知に対応していません。",
     failed: "設定できませんでした。しばらくしてから、もう一度押してください。",
   },
@@ -15,6 +16,7 @@ const WORDS = {
     active: "This device will be notified. A notification may not arrive: do not rely on it alone.",
     ended: "Notifications of this place are off.",
     denied: "Your browser's settings refuse notifications from this site. Allow them there, then press again.",
+    install: "On an iPhone or iPad, choose Add to Home Screen from the share menu and open this page from its icon: then it can notify you.",
     unsupported: "This browser cannot show notifications.",
     failed: "That did not work. Please press again in a while.",
   },
@@ -28,6 +30,7 @@ const button = document.createElement("button");
 const status = document.createElement("span");
 let subscribed = false;
 
+/** Safari on telephones has notes for pages on the home screen only, and `standalone` for them alone. */
 function build() {
   const line = document.createElement("p");
   line.className = "links";
@@ -37,6 +40,10 @@ function build() {
   status.setAttribute("role", "status");
   line.append(button, status);
   document.getElementById("follow").after(line);
+  const manifest = document.createElement("link");
+  manifest.rel = "manifest";
+  manifest.href = new URL(`${place}.webmanifest`, here);
+  document.head.append(manifest);
 }
 
 function show(on, sentence = on ? "active" : "") {
@@ -120,7 +127,7 @@ async function press() {
 async function begin() {
   build();
   if (!("serviceWorker" in navigator && "PushManager" in window && "Notification" in window)) {
-    status.textContent = words.unsupported;
+    status.textContent = navigator.standalone === false ? words.install : words.unsupported;
     return;
   }
   button.addEventListener("click", press);

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
@@ -26,9 +27,10 @@ BODY_S: Final = 10.0
 MAX_PLACES: Final = 20
 MAX_KNOWN: Final = 20_000
 SCRIPT: Final = "text/javascript"
+PLACE: Final = re.compile(r"[0-9]{2}|[0-9]{6}")
 
 _Endpoint = Annotated[str, msgspec.Meta(min_length=1, max_length=2_048)]
-_Place = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{2}|[0-9]{6})$")]
+_Place = Annotated[str, msgspec.Meta(pattern=f"^({PLACE.pattern})$")]
 _Lang = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}$")]
 
 
@@ -85,6 +87,7 @@ class Desk:
             Route("GET", self.script, self._button, Access.PUBLIC),
             Route("GET", f"{self._base}/worker.js", self._worker, Access.PUBLIC),
             Route("GET", f"{self._base}/settings.json", self._settings, Access.PUBLIC),
+            Route("GET", f"{self._base}/{{place}}.webmanifest", self._manifest, Access.PUBLIC),
             Route("POST", f"{self._base}/subscribe", self._subscribe, Access.PUBLIC),
             Route("POST", f"{self._base}/unsubscribe", self._unsubscribe, Access.PUBLIC),
             Route("POST", f"{self._base}/places", self._places, Access.PUBLIC),
@@ -112,6 +115,25 @@ class Desk:
     async def _settings(self, _request: web.Request) -> web.Response:
         """Answer with the key that a browser has to give to its push service."""
         return _json({"key": await self._vapid.public()})
+
+    async def _manifest(self, request: web.Request) -> web.Response:
+        """Answer with what makes the page of a place an app on a home screen, without which Safari on telephones has no notes. Raises `NotFound`."""
+        place = request.match_info["place"]
+        if not PLACE.fullmatch(place):
+            raise NotFound("there is no such place")
+        app = {
+            "id": f"/place/{place}",
+            "name": "災害情報",
+            "short_name": "災害情報",
+            "lang": "ja",
+            "start_url": f"/place/{place}",
+            "scope": "/",
+            "display": "standalone",
+            "icons": [{"src": "/static/img/mark.svg", "sizes": "any", "type": "image/svg+xml"}],
+        }
+        response = _json(app)
+        response.content_type = "application/manifest+json"
+        return response
 
     async def _subscribe(self, request: web.Request) -> web.Response:
         """Take a browser, or one more place of it; the same again changes nothing.
@@ -229,7 +251,7 @@ def _network(remote: str | None) -> str:
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address)
 
 
-def _json(body: dict[str, object]) -> web.Response:
+def _json(body: Mapping[str, object]) -> web.Response:
     return web.Response(
         body=msgspec.json.encode(body),
         content_type="application/json",
