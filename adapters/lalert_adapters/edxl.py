@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
-import structlog
 from lxml import etree
 
-from lalert.errors import BadRequest, DeliveryError, PermanentFailure, TemporaryFailure, Unavailable
+from lalert.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from lalert.model import Delivery, Entry, Filter, Outcome, Status, Subscription
 from lalert.plugin import (
     CANARY_NOTE,
@@ -32,15 +29,13 @@ from lalert.plugin import (
     Previewing,
     Source,
 )
+from lalert_adapters.configured import Configured
 from lalert_adapters.drops import Drop, File, check_token, post, write
 from lalert_adapters.threads import Threads
-
-log = structlog.get_logger("lalert.edxl")
 
 MEDIA_TYPE: Final = "application/edxl+xml"
 NAMESPACE: Final = "urn:oasis:names:tc:emergency:EDXL:DE:1.0"
 DRILLS: Final = frozenset({Status.EXERCISE, Status.TEST})
-RETRY_S: Final = 5.0
 THREADS: Final = 8
 
 
@@ -82,7 +77,8 @@ class Edxl:
         self.name = name
         self._config = config
         self._hub = hub
-        self._outlets: Mapping[str, Outlet] = MappingProxyType({each.name: each for each in config.outlets})
+        self._outlets = {outlet.name: outlet for outlet in config.outlets}
+        self._configured = Configured(name, {each.name: each.filter for each in config.outlets}, hub)
         self._threads = Threads(f"{name} writes", THREADS)
         self._failing: dict[str, str] = {}
 
@@ -96,34 +92,11 @@ class Edxl:
 
     async def run(self) -> None:
         """Keep one subscription for each outlet, as the configuration says, and no other."""
-        while True:
-            try:
-                await self._subscribe()
-                break
-            except Unavailable as error:
-                log.warning("the outlets have no subscriptions yet", adapter=self.name, reason=str(error))
-                await self._hub.clock.sleep(RETRY_S)
-        await asyncio.Event().wait()
-
-    async def _subscribe(self) -> None:
-        kept = {subscription.id: subscription for subscription in await self._hub.subscriptions()}
-        for name, outlet in self._outlets.items():
-            known = kept.pop(self._id(name), None)
-            if known is None or (known.target, known.filter) != (name, outlet.filter):
-                now = self._hub.clock.now()
-                await self._hub.save_subscription(
-                    Subscription(self._id(name), self.name, name, outlet.filter, now, format="edxl")
-                )
-        for old in kept:
-            await self._hub.drop_subscription(old)
-
-    def _id(self, outlet: str) -> str:
-        return f"{self.name}.{outlet}"
+        await self._configured.run()
 
     def check_subscription(self, subscription: Subscription) -> Subscription:
         """Return a subscription of this adapter's own; raises `BadRequest` for any other: its outlets are not for everybody to write to."""
-        if subscription.target not in self._outlets or subscription.id != self._id(subscription.target):
-            raise BadRequest("channel: EDXL has its outlets from the hub's configuration alone")
+        self._configured.check(subscription)
         return subscription
 
     async def deliver(self, delivery: Delivery) -> Outcome:

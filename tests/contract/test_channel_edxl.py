@@ -21,7 +21,7 @@ from lxml import etree
 from lalert import cap, registry, resources
 from lalert.config import Settings
 from lalert.dispatch import guarded_session
-from lalert.errors import BadRequest, ConfigError, PermanentFailure, TemporaryFailure, Unavailable
+from lalert.errors import BadRequest, ConfigError, PermanentFailure, TemporaryFailure
 from lalert.model import Delivery, Entry, Filter, MsgType, Status, Subscription
 from lalert.plugin import CANARY_TITLE, HubApi
 from lalert.testing import make_alert, make_cap
@@ -304,28 +304,6 @@ async def test_each_outlet_has_one_subscription_and_none_is_left_of_an_outlet_th
     assert hub.saved["edxl.one"].filter == Filter(
         statuses=frozenset({Status.ACTUAL, Status.EXERCISE, Status.TEST})
     )
-
-
-async def test_a_store_that_is_away_at_the_start_is_waited_for(tmp_path: Path) -> None:
-    class Away(FakeHub):
-        asked = 0
-
-        async def subscriptions(self) -> list[Subscription]:
-            self.asked += 1
-            if self.asked == 1:
-                raise Unavailable("the store is away")
-            return []
-
-    class Quick:
-        def now(self) -> datetime:
-            return WHEN
-
-        async def sleep(self, seconds: float) -> None:
-            await asyncio.sleep(0)
-
-    hub = Away(clock=Quick())  # type: ignore[arg-type]
-    async with open_outlet(tmp_path, hub) as channel:
-        await _run_until(channel, lambda: "edxl.one" in hub.saved)
 
 
 async def _run_until(channel: Edxl, true: Any) -> None:
