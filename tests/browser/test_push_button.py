@@ -132,11 +132,24 @@ async def test_pressing_the_button_subscribes_with_the_hubs_key_and_pressing_aga
             "(async () => (await (await fetch('/push/push/settings.json')).json()).key)()"
         )
         assert bytes(point) == unbase64url(key)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
         await page.reload()
         await page.get_by_role("button", name="この地域の通知を止める").click()
         await expect(page.locator("#push [role=status]")).to_have_text("この地域の通知を止めました。")
         assert not stage.behind.saved
         assert await page.evaluate("localStorage.getItem('on')") is None
+        assert not [url for url in asked if url.endswith("/places")], "everybody would ask for the same alert"
+
+
+async def test_a_page_that_remembers_nothing_asks_the_hub(visit: Open) -> None:
+    async with staged_push() as stage:
+        _, page = await pressed(visit, stage)
+        await page.evaluate("localStorage.removeItem('lalert /push/push/')")
+        await page.reload()
+        await expect(page.get_by_role("button", name="この地域の通知を止める")).to_be_visible()
+        await page.goto(page.url.replace(HITOYOSHI, "432041"))
+        await expect(page.get_by_role("button", name="この地域の情報を通知で受け取る")).to_be_visible()
 
 
 async def test_the_worker_shows_what_the_hub_pushed_and_an_update_takes_its_place(visit: Open) -> None:

@@ -22,6 +22,7 @@ const WORDS = {
   },
 };
 
+const DAY_MS = 86400000;
 const here = new URL("./", import.meta.url);
 const page = JSON.parse(document.getElementById("page").textContent);
 const words = WORDS[page.lang] ?? WORDS.en;
@@ -61,6 +62,30 @@ async function ask(path, body) {
   });
   if (!answer.ok) throw new Error(String(answer.status));
   return (await answer.json()).places;
+}
+
+/** What the hub last said of this browser, so that not everybody asks it who opens the page for the same alert. */
+const memory = {
+  key: `lalert ${here.pathname}`,
+  read(endpoint) {
+    try {
+      const kept = JSON.parse(localStorage.getItem(this.key));
+      return kept?.endpoint === endpoint ? kept : null;
+    } catch { return null; }
+  },
+  write(endpoint, places) {
+    try { localStorage.setItem(this.key, JSON.stringify({ endpoint, places, at: Date.now() })); } catch { /* it is asked each time */ }
+  },
+};
+
+async function places(endpoint) {
+  const kept = memory.read(endpoint);
+  if (kept && Math.abs(Date.now() - kept.at) < DAY_MS) return kept.places;
+  try {
+    const told = await ask("places", { endpoint });
+    memory.write(endpoint, told);
+    return told;
+  } catch { return kept?.places ?? []; }
 }
 
 /** The browser's own subscription, or null; it is one for all places. */
@@ -103,13 +128,17 @@ async function turnOn() {
     return;
   }
   const { endpoint, keys } = (await subscription()).toJSON();
-  await ask("subscribe", { endpoint, keys, place, lang: page.content });
+  memory.write(endpoint, await ask("subscribe", { endpoint, keys, place, lang: page.content }));
   show(true);
 }
 
 async function turnOff() {
   const known = await existing();
-  if (known && !(await ask("unsubscribe", { endpoint: known.endpoint, place })).length) await known.unsubscribe();
+  if (known) {
+    const left = await ask("unsubscribe", { endpoint: known.endpoint, place });
+    memory.write(known.endpoint, left);
+    if (!left.length) await known.unsubscribe();
+  }
   show(false, "ended");
 }
 
@@ -132,8 +161,8 @@ async function begin() {
   }
   button.addEventListener("click", press);
   const known = await existing().catch(() => null);
-  const places = known ? await ask("places", { endpoint: known.endpoint }).catch(() => []) : [];
-  show(places.includes(place), !places.length && Notification.permission === "denied" ? "denied" : undefined);
+  const followed = known ? await places(known.endpoint) : [];
+  show(followed.includes(place), !followed.length && Notification.permission === "denied" ? "denied" : undefined);
 }
 
 begin();
