@@ -73,8 +73,7 @@ def around(keys: Keys, ranks: Cells, box: Floats, margins: Floats) -> tuple[Plac
     first = ((spread[:, 0, :, None] | spread[:, 1, None, :] << 1) << shifts) + (ranks << 2 * _BITS)[
         :, None, None
     ]
-    starts = np.searchsorted(keys, first)
-    held = np.searchsorted(keys, first + (1 << shifts)) - starts
+    starts, held = _stretch(keys, first, shifts)
     held *= there[:, 0, :, None] & there[:, 1, None, :]
     return starts.reshape(-1, _ACROSS**2), held.reshape(-1, _ACROSS**2)
 
@@ -91,9 +90,7 @@ def search(keys: Keys, drawn: Drawn, margin: float = 0.0, rank: int = 0) -> Foun
         size = 360 / 2**level
         shift = 2 * (_BITS - level)
         first = (_woven(x, y) << shift) + (rank << 2 * _BITS)
-        starts = np.searchsorted(keys, first.astype(keys.dtype))
-        ends = np.searchsorted(keys, (first + (1 << shift) - 1).astype(keys.dtype), side="right")
-        held = ends - starts
+        starts, held = _stretch(keys, first, shift)
         few = (held <= _FEW) | (level == _BITS) | (size <= margin / 4)
         border.append((starts[few], held[few]))
         x, y, starts, held = x[~few], y[~few], starts[~few], held[~few]
@@ -105,6 +102,13 @@ def search(keys: Keys, drawn: Drawn, margin: float = 0.0, rank: int = 0) -> Foun
         inside.append((starts[within], held[within]))
         x, y, level = *_quarters(x[~within], y[~within]), level + 1
     return Found(_joined(inside), _joined(border))
+
+
+def _stretch(keys: Keys, first: Cells, shift: Cells | int) -> tuple[Places, Places]:
+    """Return where the keys of cells begin and how many they are, given the first that each may hold."""
+    starts = np.searchsorted(keys, first.astype(keys.dtype))
+    ends = np.searchsorted(keys, (first + (1 << shift) - 1).astype(keys.dtype), side="right")
+    return starts, ends - starts
 
 
 def _around(drawn: Drawn, margin: float) -> tuple[int, Cells, Cells]:

@@ -21,6 +21,9 @@ T = TypeVar("T", bound=np.generic)
 _SIZES: Final = 360 / 4.0 ** np.arange(8, -1, -1)
 """Degrees: a surface is searched for among those of its size, which lie no further from what they meet than that."""
 
+_FEW_SPOTS: Final = 2_048
+"""Positions around what is drawn that cost no more to look at one by one than to be searched."""
+
 _FEW_SURFACES: Final = 16_384
 """Surfaces of one size around what is drawn whose boxes cost no more to look at one by one than to be searched."""
 
@@ -180,7 +183,8 @@ class Base:
         spot_keys = curve.keys_of(rows.spots)
         by_spot = np.argsort(spot_keys, kind="stable")
         surfaces = rows.surfaces
-        extents = (surfaces.boxes[:, 2:] - surfaces.boxes[:, :2]).max(axis=1, initial=0)
+        boxes = surfaces.boxes.astype(np.float64)
+        extents = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
         sizes = np.searchsorted(_SIZES, extents)
         surface_keys = curve.ranked(curve.keys_of(surfaces.corners[surfaces.starts]), sizes)
         by_surface = np.argsort(surface_keys, kind="stable")
@@ -214,9 +218,14 @@ class Base:
             yield from self._surfaces(question.drawn, question.wanted)
 
     def _spots(self, drawn: Drawn) -> Iterator[Numbers]:
-        found = curve.search(self.spot_keys, drawn)
-        yield self.rows.spot_numbers[found.inside]
-        yield self.rows.spot_numbers[found.border[drawn.has(self.rows.spots[found.border])]]
+        starts, held = curve.around(self.spot_keys, np.zeros(1, np.int64), drawn.box, np.zeros(1))
+        if held.sum() > _FEW_SPOTS:
+            found = curve.search(self.spot_keys, drawn)
+            yield self.rows.spot_numbers[found.inside]
+            which = found.border
+        else:
+            which = stretches(starts[0], held[0])
+        yield self.rows.spot_numbers[which[drawn.has(self.rows.spots.take(which, axis=0))]]
 
     def _surfaces(self, drawn: Drawn, wanted: Callable[[Numbers], Flags]) -> Iterator[Numbers]:
         numbers = self.rows.surface_numbers
