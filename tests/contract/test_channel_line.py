@@ -66,6 +66,7 @@ class Platform:
     silent: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     message: str = "Told to refuse"
+    details: list[dict[str, str]] = field(default_factory=list)
     quota: int | None = 200
     used: int = 0
     per_second: int = 2_000
@@ -90,7 +91,8 @@ class Platform:
         if self.silent:
             await asyncio.Event().wait()
         if self.status:
-            return self._refuse(self.status, self.message, **self.headers)
+            said = {"message": self.message, "details": self.details}
+            return web.json_response(said, status=self.status, headers=self.headers)
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return self._refuse(
                 401,
@@ -417,6 +419,7 @@ async def test_what_may_pass_is_temporary(folder: Path, status: int) -> None:
         error = await failure(rig)
     assert type(error) is TemporaryFailure
     assert error.detail == f"HTTP {status}: Told to refuse"
+    assert rig.channel.health().detail == error.detail
 
 
 @pytest.mark.parametrize("status", [400, 413, 415])
@@ -496,6 +499,28 @@ async def test_a_platform_that_says_nothing_is_a_temporary_failure_after_the_con
 async def test_a_platform_that_is_not_there_is_a_temporary_failure(folder: Path) -> None:
     async with make_rig(folder, api="http://127.0.0.1:1") as rig:
         assert "cannot connect to LINE" in (await failure(rig)).detail
+
+
+async def test_the_history_has_what_was_sent_and_what_was_answered(folder: Path) -> None:
+    async with make_rig(folder) as rig:
+        sent = delivery(rig.subscription)
+        first = await rig.channel.deliver(sent)
+        again = await rig.channel.deliver(sent)
+        rig.platform.status, rig.platform.headers = 429, {"Retry-After": "3"}
+        error = await failure(rig)
+    [key] = {key for key, _, _ in rig.platform.pushes}
+    assert first.request == again.request == error.request
+    assert re.fullmatch(rf"POST push, [0-9]+ bytes, X-Line-Retry-Key {key}", first.request)
+    assert first.response == "HTTP 200"
+    assert again.response == "HTTP 409: The retry key is already accepted"
+    assert error.response == "HTTP 429, Retry-After 3: Told to refuse"
+
+
+async def test_a_refusal_says_which_part_of_the_message_it_is_about(folder: Path) -> None:
+    async with make_rig(folder) as rig:
+        rig.platform.status, rig.platform.message = 400, "The request body has 1 error(s)"
+        rig.platform.details = [{"message": "must be less than 30 KB", "property": "messages[0].contents"}]
+        assert (await failure(rig)).detail.endswith("error(s); messages[0].contents: must be less than 30 KB")
 
 
 # The budget

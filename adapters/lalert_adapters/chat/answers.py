@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from lalert.errors import Gone, PermanentFailure, TemporaryFailure
+from lalert.errors import DeliveryError, Gone, PermanentFailure, TemporaryFailure
 from lalert.model import Outcome
 from lalert_adapters.chat.payloads import Kind
 
@@ -60,16 +60,20 @@ class _Said(msgspec.Struct, frozen=True):
 
 def judge(kind: Kind, status: int, retry_after: str, body: bytes) -> Outcome:
     """Return or raise what an answer means; `retry_after` is the header, `body` the beginning of the body."""
-    if 200 <= status <= 299:
-        return Outcome(f"HTTP {status}")
     said = _read(body)
     word = _word(kind, said, body)
+    pause = _seconds(said.retry_after, retry_after)
     detail = f"HTTP {status} {word}".rstrip()
+    line = detail if pause is None else f"{detail}, a pause of {pause:g} s"
+    if 200 <= status <= 299:
+        return Outcome(f"HTTP {status}", response=line)
+    failure: DeliveryError = PermanentFailure(detail)
     if status == 410 or (kind, word) in GONE:
-        raise Gone(detail)
-    if status in PASSING or status >= 500 or (kind, word) in MENDABLE:
-        raise TemporaryFailure(detail, retry_after=_seconds(said.retry_after, retry_after))
-    raise PermanentFailure(detail)
+        failure = Gone(detail)
+    elif status in PASSING or status >= 500 or (kind, word) in MENDABLE:
+        failure = TemporaryFailure(detail, retry_after=pause)
+    failure.response = line
+    raise failure
 
 
 def _read(body: bytes) -> _Said:

@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from lalert.errors import BadRequest, PermanentFailure, TemporaryFailure
+from lalert.errors import BadRequest, DeliveryError, PermanentFailure, TemporaryFailure
 from lalert.model import Delivery, Entry, Outcome, Subscription
 from lalert.plugin import (
     CANARY_NOTE,
@@ -128,10 +128,19 @@ class Chat:
         if kind is Kind.DISCORD:
             # Without it Discord answers before the message is saved, and says nothing where it is not.
             url = url.update_query(wait="true")
+        body = msgspec.json.encode(payload(kind, said))
+        request = f"POST application/json, {len(body)} bytes, Idempotency-Key {key}"
+        try:
+            return replace(await self._call(kind, url, body, key), request=request)
+        except DeliveryError as error:
+            error.request = request
+            raise
+
+    async def _call(self, kind: Kind, url: URL, body: bytes, key: str) -> Outcome:
         try:
             async with self._hub.http.post(
                 url,
-                data=msgspec.json.encode(payload(kind, said)),
+                data=body,
                 headers={"Content-Type": "application/json", "Idempotency-Key": key},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=self._config.timeout_s),

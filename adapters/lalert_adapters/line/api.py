@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from lalert.errors import ConfigError, DeliveryError, PermanentFailure, TemporaryFailure
+from lalert.model import Outcome
 from lalert.plugin import HubApi
 from lalert_adapters.line.config import LineConfig, read_secret
 
@@ -31,8 +32,14 @@ log = structlog.get_logger("lalert.line")
 _T = TypeVar("_T")
 
 
+class _Detail(msgspec.Struct, frozen=True):
+    message: str = ""
+    property: str = ""
+
+
 class _Said(msgspec.Struct, frozen=True):
     message: str = ""
+    details: tuple[_Detail, ...] = ()
 
 
 class _Quota(msgspec.Struct, frozen=True):
@@ -68,10 +75,19 @@ class _Answer:
     def reason(self) -> str:
         """Return what the platform says is wrong, empty where that does not read."""
         try:
-            said = msgspec.json.decode(self.body, type=_Said).message
+            said = msgspec.json.decode(self.body, type=_Said)
         except (msgspec.DecodeError, RecursionError):
             return ""
-        return "".join(letter for letter in said if letter.isprintable())[:MAX_REASON]
+        parts = [said.message, *(f"{one.property}: {one.message}" for one in said.details)]
+        return "".join(letter for letter in "; ".join(filter(None, parts)) if letter.isprintable())[
+            :MAX_REASON
+        ]
+
+    def line(self, hidden: str) -> str:
+        """Return the answer in a line, without what must not be shown."""
+        pause = f", Retry-After {self.retry_after[:40]}" if self.retry_after else ""
+        reason = self.reason.replace(hidden, "[…]") if hidden else self.reason
+        return f"HTTP {self.status}{pause}: {reason}" if reason else f"HTTP {self.status}{pause}"
 
 
 class Api:
@@ -91,28 +107,34 @@ class Api:
         """Read the token; raises `ConfigError`."""
         self._token = await asyncio.to_thread(read_secret, self._name, "token_file", self._config.token_file)
 
-    async def push(self, to: str, message: dict[str, Any], key: str) -> str:
-        """Send one message, whatever becomes of the answer only once within 24 hours of its first attempt; returns a word for the journal."""
-        headers = {"X-Line-Retry-Key": str(uuid5(NAMESPACE_URL, f"lalert:{key}"))}
-        answer = await self._call("POST", "push", {"to": to, "messages": [message]}, headers)
+    async def push(self, to: str, message: dict[str, Any], key: str) -> Outcome:
+        """Send one message, whatever becomes of the answer only once within 24 hours of its first attempt."""
+        retry_key = str(uuid5(NAMESPACE_URL, f"lalert:{key}"))
+        body = msgspec.json.encode({"to": to, "messages": [message]})
+        request = f"POST push, {len(body)} bytes, X-Line-Retry-Key {retry_key}"
+        try:
+            answer = await self._call("POST", "push", body, {"X-Line-Retry-Key": retry_key})
+            return replace(await self._judge(answer, to), request=request)
+        except DeliveryError as error:
+            error.request = request
+            raise
+
+    async def _judge(self, answer: _Answer, to: str) -> Outcome:
         if answer.status == 200:
             self.trouble = ""
             if self.budget is not None:
                 self.budget = replace(self.budget, used=self.budget.used + 1)
-            return f"HTTP 200 {answer.request_id}".rstrip()
+            return Outcome(f"HTTP 200 {answer.request_id}".rstrip(), response=answer.line(to))
         if answer.status == 409 and answer.accepted_id:
-            return f"accepted before as {answer.accepted_id}"
+            self.trouble = ""
+            return Outcome(f"accepted before as {answer.accepted_id}", response=answer.line(to))
         raise await self._failure(answer, to)
 
     async def reply(self, token: str, text: str) -> None:
         """Answer what somebody sent, which costs nothing. Nothing is raised: a lost answer loses no alert."""
         try:
-            answer = await self._call(
-                "POST",
-                "reply",
-                {"replyToken": token, "messages": [{"type": "text", "text": text}]},
-                timeout_s=REPLY_S,
-            )
+            body = {"replyToken": token, "messages": [{"type": "text", "text": text}]}
+            answer = await self._call("POST", "reply", msgspec.json.encode(body), timeout_s=REPLY_S)
             if answer.status != 200:
                 log.info("LINE took no reply", adapter=self._name, status=answer.status)
         except DeliveryError as error:
@@ -158,7 +180,7 @@ class Api:
         self,
         method: str,
         path: str,
-        body: dict[str, Any] | None = None,
+        body: bytes | None = None,
         headers: dict[str, str] | None = None,
         timeout_s: float = 0.0,
     ) -> _Answer:
@@ -167,7 +189,7 @@ class Api:
             async with self._hub.http.request(
                 method,
                 f"{self._config.api}/v2/bot/message/{path}",
-                data=None if body is None else msgspec.json.encode(body),
+                data=body,
                 headers={
                     "Authorization": f"Bearer {self._token}",
                     "Content-Type": "application/json",
@@ -191,17 +213,20 @@ class Api:
         raise TemporaryFailure(self.trouble)
 
     async def _failure(self, answer: _Answer, to: str) -> DeliveryError:
-        reason = answer.reason.replace(to, "[…]") if to else answer.reason
-        detail = f"HTTP {answer.status}: {reason}" if reason else f"HTTP {answer.status}"
+        detail = said = answer.line(to)
         if answer.status in LASTING:
-            return PermanentFailure(detail)
-        if answer.status in (401, 403):
-            await self._read_again()
-            detail += "; check token_file and the account's plan: a new token is read at the next attempt"
-        elif answer.status == 429 and MONTHLY in reason:
-            detail += " The account needs a larger plan, or a new month."
-        self.trouble = detail
-        return TemporaryFailure(detail, retry_after=_seconds(answer.retry_after))
+            self.trouble = ""  # whoever is told what is wrong with a message has been let in
+            failure: DeliveryError = PermanentFailure(detail)
+        else:
+            if answer.status in (401, 403):
+                await self._read_again()
+                detail += "; check token_file and the account's plan: a new token is read at the next attempt"
+            elif answer.status == 429 and MONTHLY in answer.reason:
+                detail += " The account needs a larger plan, or a new month."
+            self.trouble = detail
+            failure = TemporaryFailure(detail, retry_after=_seconds(answer.retry_after))
+        failure.response = said
+        return failure
 
     async def _read_again(self) -> None:
         try:

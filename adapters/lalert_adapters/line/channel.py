@@ -83,7 +83,7 @@ class Line:
         entry, subscription = delivery.entry, delivery.subscription
         text = self._hub.text(entry, subscription.lang, ROOM)
         message = flex(entry, text, self._link(entry))
-        return Outcome(await self._api.push(subscription.target, message, delivery.key))
+        return await self._api.push(subscription.target, message, delivery.key)
 
     def health(self) -> Health:
         """Say what LINE refused last, or how much of the month's budget is used, with a warning from `warn_percent` on."""
