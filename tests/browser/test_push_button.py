@@ -142,6 +142,19 @@ async def test_pressing_the_button_subscribes_with_the_hubs_key_and_pressing_aga
         assert not [url for url in asked if url.endswith("/places")], "everybody would ask for the same alert"
 
 
+async def test_a_browser_may_hear_of_grave_things_alone(visit: Open) -> None:
+    async with staged_push() as stage:
+        _, page = await pressed(visit, stage)
+        box = page.get_by_label("警戒レベル3以上だけ")
+        await expect(box).not_to_be_checked()
+        await box.check()
+        await until(lambda: [each.filter.min_level for each in stage.behind.saved.values()] == [3])
+        await page.reload()
+        await expect(box).to_be_checked()
+        await box.uncheck()
+        await until(lambda: [each.filter.min_level for each in stage.behind.saved.values()] == [None])
+
+
 async def test_a_page_that_remembers_nothing_asks_the_hub(visit: Open) -> None:
     async with staged_push() as stage:
         _, page = await pressed(visit, stage)

@@ -444,15 +444,34 @@ async def visiting(**own: Any) -> AsyncIterator[Visitor]:
         yield Visitor(http, f"{url}/push/push", hub, Browser())
 
 
+def following(*places: str, level: int | None = None) -> tuple[int, Any]:
+    return 200, {"places": list(places), "min_level": level}
+
+
+async def test_a_browser_may_hear_of_grave_things_alone_at_all_of_its_places() -> None:
+    async with visiting() as visitor:
+        assert await visitor.subscribe(min_level=3) == following(HITOYOSHI, level=3)
+        [kept] = visitor.hub.saved.values()
+        assert kept.filter == Filter(areas=frozenset({HITOYOSHI}), min_level=3, level_required=True)
+        assert await visitor.subscribe("43", min_level=3) == following("43", HITOYOSHI, level=3)
+        left = await visitor.ask("unsubscribe", endpoint=visitor.endpoint, place="43")
+        assert left == following(HITOYOSHI, level=3)
+        moved = await visitor.subscribe(None, endpoint="https://service.example/2", replaces=visitor.endpoint)
+        assert moved == following(HITOYOSHI, level=3)
+        again = await visitor.subscribe(endpoint="https://service.example/2", min_level=None)
+        assert again == following(HITOYOSHI)
+        assert (await visitor.subscribe(min_level=6))[0] == 400
+
+
 async def test_a_browser_has_one_subscription_with_all_of_its_places() -> None:
     async with visiting() as visitor:
-        assert await visitor.subscribe(lang="en") == (200, {"places": [HITOYOSHI]})
-        assert await visitor.subscribe("43") == (200, {"places": ["43", HITOYOSHI]})
+        assert await visitor.subscribe(lang="en") == following(HITOYOSHI)
+        assert await visitor.subscribe("43") == following("43", HITOYOSHI)
         [kept] = visitor.hub.saved.values()
         assert kept.filter == Filter(areas=frozenset({"43", HITOYOSHI}))
         assert (kept.channel, kept.target, kept.lang) == ("push", visitor.endpoint, "en")
         assert kept.options == visitor.browser.keys
-        assert await visitor.ask("places", endpoint=visitor.endpoint) == (200, {"places": ["43", HITOYOSHI]})
+        assert await visitor.ask("places", endpoint=visitor.endpoint) == following("43", HITOYOSHI)
 
 
 async def test_the_same_again_changes_nothing_and_is_not_written() -> None:
@@ -469,18 +488,18 @@ async def test_a_place_can_be_taken_away_and_the_last_one_ends_it() -> None:
         await visitor.subscribe()
         await visitor.subscribe("43")
         one = {"endpoint": visitor.endpoint, "place": "43"}
-        assert await visitor.ask("unsubscribe", **one) == (200, {"places": [HITOYOSHI]})
-        assert await visitor.ask("unsubscribe", **one) == (200, {"places": [HITOYOSHI]})
-        assert await visitor.ask("unsubscribe", **one | {"place": HITOYOSHI}) == (200, {"places": []})
+        assert await visitor.ask("unsubscribe", **one) == following(HITOYOSHI)
+        assert await visitor.ask("unsubscribe", **one) == following(HITOYOSHI)
+        assert await visitor.ask("unsubscribe", **one | {"place": HITOYOSHI}) == following()
         assert not visitor.hub.saved
-        assert await visitor.ask("unsubscribe", endpoint="https://nobody.example/") == (200, {"places": []})
+        assert await visitor.ask("unsubscribe", endpoint="https://nobody.example/") == following()
 
 
 async def test_all_places_go_where_none_is_named() -> None:
     async with visiting() as visitor:
         await visitor.subscribe()
         await visitor.subscribe("43")
-        assert await visitor.ask("unsubscribe", endpoint=visitor.endpoint) == (200, {"places": []})
+        assert await visitor.ask("unsubscribe", endpoint=visitor.endpoint) == following()
         assert not visitor.hub.saved
 
 
@@ -488,7 +507,7 @@ async def test_a_browser_whose_address_changes_keeps_its_places() -> None:
     async with visiting() as visitor:
         await visitor.subscribe(lang="en")
         old, visitor.endpoint, visitor.browser = visitor.endpoint, "https://service.example/two", Browser()
-        assert await visitor.subscribe(None, replaces=old) == (200, {"places": [HITOYOSHI]})
+        assert await visitor.subscribe(None, replaces=old) == following(HITOYOSHI)
         [kept] = visitor.hub.saved.values()
         assert (kept.target, kept.lang, kept.options) == (visitor.endpoint, "en", visitor.browser.keys)
         assert (await visitor.subscribe(None, endpoint="https://service.example/3", replaces=old))[0] == 404

@@ -3,6 +3,7 @@ const WORDS = {
   ja: {
     on: "この地域の情報を通知で受け取る",
     off: "この地域の通知を止める",
+    grave: "警戒レベル3以上だけ",
     active: "この端末に通知します。届かないこともあるので、ほかの手段とあわせてお使いください。",
     ended: "この地域の通知を止めました。",
     denied: "このサイトの通知は、ブラウザの設定で拒否されています。設定で許可してから、もう一度押してください。",
@@ -13,6 +14,7 @@ const WORDS = {
   en: {
     on: "Notify me of this place",
     off: "Stop notifications of this place",
+    grave: "Only alert level 3 and above",
     active: "This device will be notified. A notification may not arrive: do not rely on it alone.",
     ended: "Notifications of this place are off.",
     denied: "Your browser's settings refuse notifications from this site. Allow them there, then press again.",
@@ -23,12 +25,16 @@ const WORDS = {
 };
 
 const DAY_MS = 86400000;
+const NOTHING = { places: [], min_level: null };
 const here = new URL("./", import.meta.url);
 const page = JSON.parse(document.getElementById("page").textContent);
 const words = WORDS[page.lang] ?? WORDS.en;
 const place = location.pathname.split("/").at(-1);
 const button = document.createElement("button");
+const grave = document.createElement("input");
+const choice = document.createElement("label");
 const status = document.createElement("span");
+const GRAVE_LEVEL = 3;
 let subscribed = false;
 
 /** Safari on telephones has notes for pages on the home screen only, and `standalone` for them alone. */
@@ -37,9 +43,11 @@ function build() {
   line.className = "links";
   line.id = "push";
   button.type = "button";
-  button.hidden = true;
+  grave.type = "checkbox";
+  choice.append(grave, ` ${words.grave}`);
+  button.hidden = choice.hidden = true;
   status.setAttribute("role", "status");
-  line.append(button, status);
+  line.append(button, choice, status);
   document.getElementById("follow").after(line);
   const manifest = document.createElement("link");
   manifest.rel = "manifest";
@@ -50,7 +58,7 @@ function build() {
 function show(on, sentence = on ? "active" : "") {
   subscribed = on;
   button.textContent = on ? words.off : words.on;
-  button.hidden = false;
+  button.hidden = choice.hidden = false;
   status.textContent = words[sentence] ?? "";
 }
 
@@ -61,7 +69,7 @@ async function ask(path, body) {
     body: JSON.stringify(body),
   });
   if (!answer.ok) throw new Error(String(answer.status));
-  return (await answer.json()).places;
+  return await answer.json();
 }
 
 /** What the hub last said of this browser, so that not everybody asks it who opens the page for the same alert. */
@@ -73,19 +81,19 @@ const memory = {
       return kept?.endpoint === endpoint ? kept : null;
     } catch { return null; }
   },
-  write(endpoint, places) {
-    try { localStorage.setItem(this.key, JSON.stringify({ endpoint, places, at: Date.now() })); } catch { /* it is asked each time */ }
+  write(endpoint, told) {
+    try { localStorage.setItem(this.key, JSON.stringify({ ...told, endpoint, at: Date.now() })); } catch { /* it is asked each time */ }
   },
 };
 
-async function places(endpoint) {
+async function followed(endpoint) {
   const kept = memory.read(endpoint);
-  if (kept && Math.abs(Date.now() - kept.at) < DAY_MS) return kept.places;
+  if (kept && Math.abs(Date.now() - kept.at) < DAY_MS) return kept;
   try {
     const told = await ask("places", { endpoint });
     memory.write(endpoint, told);
     return told;
-  } catch { return kept?.places ?? []; }
+  } catch { return kept ?? NOTHING; }
 }
 
 /** The browser's own subscription, or null; it is one for all places. */
@@ -128,7 +136,7 @@ async function turnOn() {
     return;
   }
   const { endpoint, keys } = (await subscription()).toJSON();
-  memory.write(endpoint, await ask("subscribe", { endpoint, keys, place, lang: page.content }));
+  memory.write(endpoint, await ask("subscribe", { endpoint, keys, place, lang: page.content, min_level: grave.checked ? GRAVE_LEVEL : null }));
   show(true);
 }
 
@@ -137,19 +145,20 @@ async function turnOff() {
   if (known) {
     const left = await ask("unsubscribe", { endpoint: known.endpoint, place });
     memory.write(known.endpoint, left);
-    if (!left.length) await known.unsubscribe();
+    if (!left.places.length) await known.unsubscribe();
   }
   show(false, "ended");
 }
 
-async function press() {
-  button.disabled = true;
+async function change(act, undo = () => {}) {
+  button.disabled = grave.disabled = true;
   try {
-    await (subscribed ? turnOff() : turnOn());
+    await act();
   } catch {
+    undo();
     show(subscribed, "failed");
   } finally {
-    button.disabled = false;
+    button.disabled = grave.disabled = false;
   }
 }
 
@@ -159,10 +168,12 @@ async function begin() {
     status.textContent = navigator.standalone === false ? words.install : words.unsupported;
     return;
   }
-  button.addEventListener("click", press);
+  button.addEventListener("click", () => change(subscribed ? turnOff : turnOn));
+  grave.addEventListener("change", () => { if (subscribed) change(turnOn, () => { grave.checked = !grave.checked; }); });
   const known = await existing().catch(() => null);
-  const followed = known ? await places(known.endpoint) : [];
-  show(followed.includes(place), !followed.length && Notification.permission === "denied" ? "denied" : undefined);
+  const { places, min_level: level } = known ? await followed(known.endpoint) : NOTHING;
+  grave.checked = level !== null;
+  show(places.includes(place), !places.length && Notification.permission === "denied" ? "denied" : undefined);
 }
 
 begin();

@@ -40,11 +40,15 @@ class _Keys(msgspec.Struct, frozen=True):
 
 
 class _Joining(msgspec.Struct, frozen=True):
-    """A browser that wants to hear of a place, or one whose address has changed: then of everything that `replaces` heard of."""
+    """A browser that wants to hear of a place, or one whose address has changed: then of everything that `replaces` heard of.
+
+    With `min_level` it hears of 警戒レベル from that on alone, at all of its places.
+    """
 
     endpoint: _Endpoint
     keys: _Keys
     place: _Place | None = None
+    min_level: Annotated[int, msgspec.Meta(ge=1, le=5)] | None = None
     lang: _Lang | None = None
     replaces: Annotated[str, msgspec.Meta(max_length=2_048)] = ""
 
@@ -159,7 +163,7 @@ class Desk:
                 self._id(asked.endpoint),
                 self._name,
                 asked.endpoint,
-                Filter(areas=areas),
+                _filter(areas, asked.min_level if asked.place or source is None else source.filter.min_level),
                 before.created if before else self._hub.clock.now(),
                 lang=asked.lang or (source.lang if source else None),
                 options={"p256dh": asked.keys.p256dh, "auth": asked.keys.auth},
@@ -168,29 +172,28 @@ class Desk:
                 await self._hub.save_subscription(fresh)
             if former is not None and former.id != fresh.id:
                 await self._hub.drop_subscription(former.id)
-        return _json({"places": sorted(areas)})
+        return _told(fresh.filter)
 
     async def _unsubscribe(self, request: web.Request) -> web.Response:
         """Take a place away, or all of them; what is not there is no error."""
         asked = await self._read(request, _Leaving)
-        left: frozenset[str] = frozenset()
         async with self._keeping:
             before = await self._known(asked.endpoint)
-            if before is not None:
-                left = before.filter.areas - {asked.place} if asked.place else frozenset()
-                if not left:
-                    await self._hub.drop_subscription(before.id)
-                elif left != before.filter.areas:
-                    await self._hub.save_subscription(
-                        replace(before, filter=replace(before.filter, areas=left))
-                    )
-        return _json({"places": sorted(left)})
+            if before is None:
+                return _told(Filter())
+            areas = before.filter.areas - {asked.place} if asked.place else frozenset[str]()
+            left = replace(before.filter, areas=areas)
+            if not areas:
+                await self._hub.drop_subscription(before.id)
+            elif left != before.filter:
+                await self._hub.save_subscription(replace(before, filter=left))
+        return _told(left)
 
     async def _places(self, request: web.Request) -> web.Response:
         """Answer with the places that a browser follows."""
         asked = await self._read(request, _Asking)
         known = await self._known(asked.endpoint)
-        return _json({"places": sorted(known.filter.areas) if known else []})
+        return _told(known.filter if known else Filter())
 
     async def _known(self, endpoint: str) -> Subscription | None:
         id = self._id(endpoint)
@@ -249,6 +252,15 @@ def _network(remote: str | None) -> str:
     except ValueError:
         return remote or ""
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address)
+
+
+def _filter(areas: frozenset[str], min_level: int | None) -> Filter:
+    return Filter(areas=areas, min_level=min_level, level_required=min_level is not None)
+
+
+def _told(filter: Filter) -> web.Response:
+    """Answer with what a browser follows."""
+    return _json({"places": sorted(filter.areas), "min_level": filter.min_level})
 
 
 def _json(body: Mapping[str, object]) -> web.Response:
