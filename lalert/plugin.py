@@ -31,6 +31,7 @@ __all__ = [
     "CANARY_TITLE",
     "Access",
     "Adapter",
+    "ByHand",
     "Canarying",
     "Channel",
     "Endpoint",
@@ -342,6 +343,13 @@ class Canarying(Protocol):
         `token` is up to 120 ASCII letters, digits, `-` and `_`, another one each time.
         """
         ...
+
+
+@runtime_checkable
+class ByHand(Protocol):
+    """A channel behind which people work: what it has taken is open until somebody ticks it at `/v1/checklist`, which confirms it."""
+
+    by_hand: ClassVar[bool]
 
 
 @runtime_checkable

@@ -25,6 +25,7 @@ from lalert.audit import HEADS_FILE, Auditor, read_heads
 from lalert.bus.leases import only_here
 from lalert.canary import Canary
 from lalert.channel_canary import ChannelCanaries, Schedule
+from lalert.checklist import Checklist
 from lalert.clock import Clock, SystemClock
 from lalert.config import Settings, library_of, read_geocode_file
 from lalert.config import Station as StationConfig
@@ -36,7 +37,7 @@ from lalert.lifecycle import Handling, ReferencePolicy
 from lalert.live import Live, LiveSettings
 from lalert.matching import FilterIndex
 from lalert.model import Alert, Entry, Facts, Filter, Lease, OriginKind, Status, Subscription
-from lalert.plugin import Adapter, Canarying, Channel, Endpoint, Listing, PagePart, Source
+from lalert.plugin import Adapter, ByHand, Canarying, Channel, Endpoint, Listing, PagePart, Source
 from lalert.receivers import Receivers
 from lalert.retention import Archive, Retention
 from lalert.route import Router
@@ -217,6 +218,14 @@ class Node:
         tasks.start("keys", self.keyring.watch)
         tasks.start("hints of keys", self.keyring.heed)
         tasks.start("sensors", partial(alone, "stations", engine.run))
+        self.checklist = Checklist(
+            self.dispatcher,
+            self.store,
+            self.clock,
+            [name for name, one in self.hub.channels.items() if isinstance(one, ByHand) and one.by_hand],
+        )
+        if self.checklist.channels:
+            tasks.start("open rows of checklists", self.checklist.watch)
         if self._plan.canaries:
             tasks.start("canaries of channels", partial(alone, "canaries", self._fly_canaries))
             tasks.start("what came of canaries", self.channel_canaries.follow)
@@ -247,6 +256,7 @@ class Node:
             metrics=metrics,
             canary=self.canary,
             channel_canaries=self.channel_canaries,
+            checklist=self.checklist,
             scores=self.scores,
             first_keys=FirstKeys(self.administration, token, self._claimed),
             pages=pages.Site(
@@ -352,6 +362,7 @@ class Node:
         stats = self.dispatcher.by_channel()
         return {
             **self.channel_canaries.gauges(),
+            **self.checklist.gauges(),
             "oldest_undelivered_seconds": {name: one.oldest_s for name, one in stats.items()},
             "waiting": {name: float(one.waiting) for name, one in stats.items()},
             "failing_lanes": {name: float(one.failing) for name, one in stats.items()},

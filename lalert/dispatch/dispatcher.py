@@ -509,10 +509,11 @@ class Dispatcher:
         in_force = await self._store.active(self._clock.now())
         return all(e.position != entry.position for e in in_force)
 
-    async def confirm(self, key: str) -> None:
+    async def confirm(self, key: str, words: str = "") -> None:
         """Note that the far end has confirmed a delivery; a second time changes nothing. Raises `NotFound`, `Unavailable`.
 
-        A confirmation of what still waits for another try settles it: the peer had taken it, only its answer was lost.
+        A confirmation of what still waits for another try settles it: the peer had taken it, only its answer was lost. `words` take the place of the
+        detail of what was delivered and has its row.
         """
         now = self._clock.now()
         row: DeliveryRow | None = None
@@ -531,7 +532,10 @@ class Dispatcher:
         if row is None:
             raise NotFound("there is no delivery with that key")
         if row.confirmed is None:
-            await self._record_by_hand(self._confirmed(row, now))
+            confirmed = self._confirmed(row, now)
+            if words and confirmed.state is DeliveryState.DELIVERED:
+                confirmed = replace(confirmed, detail=words[:MAX_DETAIL])
+            await self._record_by_hand(confirmed)
 
     async def _row_from_elsewhere(self, key: str) -> DeliveryRow | None:
         give_up = self._clock.monotonic() + self._settings.reach_s

@@ -42,6 +42,7 @@ class Action(StrEnum):
     UNSUBSCRIBED = "subscription.dropped"
     TESTED = "subscription.tested"
     REDELIVERED = "delivery.repeated"
+    TICKED = "checklist.ticked"
     STARTED = "node.started"
     STOPPED = "node.stopped"
     BACKED_UP = "store.backed-up"

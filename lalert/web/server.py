@@ -10,12 +10,13 @@ from typing import Protocol
 from aiohttp import hdrs, web
 
 from lalert import cap, resources
+from lalert.checklist import Checklist
 from lalert.hub import Hub
 from lalert.model import Role
 from lalert.plugin import Access, Endpoint, Route
 from lalert.route import Router
 from lalert.tenancy import Administration, Tickets, require
-from lalert.web import admin, audit, channels, health, pages, receivers, route, streams
+from lalert.web import admin, audit, channels, checklist, health, pages, receivers, route, streams
 from lalert.web.api import CORS, Api, Scorecards, Stations
 from lalert.web.context import FirstKeys, PagesContext
 from lalert.web.health import Metrics
@@ -44,6 +45,7 @@ class Site:
     metrics: Metrics
     canary: health.Watch
     channel_canaries: channels.Canaries
+    checklist: Checklist
     first_keys: FirstKeys
     pages: pages.Site
     scores: Scorecards
@@ -63,6 +65,7 @@ def make_app(site: Site) -> web.Application:
     app.add_routes(health.routes(site.hub.store, site.canary, site.metrics, site.durability, site.stopping))
     app.add_routes(Api(site.hub, site.stations, site.metrics, site.scores).routes())
     app.add_routes(channels.routes(site.hub, site.channel_canaries))
+    app.add_routes(checklist.routes(site.hub, site.checklist))
     app.add_routes(route.routes(site.hub, site.router))
     app.add_routes(audit.routes(site.hub))
     app.add_routes(streams.routes(site.hub, site.streams, site.tickets))
