@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 import tomllib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ from lalert import registry
 from lalert.clock import Clock, SystemClock
 from lalert.config import Settings
 from lalert.dispatch import guarded_session
-from lalert.errors import BadRequest, DeliveryError, Gone, PermanentFailure, TemporaryFailure
+from lalert.errors import BadRequest, ConfigError, DeliveryError, Gone, PermanentFailure, TemporaryFailure
 from lalert.model import Delivery, Facts, Filter, MsgType, Outcome, Severity, Status, Subscription
 from lalert.plugin import Health, HubApi, PagePart, Text
 from lalert.testing import FakeClock, make_alert, make_cap
@@ -624,6 +625,16 @@ async def test_from_the_button_on_a_page_to_the_note_of_an_alert(
         async with asyncio.timeout(10):
             while await node.node.dispatcher.subscriptions():
                 await asyncio.sleep(0.01)
+
+
+def test_without_the_extra_the_operator_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("webpush", "lalert_adapters.webpush:WebPush", registry.GROUP)
+    monkeypatch.setattr(registry, "installed", lambda: {"webpush": point})
+    monkeypatch.setitem(sys.modules, "pywebpush", None)
+    for name in [name for name in sys.modules if name.startswith("lalert_adapters.webpush")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ConfigError, match=r"pip install 'lalert\[webpush\]'"):
+        registry.plan({"feeds": {"enabled": False}, "webpush": {"contact": CONTACT}})
 
 
 def test_it_says_that_it_has_something_on_the_page_of_a_place() -> None:
