@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.fanout.load import Unavailable
 from bench.fanout.measuring import Plan, Run, running
 
-PAGE_KB: Final = 4
 FILL: Final = 300
 """Alerts of 2 kB after which no server's bounds hold any longer."""
 
@@ -22,7 +23,10 @@ GRACE_SECONDS: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Stalled:
-    """The burst is sent when the stalled have been sent a little, so that all are there still; the memory is the most that the kernel held for each."""
+    """The burst is sent when the stalled have been sent a little, so that all are there still.
+
+    The memory is the most that the kernel held for each of them at the server's end.
+    """
 
     burst_p99: float
     kernel_kb: float
@@ -33,32 +37,39 @@ class Stalled:
 def stall(name: str, plan: Plan) -> Stalled:
     """Run a burst, then send until the stalled are full, and count them."""
     with running(name, plan) as run:
-        before = kernel_kb()
         came, begun = _send(run, 0, plan.burst)
-        most = kernel_kb()
+        most = kernel_kb(run.server.port, plan.stalled)
         for number in range(plan.burst, plan.burst + FILL, plan.burst):
             _send(run, number, plan.burst)
-            most = max(most, kernel_kb())
+            most = max(most, kernel_kb(run.server.port, plan.stalled))
         end = time.monotonic() + GRACE_SECONDS
         number = plan.burst + FILL
         while run.load.closed()[1] < plan.stalled and time.monotonic() < end:
             _send(run, number, 1)
             number += 1
-            most = max(most, kernel_kb())
+            most = max(most, kernel_kb(run.server.port, plan.stalled))
             time.sleep(0.5)
         closed, stalled = run.load.closed()
         return Stalled(
             (float(np.percentile(came, 99)) - begun) / 1e6,
-            (most - before) / plan.stalled,
+            most,
             stalled,
             closed - stalled,
         )
 
 
-def kernel_kb() -> float:
-    """Return what the kernel holds for all TCP connections of this machine."""
-    words = Path("/proc/net/sockstat").read_text(encoding="ascii").split("TCP:")[1].split("\n")[0].split()
-    return int(words[words.index("mem") + 1]) * PAGE_KB
+def kernel_kb(port: int, fullest: int) -> float:
+    """Return what the kernel holds for each of the `fullest` connections at a local port, closing ones and its own bookkeeping included."""
+    words = ["ss", "--tcp", "--numeric", "--memory", "--no-header", "--all", f"sport = :{port}"]
+    try:
+        table = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        raise Unavailable("no ss: apt-get install iproute2") from None
+    # ss(8): f is what is set aside for the socket, w what its send queue takes.
+    held = sorted(
+        (int(ahead) + int(queued) for ahead, queued in re.findall(r",f(\d+),w(\d+)", table)), reverse=True
+    )
+    return sum(held[:fullest]) / fullest / 1_000
 
 
 def _send(run: Run, first: int, alerts: int) -> tuple[NDArray[np.int64], int]:

@@ -1,4 +1,4 @@
-"""Receivers come and go for years: what one held goes with it."""
+"""Receivers come, go and stop reading for years: what one held goes with it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from bench.fanout.churning import churn
 from bench.fanout.load import Unavailable, compiled
 from bench.fanout.measuring import Plan
+from bench.fanout.stalling import stall
 from tests.system.live_kit import FAST, Served, http, served, until
 
 UPGRADE = [
@@ -139,3 +140,16 @@ def test_memory_stays_where_it_is_however_many_have_come_and_gone(wire: str, tmp
     # With a cycle for each connection it was 12 to 20 MB.
     _, first, *rest = churned.kb
     assert max(rest) < first + 6_000, churned.kb
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wire", ["sse", "ws"])
+def test_a_crowd_that_stops_reading_is_cut_off_holds_little_and_harms_nobody(
+    wire: str, tmp_path: Path
+) -> None:
+    try:
+        found = stall("hub", Plan(compiled("client.c", tmp_path), wire, wanting=1_000, stalled=50))
+    except Unavailable as error:
+        pytest.skip(str(error))
+    assert (found.cut_off, found.healthy_cut_off) == (50, 0)
+    assert 100 < found.kernel_kb <= 500
