@@ -162,7 +162,9 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[adapters.NAME.canary]: a check of the way, to a recipient kept for it (docs/operations.md). Seconds."""
 
-    target: Annotated[str, msgspec.Meta(min_length=1, max_length=2_048)]
+    target: Annotated[str, msgspec.Meta(max_length=2_048)] = ""
+    target_file: str = ""
+    """Where the target is, in place of it: some targets are secrets, as the address of a chat room."""
     every_s: Annotated[float, msgspec.Meta(ge=30, le=86_400)] = 900.0
     within_s: Annotated[float, msgspec.Meta(ge=1, le=3_600)] = 60.0
     """Within what time it must have arrived."""
@@ -170,6 +172,8 @@ class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Count only what the far end has answered; else it is enough that the next hop took it."""
 
     def __post_init__(self) -> None:
+        if bool(self.target) == bool(self.target_file):
+            raise ValueError("target: give it, or target_file")
         if self.within_s > self.every_s:
             raise ValueError("within_s: must not be more than every_s")
 

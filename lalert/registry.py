@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from lalert.config import DEFAULT_ADAPTERS, Canary, read
 from lalert.errors import ConfigError
@@ -93,7 +96,18 @@ def _canary(asked: object, kind: type[Adapter], where: str, mistakes: list[str])
     if not isinstance(asked, Mapping):
         mistakes.append(f"{where}: must be a table")
         return None
-    return read(Canary, asked, f"{where}.", mistakes)
+    canary = read(Canary, asked, f"{where}.", mistakes)
+    if canary is None or not canary.target_file:
+        return canary
+    try:
+        target = Path(canary.target_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        mistakes.append(f"{where}.target_file: {canary.target_file}: cannot be read ({type(error).__name__})")
+        return None
+    if not target:
+        mistakes.append(f"{where}.target_file: {canary.target_file}: holds nothing")
+        return None
+    return msgspec.structs.replace(canary, target=target, target_file="")
 
 
 def _load(point: EntryPoint, name: str, mistakes: list[str]) -> type[Adapter] | None:

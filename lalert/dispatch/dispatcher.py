@@ -596,7 +596,8 @@ class Dispatcher:
         delivery = Delivery("test" + secrets.token_hex(14), entry, subscription, 1)
         since = self._clock.monotonic()
         verdict = await _handed_over(channel, delivery)
-        return Trial(delivery.key, verdict.state, verdict.detail, self._clock.monotonic() - since)
+        took = self._clock.monotonic() - since
+        return Trial(delivery.key, verdict.state, verdict.detail, took, verdict.request, verdict.response)
 
     def by_channel(self) -> dict[str, ChannelStats]:
         """Return how each channel fares. May be called from another thread."""

@@ -56,12 +56,14 @@ _TEXTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What became of a test: `RETRY` stands for what would be tried again if it were an alert. `took` in seconds."""
+    """What became of a test: `RETRY` stands for what would be tried again if it were an alert. `took` in seconds, the rest as in `store.Attempt`."""
 
     key: str
     state: DeliveryState
     detail: str
     took: float
+    request: str = ""
+    response: str = ""
 
 
 def trial_entry(now: datetime, tenant: str | None) -> Entry:

@@ -290,6 +290,8 @@ class Api:
             "state": trial.state.value,
             "detail": trial.detail,
             "took_ms": round(1_000 * trial.took, 1),
+            "request": trial.request,
+            "response": trial.response,
         }
         return _json(body, headers={hdrs.CACHE_CONTROL: "no-store"})
 

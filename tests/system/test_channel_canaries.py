@@ -13,19 +13,21 @@ import standardwebhooks
 from aiohttp import web
 
 from lalert.clock import SystemClock
-from lalert.config import Settings
+from lalert.config import Hub, Settings
 from lalert.model import Role
 from lalert.testing.channel import until
 from lalert.testing.node import RunningNode, running_node
+from tests.redis_kit import valkey
+from tests.system.nodes_kit import nodes
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
 class Fast(SystemClock):
-    """A second is a hundredth of one for whoever sleeps."""
+    """A second is a three-hundredth of one for whoever sleeps."""
 
     async def sleep(self, seconds: float) -> None:
-        await super().sleep(seconds / 100)
+        await super().sleep(seconds / 300)
 
 
 @dataclass
@@ -97,6 +99,34 @@ async def test_it_is_sent_answered_missed_and_found_again_and_readiness_never_de
         assert (await node.get("/v1/alerts"))[1]["alerts"] == []
         for role in (Role.SENDER, Role.RECEIVER, None):
             assert (await node.get("/v1/channels", role))[0] in (401, 403)
+
+
+async def test_of_two_nodes_one_sends_and_the_answer_may_come_to_the_other(
+    tmp_path: Path, recipient: Recipient
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    block = {
+        "allow_http": True,
+        "canary_secret_file": str(secret),
+        "canary": {"target": f"http://127.0.0.1:{recipient.port}/canary", "observe": True},
+    }
+    settings = Settings(hub=Hub(base_url="https://alert.example"), adapters={"webhook": block})
+    (tmp_path / "valkey").mkdir()
+    with valkey(tmp_path / "valkey") as server:
+        async with nodes(f"redis://127.0.0.1:{server.port}", tmp_path, settings=settings) as (one, two):
+            await until(lambda: recipient.payloads)
+            token = recipient.payloads[0]["data"]["token"]
+            for node in (one, two):
+                async with node.http.post(f"{node.url}/v1/canaries/{token}") as response:
+                    assert response.status == 204
+            while "observed" not in [found["last"]["sighting"] for found in await lasts(one, two)]:
+                pass
+        assert len(recipient.payloads) == 1
+
+
+async def lasts(*some: RunningNode) -> list[dict[str, Any]]:
+    return [found for node in some if (found := await canary_of(node))["last"]]
 
 
 async def metric(node: RunningNode, name: str) -> float:

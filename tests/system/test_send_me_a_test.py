@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import standardwebhooks
+import yaml
 from aiohttp import web
 
-from lalert import cap, texts
+from lalert import cap, resources, texts
 from lalert.dispatch.trial import MOST, WINDOW_S, Pace, trial_entry
 from lalert.errors import TooManyRequests
 from lalert.model import Role, Status
 from lalert.testing import FakeClock
 from lalert.testing.node import RunningNode, running_node
 
+OPENAPI: dict[str, Any] = yaml.safe_load(resources.schema("openapi.yaml"))
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
@@ -68,6 +71,9 @@ async def test_a_receiver_sends_itself_a_test_that_is_marked_and_is_no_alert(
         path = f"/v1/subscriptions/{made['id']}/test"
         status, said = await call(node, path)
         assert (status, said["state"], said["detail"]) == (200, "delivered", "HTTP 200")
+        schema = {"$ref": "#/components/schemas/Trial", "components": OPENAPI["components"]}
+        jsonschema.Draft202012Validator(schema).validate(said)
+        assert said["response"] == "HTTP 200"
         [body] = receiver.bodies
         assert body["data"]["status"] == "Test"
         assert body["data"]["info"][0]["headline"].startswith("【試験】")

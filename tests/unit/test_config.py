@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lalert import config, registry
@@ -172,16 +174,29 @@ def test_a_canary_is_the_hubs_to_read_and_every_mistake_in_it_is_named() -> None
                 "two": {"type": "webhook", "canary": {"target": "x", "every_s": 60, "within_s": 61}},
                 "three": {"type": "webhook", "canary": {"target": "x", "every_s": 1}},
                 "four": {"type": "webhook", "canary": "https://watch.example/"},
+                "six": {"type": "webhook", "canary": {"every_s": 60}},
+                "seven": {"type": "webhook", "canary": {"target_file": "/nowhere"}},
                 "feeds": {"canary": {"target": "x"}},
             }
         )
     said = "\n".join(caught.value.mistakes)
     for mistake in (
         "adapters.webhook.canary.every: unknown key, did you mean every_s?",
-        "adapters.webhook.canary.target: is missing",
+        "adapters.six.canary.target: give it, or target_file",
+        "adapters.seven.canary.target_file: /nowhere: cannot be read",
         "adapters.two.canary.within_s: must not be more than every_s",
         "adapters.three.canary.every_s: ",
         "adapters.four.canary: must be a table",
         "adapters.feeds.canary: this adapter has no canary to send",
     ):
         assert mistake in said
+
+
+def test_a_canarys_target_may_stand_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "target"
+    file.write_text("https://watch.example/token\n")
+    planned = registry.plan({"webhook": {"canary": {"target_file": str(file)}}}).canaries
+    assert planned["webhook"].target == "https://watch.example/token"
+    file.write_text("\n")
+    with pytest.raises(ConfigError, match="holds nothing"):
+        registry.plan({"webhook": {"canary": {"target_file": str(file)}}})

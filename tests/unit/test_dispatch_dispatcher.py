@@ -283,20 +283,22 @@ async def test_what_each_attempt_sent_and_got_is_kept_without_what_is_secret(mak
     async def reply(delivery: Delivery) -> Outcome:
         if delivery.attempt > 1:
             return Outcome("taken", request=f"POST to {secret}", response="welcome\n" + "x" * 1000)
-        failure = TemporaryFailure("HTTP 503")
-        failure.request, failure.response = f"POST to {secret}", "come back, token-of-s"
+        failure = PermanentFailure("HTTP 400")
+        failure.request, failure.response = f"POST to {secret}", "go away, token-of-s"
         raise failure
 
     hub = make_hub(FakeChannel(reply))
     async with hub.running() as dispatcher:
         await dispatcher.subscribe(subscription())
-        await hub.submit("one")
+        entry = await hub.submit("one")
+        key = delivery_key("s", entry.alert.id)
+        await until_async(lambda: settled(hub, "one"))
+        await dispatcher.redeliver(key)
         await until_async(lambda: settled(hub, "one"))
     async with hub.open_store():
-        key = (await hub.rows())["one"].key
         first, second = await hub.store.attempts(key)
-    assert (first.number, first.state, first.detail) == (1, DeliveryState.RETRY, "HTTP 503")
-    assert (first.request, first.response) == ("POST to […]", "come back, […]")
+    assert (first.number, first.state, first.detail) == (1, DeliveryState.DEAD, "HTTP 400")
+    assert (first.request, first.response) == ("POST to […]", "go away, […]")
     assert (second.number, second.state) == (2, DeliveryState.DELIVERED)
     assert second.response == "welcome " + "x" * 392
     assert timedelta(0) <= second.began - first.began < timedelta(seconds=10)
