@@ -104,7 +104,7 @@ class Text:
 class Room:
     """What a channel has room for: `title` and `body` in units of `measure`, None where there is no limit; `urls` False where a text may hold none.
 
-    `measure` must not shrink when a text grows: `len`, `full_width`, `utf16` and `utf8` do not.
+    `measure` counts at least one for each character, as `len`, `full_width`, `utf16` and `utf8` do.
     """
 
     title: int | None = None

@@ -11,7 +11,7 @@ _ADDRESSES: Final = re.compile(
     r"""
     (?:https?|ftp)[:：]/{1,2}(?:[!-;=?-~]*[\w/\#=&%~+$@*-]|[^\s\u3000、。！？「」()（）<>]{0,255})  # a name in other letters ends where words end
     | \bwww\.[!-;=?-~]*[\w/\#=&%~+$@*-]
-    | [\w.+-]{1,64}[@＠][\w-]{1,63}(?:\.[\w-]{1,63})+
+    | (?<![\w.+-])[\w.+-]{1,64}[@＠][\w-]{1,63}(?:\.[\w-]{1,63})+
     | (?<![a-z0-9@.-])(?:[a-z0-9-]{1,63}\.){1,8}(?:jp|com|net|org)(?![a-z0-9])(?:[/?\#][!-;=?-~]*[\w/\#=&%~+$@*-]|[/])?
     """,
     re.IGNORECASE | re.VERBOSE | re.ASCII,
@@ -21,11 +21,13 @@ _LEFT_OVER: Final = re.compile(
     r"https?[:：]//|www\.|(?<=[\w.+-])[@＠](?=[\w-]{1,63}\.[\w.-])|\.(?=(?:jp|com|net|org)(?![a-z0-9]))",
     re.IGNORECASE,
 )
+_SIGNS: Final = re.compile(r"[@＠:：.]")
 _EMPTIED: Final = re.compile(r"[(（「『<＜【\[][\s:：、,]*[)）」』>＞】\]]")
 _CLOSERS = "」』）)】］]”’\"'〉》＞>"
+# Each of these begins where a run of its characters begins, so that no text takes long: an alert of 20,000 "!" would take half a minute.
 _SENTENCES: Final = re.compile(
     rf"[。！？｡]+[{re.escape(_CLOSERS)}]*|(?<!\b[A-Z])(?<!\b[A-Z][a-z])(?<!\b[A-Z][a-z]{{2}})\.[{re.escape(_CLOSERS)}]*(?=\s+[^\sa-z0-9])"
-    rf"|[!?]+[{re.escape(_CLOSERS)}]*(?=\s)|\s*\n\s*"
+    rf"|(?<![!?])[!?]++[{re.escape(_CLOSERS)}]*(?=\s)|\n\s*"
 )
 _PARTICLE: Final = "はがをにでへやたてるすなうくと"
 _PHRASES: Final = re.compile(
@@ -42,7 +44,7 @@ _JOINING = {"\u200d", "\u200c"}
 
 def without_addresses(text: str) -> str:
     """Return a text without web and mail addresses, and without the brackets and lines that held nothing else."""
-    if not (_ADDRESSES.search(text) or _LEFT_OVER.search(text)):
+    if not _SIGNS.search(text) or not (_ADDRESSES.search(text) or _LEFT_OVER.search(text)):
         return text
     plain = _LEFT_OVER.sub(" ", _ADDRESSES.sub("", text))
     while _LEFT_OVER.search(plain) or _ADDRESSES.search(plain):  # what has moved together may read as another

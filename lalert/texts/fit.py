@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -11,7 +12,7 @@ from typing import Final
 from lalert.texts.breaks import letter_ends, phrase_ends, sentence_ends
 
 Fits = Callable[[str], bool]
-"""Says whether a text has room; what is longer than a text that has none has none either."""
+"""Says whether a text has room; what begins with a text that has none has none either."""
 
 ELLIPSIS: Final = "…"
 MIN_PIECE: Final = 40
@@ -34,6 +35,16 @@ class Block:
     parts: Sequence[Part]
 
 
+def fits_into(limit: int | None, measure: Callable[[str], int]) -> Fits:
+    """Return whether a text is no longer than `limit`."""
+    return lambda text: limit is None or measure(text) <= limit
+
+
+def within_reach(text: str, limit: int | None) -> str:
+    """Return what need be looked at of a text for which there is room for at most `limit` characters: of one that is longer one more, so that it never fits."""
+    return text if limit is None else text[: limit + 1]
+
+
 def cut(text: str, fits: Fits) -> str:
     """Return the longest beginning of a text that fits and ends with a sentence, else with a phrase and an ellipsis, empty where not a word fits.
 
@@ -47,8 +58,36 @@ def cut(text: str, fits: Fits) -> str:
     return ""
 
 
-def prose(text: str) -> Part:
-    """Return the ways to say a text: its first sentence (of a long one the beginning), and then more and more of them."""
+def title_within(before: str, headline: str, event: str, fits: Fits) -> str:
+    """Return a title that begins with `before`: the headline by whole sentences, else the whole event, else the headline cut by phrase.
+
+    What is left out of it belongs into the body. Without room for any of that it is `before`, or nothing.
+    """
+
+    def fits_behind(text: str) -> bool:
+        return fits(before + text)
+
+    if not fits_behind(""):
+        return next((part for part in _shorter(before) if fits(part)), "")
+    said = cut(headline, fits_behind)
+    if said.endswith("…") and not headline.endswith("…") and event and fits_behind(event):
+        said = event
+    return (before + (said or cut(event, fits_behind))).strip()
+
+
+def _shorter(before: str) -> Iterator[str]:
+    """Yield what has to go before a title, and then the mark alone: that it is a drill goes before everything."""
+    yield before.strip()
+    if mark_alone := _MARK.match(before):
+        yield mark_alone[0]
+
+
+_MARK: Final = re.compile(r"【[^】]*】|\[[^\]]*\]")
+
+
+def prose(text: str, limit: int | None = None) -> Part:
+    """Return the ways to say a text where there is room for `limit` characters: its first sentence (of a long one the beginning), and then more and more."""
+    text = within_reach(text, limit)
     ends = sentence_ends(text)
     early = [end for end in phrase_ends(text[: ends[0]])[:-1] if end >= MIN_PIECE]
     said = [*early, *ends]

@@ -19,14 +19,14 @@ import structlog
 from lalert import cap, resources
 from lalert.model import Entry, Info, MsgType
 from lalert.plugin import Room, Text
-from lalert.texts.breaks import without_addresses
-from lalert.texts.fit import Block, Fits, fill, prose
+from lalert.texts.fit import Block, Fits, fill, fits_into, prose, title_within
 from lalert.texts.languages import primary, variety, written_for
 from lalert.texts.marks import mark_before, unmarked
 from lalert.texts.plain import readable
-from lalert.texts.prose import SAID_WITHOUT_INFOS, alert_text, fits_into, own_words, title_within
+from lalert.texts.prose import ENDLESS, SAID_WITHOUT_INFOS, alert_text, own_words
 from lalert.texts.sandbox import Sandbox, TemplateFailed
 from lalert.texts.values import KNOWS, Language, Matter, matters, values
+from lalert.texts.words import say
 
 LANGUAGES: Final = "languages.toml"
 MAX_FILES: Final = 2_000
@@ -36,7 +36,6 @@ MAX_KEPT: Final = 4_096
 
 log = structlog.get_logger()
 _MOMENT: Final = re.compile(r"(?:[^{}]|\{(?:year|month|day|hour|minute)(?::02)?\})+")
-_ENDLESS: Final = Room()
 _Key = tuple[str, str, str, Room]
 
 
@@ -68,7 +67,7 @@ class Library:
             entry.position,
             chosen[0] if chosen else f"?{lang and lang.lower()[:40]}",
             channel if chosen else "",
-            room or _ENDLESS,
+            room or ENDLESS,
         )
         with self._lock:
             kept = self._kept.get(key)
@@ -76,7 +75,7 @@ class Library:
             if kept is not None and kept[0] is entry:
                 self._kept.move_to_end(key)
                 return kept[1]
-        text = self._text(entry, lang, room or _ENDLESS, channel, chosen)
+        text = self._text(entry, lang, room or ENDLESS, channel, chosen)
         with self._lock:
             self._kept[key] = (entry, text)
             while len(self._kept) > MAX_KEPT:
@@ -127,7 +126,7 @@ class Library:
         if not title_is_whole:
             title = _shorter_title((mark + drill + announcement, mark + announcement), first[0], fits_title)
         lines = [*(first[1:] if title_is_whole else first), *(line for each in more for line in each)]
-        own = own_words(alert, tag, urls=room.urls)
+        own = own_words(alert, tag, room)
         body = "\n\n".join([mark + drill + "\n".join(lines), *own.paragraphs] if lines else own.paragraphs)
         if not fits_body(body):
             body = fill([Block(mark + drill, [prose(line) for line in lines]), *own.blocks], fits_body)
@@ -149,8 +148,8 @@ class Library:
         if name is None:
             raise TemplateFailed(names[-1], "there is none")
         written = self._sandbox.render(name, values(entry, matter, language, channel, alone=alone))
-        say = readable if room.urls else _without_addresses
-        lines = [plain for line in written.splitlines() if (plain := say(unmarked(line, entry.alert.status)))]
+        said = (unmarked(line, entry.alert.status) for line in written.splitlines())
+        lines = [line for line in map(say(urls=room.urls), said) if line]
         if not lines:
             raise TemplateFailed(name, "says nothing")
         return lines
@@ -162,10 +161,6 @@ def _shorter_title(befores: Sequence[str], said: str, fits: Fits) -> str:
     return next(
         (title for title, before in zip(titles, befores, strict=True) if title not in before), titles[-1]
     )
-
-
-def _without_addresses(text: str) -> str:
-    return without_addresses(readable(text))
 
 
 def _announcement(entry: Entry, matter: Matter, language: Language) -> str:

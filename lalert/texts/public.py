@@ -32,7 +32,7 @@ from lalert.texts.details import details
 from lalert.texts.languages import chosen
 from lalert.texts.marks import mark, marked_word
 from lalert.texts.plain import clean
-from lalert.texts.prose import tickers
+from lalert.texts.ticker import tickers
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry

@@ -8,7 +8,7 @@ from lalert.live import LiveSettings, limits, websocket
 from lalert.receivers import confirming
 from lalert.store import MAX_CONFIRMATIONS
 from lalert.tenancy import tickets
-from lalert.texts.prose import MAX_TICKER
+from lalert.texts.ticker import MAX_TICKER
 from lalert.web import streams
 
 TEXT = " ".join((Path(__file__).parents[2] / "docs" / "live.md").read_text(encoding="utf-8").split())

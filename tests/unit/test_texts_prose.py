@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lalert.model import JST, Alert, Area, Info, MsgType, Severity, Status
 from lalert.testing import make_alert
 from lalert.texts import alert_text
-from lalert.texts.prose import MAX_TICKER, tickers
+from lalert.texts.ticker import MAX_TICKER, tickers
 
 SENT = datetime(2026, 11, 23, 9, 5, tzinfo=JST)
 

@@ -18,13 +18,13 @@ from lalert import cap, config, registry, texts
 from lalert.cap.profiles.jp.kinds import HAZARDS, SHELTER_STATES
 from lalert.errors import ConfigError
 from lalert.hub import AdapterHub, Hub
-from lalert.model import JST, Entry, Info, MsgType, Origin, OriginKind, PlaceName, Status
+from lalert.model import JST, Area, Entry, Info, MsgType, Origin, OriginKind, PlaceName, Status
 from lalert.plugin import HubApi, Room, Text, full_width, utf8, utf16
 from lalert.testing import make_alert
 from lalert.testing.alerts import declared_facts
 from lalert.texts.library import Library, load, shipped
 from lalert.texts.sandbox import FILTERS, MAX_OUTPUT, MAX_SOURCE, Sandbox, TemplateFailed
-from lalert.texts.values import KNOWS, MAX_VALUE
+from lalert.texts.values import KNOWS, MAX_VALUE, matters, values
 
 SENT = datetime(2026, 11, 23, 9, 5, tzinfo=JST)
 HITOYOSHI = PlaceName("432032", "人吉市", "ひとよしし", "Hitoyoshi City")
@@ -37,7 +37,7 @@ ROOMS = {
     "push": Room(60, 240, utf8),
     "chat": Room(150, 3_000),
 }
-MARKS = {Status.EXERCISE: ("【訓練】", "[EXERCISE]"), Status.TEST: ("【試験】", "[TEST]")}
+MARKS = {Status.EXERCISE: ("【訓練】", "[EXERCISE]")}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_only_languages_that_were_checked_are_on_by_default() -> None:
 def test_every_kind_level_and_message_is_said_marked_and_fits_everywhere(library: Library, lang: str) -> None:
     kinds = [*cap.KINDS, "bears"]
     for kind, msg_type, status in itertools.product(
-        kinds, [MsgType.ALERT, MsgType.UPDATE, MsgType.CANCEL, MsgType.ERROR], [Status.ACTUAL, Status.EXERCISE, Status.TEST]
+        kinds, [MsgType.ALERT, MsgType.UPDATE, MsgType.CANCEL, MsgType.ERROR], [Status.ACTUAL, Status.EXERCISE]
     ):  # fmt: skip
         for level in [None, 3, 4, 5] if kind == "evacuation" else [None]:
             one = of_kind(kind, level=level, language="fr", msg_type=msg_type, status=status, note="水位低下")
@@ -155,6 +155,7 @@ def test_a_drill_is_said_in_the_readers_language_too(library: Library) -> None:
     drill = entry(status="Exercise")
     assert read(library, drill, "vi").title.startswith("[EXERCISE] DIỄN TẬP: Mức cảnh giác 4")
     assert read(library, drill, "ja-x-easy").body.startswith("【訓練】これは 練習です。あぶない")
+    assert read(library, entry(status="Test"), "ko").title.startswith("[TEST] 시험: 경계 레벨 4")
     assert "\n\n【訓練】人吉市に避難指示を発令しました\n\n" in read(library, drill, "vi").body
 
 
@@ -174,6 +175,8 @@ def test_what_is_over_is_never_said_to_hold(library: Library) -> None:
             assert act not in text.title + text.body
             assert order.title not in text.title + text.body
     assert read(library, lifted, "en").title == "Lifted: Evacuation information"
+    assert "Until" in read(library, french(), "en").body
+    assert "Until" not in read(library, lifted, "en").body + read(library, cancelled, "en").body
     reason, then, *_ = read(library, cancelled, "en").body.splitlines()
     assert (reason, then) == ("Reason: 誤って発令したため", "What was announced before has been cancelled.")
 
@@ -210,6 +213,20 @@ def test_each_level_is_said_with_its_own_areas(library: Library) -> None:
         "Places as named in Japanese: 下町",
     ]
     assert 1 < three < over
+
+
+def test_what_names_no_code_of_its_own_is_not_given_those_of_the_rest(library: Library) -> None:
+    nowhere = replace(info(3, "432032", "下町"), areas=(Area("下町"),))
+    body = read(library, entry(infos=(info(4, "432032", "人吉市"), nowhere)), "en").body
+    assert [line for line in body.splitlines() if line.startswith("Areas")] == [
+        "Areas: Hitoyoshi City (人吉市)",
+        "Areas: 下町",
+    ]
+    alone = read(library, entry(infos=(nowhere,)), "en").body
+    assert (
+        "Areas: Hitoyoshi City (人吉市), Sagara Village (相良村)\nPlaces as named in Japanese: 下町\n"
+        in alone
+    )
 
 
 def test_updates_and_corrections_are_announced(library: Library) -> None:
@@ -345,6 +362,15 @@ def test_what_was_made_is_kept_for_the_next_reader(library: Library) -> None:
     assert library.text(replace(one), "en") is not library.text(one, "en")
 
 
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lalert.texts.library.MAX_KEPT", 3)
+    library, one = load(["en"])[0], entry()
+    first = library.text(one, "en")
+    for size in range(3):
+        library.text(one, "en", Room(size))
+    assert library.text(one, "en") is not first
+
+
 # What a stranger may write
 
 
@@ -425,6 +451,8 @@ def test_what_an_alert_says_is_text_and_nothing_else(library: Library, written: 
         assert text.body.count(written) == 3
         assert "49" not in text.body.replace("49 ", "")
     assert len(read(library, one, "en", Room(60, 500)).body) <= 500
+    told = values(one, matters(one)[0], shipped()[0]["en"], "x", alone=True)
+    assert all(len(value) <= MAX_VALUE for value in told.values() if isinstance(value, str))
 
 
 @pytest.mark.parametrize(
