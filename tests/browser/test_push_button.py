@@ -142,7 +142,9 @@ async def test_pressing_the_button_subscribes_with_the_hubs_key_and_pressing_aga
         assert not [url for url in asked if url.endswith("/places")], "everybody would ask for the same alert"
 
 
-async def test_a_browser_may_hear_of_grave_things_alone(visit: Open) -> None:
+async def test_a_browser_may_hear_of_grave_things_alone_and_the_hub_is_asked_what_is_forgotten(
+    visit: Open,
+) -> None:
     async with staged_push() as stage:
         _, page = await pressed(visit, stage)
         box = page.get_by_label("警戒レベル3以上だけ")
@@ -151,22 +153,25 @@ async def test_a_browser_may_hear_of_grave_things_alone(visit: Open) -> None:
         await until(lambda: [each.filter.min_level for each in stage.behind.saved.values()] == [3])
         await page.reload()
         await expect(box).to_be_checked()
-        await box.uncheck()
-        await until(lambda: [each.filter.min_level for each in stage.behind.saved.values()] == [None])
-
-
-async def test_a_page_that_remembers_nothing_asks_the_hub(visit: Open) -> None:
-    async with staged_push() as stage:
-        _, page = await pressed(visit, stage)
         await page.evaluate("localStorage.removeItem('lalert /push/push/')")
-        await page.reload()
-        await expect(page.get_by_role("button", name="この地域の通知を止める")).to_be_visible()
-        await page.goto(page.url.replace(HITOYOSHI, "432041"))
+        await page.goto(
+            page.url.replace(HITOYOSHI, "432041")
+        )  # which asks the hub: this browser remembers nothing
         await expect(page.get_by_role("button", name="この地域の情報を通知で受け取る")).to_be_visible()
+        await expect(box).to_be_checked()
 
 
-async def test_the_worker_shows_what_the_hub_pushed_and_an_update_takes_its_place(visit: Open) -> None:
+async def test_the_worker_shows_what_the_hub_pushed_and_answers_a_canary_once_it_is_shown(
+    visit: Open,
+) -> None:
     async with staged_push() as stage:
+        answered: list[str] = []
+
+        async def answer(request: web.Request) -> web.Response:
+            answered.append(request.path)
+            return web.Response(status=204)
+
+        stage.hub.more.append(web.post("/v1/canaries/{token}", answer))
         at, page = await pressed(visit, stage)
         worker = Worker(await page.context.new_cdp_session(page), page, at.url)
         await worker.attach()
@@ -184,7 +189,15 @@ async def test_the_worker_shows_what_the_hub_pushed_and_an_update_takes_its_plac
         )
         update = replace(second, entry=replace(second.entry, alert=alert, incident=first.entry.incident))
         await worker.push(await stage.push(update))
-        [_] = await shown(worker, stage.behind.text(update.entry).title)
+        [_] = await shown(worker, stage.behind.text(update.entry).title)  # in the place of the first
+        assert not answered
+        await stage.channel.canary(stage.service.url + "/one", "token-1")
+        await worker.push(stage.browser.open(stage.service.pushed[-1].body).decode())
+        await until(lambda: answered)
+        title = f"{CANARY_TITLE} token-1"
+        [check] = [note for note in await shown(worker, title) if note["title"] == title]
+        assert check["requireInteraction"] is False
+        assert answered == ["/v1/canaries/token-1"]
 
 
 async def shown(worker: Worker, title: str) -> list[dict[str, Any]]:
@@ -195,26 +208,6 @@ async def shown(worker: Worker, title: str) -> list[dict[str, Any]]:
             if title in [each["title"] for each in notes]:
                 return notes
             await asyncio.sleep(0.01)
-
-
-async def test_a_canary_is_answered_once_it_is_shown(visit: Open) -> None:
-    async with staged_push() as stage:
-        answered: list[str] = []
-
-        async def answer(request: web.Request) -> web.Response:
-            answered.append(request.path)
-            return web.Response(status=204)
-
-        stage.hub.more.append(web.post("/v1/canaries/{token}", answer))
-        at, page = await pressed(visit, stage)
-        worker = Worker(await page.context.new_cdp_session(page), page, at.url)
-        await worker.attach()
-        await stage.channel.canary(stage.service.url + "/one", "token-1")
-        await worker.push(stage.browser.open(stage.service.pushed[0].body).decode())
-        await until(lambda: answered)
-        [note] = await shown(worker, f"{CANARY_TITLE} token-1")
-        assert note["requireInteraction"] is False
-        assert answered == ["/v1/canaries/token-1"]
 
 
 async def test_the_worker_tells_the_hub_of_a_new_address_of_its_browser(visit: Open) -> None:
