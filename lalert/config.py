@@ -326,9 +326,9 @@ def _contradictions(settings: Settings) -> list[str]:
     return mistakes
 
 
-def library_of(settings: Settings) -> texts.Library:
-    """Return the texts of a configuration; raises `ConfigError` for what has gone wrong with its folder since it was read."""
-    library, mistakes = texts.load(settings.texts.languages, settings.texts.templates)
+def library_of(settings: Settings, *, every: bool = False) -> texts.Library:
+    """Return the texts of a configuration, with `every` in the languages too that are not on; raises `ConfigError` for what has gone wrong with its folder since it was read."""
+    library, mistakes = texts.load(None if every else settings.texts.languages, settings.texts.templates)
     if mistakes:
         raise ConfigError(mistakes)
     return library

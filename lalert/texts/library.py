@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from lalert import cap, resources
-from lalert.model import Entry, Info, MsgType
+from lalert.model import Alert, Entry, Info, MsgType
 from lalert.plugin import Room, Text
 from lalert.texts.fit import Block, Fits, fill, fits_into, prose, title_within
 from lalert.texts.languages import primary, variety, written_for
@@ -49,9 +49,14 @@ class Library:
         self._kept: OrderedDict[_Key, tuple[Entry, Text]] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Return the tags of the languages that are on."""
+        return tuple(tag for tag, _ in self._languages.values())
+
     def warm(self) -> None:
         """Compile every template that may be used: some milliseconds each, the first time in a process."""
-        self._sandbox.warm(tag for tag, _ in self._languages.values())
+        self._sandbox.warm(self.languages)
 
     def text(
         self, entry: Entry, lang: str | None = None, room: Room | None = None, channel: str = ""
@@ -143,7 +148,7 @@ class Library:
         *,
         alone: bool,
     ) -> list[str]:
-        names = list(_names(tag, channel, matter, entry.alert.msg_type))
+        names = list(_names(tag, channel, matter, entry.alert))
         name = next((name for name in names if name in self._sandbox), None)
         if name is None:
             raise TemplateFailed(names[-1], "there is none")
@@ -171,12 +176,21 @@ def _announcement(entry: Entry, matter: Matter, language: Language) -> str:
     return language.correction if entry.correction else language.update
 
 
-def _names(tag: str, channel: str, matter: Matter, msg_type: MsgType) -> Iterator[str]:
+def _names(tag: str, channel: str, matter: Matter, alert: Alert) -> Iterator[str]:
     """Yield the names that a template may have, the most special first. What is over never falls back to what says that it holds."""
-    stage = "clear" if matter.lifted else {MsgType.CANCEL: "cancel", MsgType.ERROR: "error"}.get(msg_type, "")
+    stage = _stage(matter, alert)
     special = [f"{matter.kind}.{stage}", stage] if stage else [*_orders(matter), matter.kind, "default"]
     for folder in (f"{tag}/{channel}", tag):
         yield from (f"{folder}/{name}.txt" for name in special)
+
+
+def _stage(matter: Matter, alert: Alert) -> str:
+    """Return what has become of a matter, empty while it holds. A Cancel that says why withdraws; without a reason it may lift (docs/profile-jp.md)."""
+    if alert.msg_type is MsgType.ERROR:
+        return "error"
+    if alert.msg_type is MsgType.CANCEL and (readable(alert.note or "") or not matter.lifted):
+        return "cancel"
+    return "clear" if matter.lifted else ""
 
 
 def _orders(matter: Matter) -> list[str]:
@@ -186,8 +200,8 @@ def _orders(matter: Matter) -> list[str]:
     return [f"{matter.kind}.{level}"] if level else []
 
 
-def load(on: Iterable[str] = (), folder: str = "") -> tuple[Library, list[str]]:
-    """Return the library of the languages that are `on`, with an operator's own `folder` before what is shipped, and every mistake in it."""
+def load(on: Iterable[str] | None, folder: str = "") -> tuple[Library, list[str]]:
+    """Return the library of the languages that are `on` (None: of all), with an operator's own `folder` before what is shipped, and every mistake in it."""
     languages, sources = shipped()
     mistakes: list[str] = []
     own: dict[str, str] = {}
@@ -203,7 +217,7 @@ def load(on: Iterable[str] = (), folder: str = "") -> tuple[Library, list[str]]:
         if tag not in languages:
             mistakes.append(f"texts.templates: {name}: {tag} is no language of {LANGUAGES}")
         mistakes += [f"texts.templates: {name}: {why}" for why in sandbox.mistakes(name)]
-    wanted = list(dict.fromkeys(on))
+    wanted = list(languages if on is None else dict.fromkeys(on))
     for tag in wanted:
         if tag not in languages:
             near = difflib.get_close_matches(tag, languages, n=1)

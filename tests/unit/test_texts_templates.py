@@ -177,6 +177,15 @@ def test_what_is_over_is_never_said_to_hold(library: Library) -> None:
     assert read(library, lifted, "en").title == "Lifted: Evacuation information"
     assert "Until" in read(library, french(), "en").body
     assert "Until" not in read(library, lifted, "en").body + read(library, cancelled, "en").body
+    assert (
+        read(library, french(response="AllClear", msg_type="Cancel"), "en").title
+        == "Lifted: Evacuation information"
+    )
+    withdrawn = read(library, french(response="AllClear", msg_type="Cancel", note="誤り"), "en")
+    assert (withdrawn.title, withdrawn.body.splitlines()[0]) == (
+        "Cancelled: Evacuation information",
+        "Reason: 誤り",
+    )
     reason, then, *_ = read(library, cancelled, "en").body.splitlines()
     assert (reason, then) == ("Reason: 誤って発令したため", "What was announced before has been cancelled.")
 
