@@ -25,9 +25,14 @@ class Threads:
         self._limit = limit
         self._under_way = 0
 
+    @property
+    def full(self) -> bool:
+        """Say whether all threads are taken."""
+        return self._under_way >= self._limit
+
     async def run(self, work: Callable[[], T]) -> T:
         """Return what `work` returns, or raise what it raises; whoever is cancelled leaves it running. Raises `TemporaryFailure` when all threads are taken."""
-        if self._under_way >= self._limit:
+        if self.full:
             raise TemporaryFailure(f"all {self._limit} threads of the channel still work or hang")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
