@@ -58,8 +58,8 @@ def cut(text: str, fits: Fits) -> str:
     return ""
 
 
-def title_within(before: str, headline: str, event: str, fits: Fits) -> str:
-    """Return a title that begins with `before`: the headline by whole sentences, else the whole event, else the headline cut by phrase.
+def title_within(before: str, headline: str, events: Sequence[str], fits: Fits) -> str:
+    """Return a title that begins with `before`: the headline by whole sentences, else the first of `events` that fits, else the headline cut by phrase.
 
     What is left out of it belongs into the body. Without room for any of that it is `before`, or nothing.
     """
@@ -70,9 +70,9 @@ def title_within(before: str, headline: str, event: str, fits: Fits) -> str:
     if not fits_behind(""):
         return next((part for part in _shorter(before) if fits(part)), "")
     said = cut(headline, fits_behind)
-    if said.endswith("…") and not headline.endswith("…") and event and fits_behind(event):
-        said = event
-    return (before + (said or cut(event, fits_behind))).strip()
+    if not said or (said.endswith("…") and not headline.endswith("…")):
+        said = next((event for event in events if event and fits_behind(event)), said)
+    return (before + (said or next(filter(None, (cut(event, fits_behind) for event in events)), ""))).strip()
 
 
 def _shorter(before: str) -> Iterator[str]:

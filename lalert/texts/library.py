@@ -162,7 +162,7 @@ class Library:
 
 def _shorter_title(befores: Sequence[str], said: str, fits: Fits) -> str:
     """Return a title that says something behind the first of `befores` that leaves room for it: the mark says in every language that it is a drill."""
-    titles = [title_within(before, said, "", fits) for before in befores]
+    titles = [title_within(before, said, (), fits) for before in befores]
     return next(
         (title for title, before in zip(titles, befores, strict=True) if title not in before), titles[-1]
     )

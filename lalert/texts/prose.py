@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lalert import cap
@@ -72,8 +72,18 @@ def _title(alert: Alert, info: Info, correction: bool, room: Room) -> tuple[str,
     if fits(title):
         return title, True
     before = mark_before(announced + plain, alert.status, info.language) + announced
+    return title_within(
+        before, within_reach(one_line(plain), room.title), _events(alert, info, room), fits
+    ), False
+
+
+def _events(alert: Alert, info: Info, room: Room) -> list[str]:
+    """Return what may be said for a headline that is too long: the event with its 警戒レベル, then without."""
     event = one_line(say(urls=room.urls)(info.event))
-    return title_within(before, within_reach(one_line(plain), room.title), event, fits), False
+    level = cap.level(replace(alert, infos=(info,)))
+    if not level or not event or re.search("レベル|level", event, re.IGNORECASE):
+        return [event]
+    return [words_for(event, info.language).level.format(level=level, event=event), event]
 
 
 class _Telling:
@@ -188,7 +198,7 @@ def _without_infos(alert: Alert, lang: str | None, correction: bool, room: Room)
     said = words.nothing_said[alert.msg_type]
     title = mark(announced + said, alert.status, language)
     if not (fits := fits_into(room.title, room.measure))(title):
-        title = title_within(mark_before(said, alert.status, language) + announced, said, "", fits)
+        title = title_within(mark_before(said, alert.status, language) + announced, said, (), fits)
     body = mark("\n".join(lines), alert.status, language)
     if not (fits := fits_into(room.body, room.measure))(body):
         before = mark_before(body, alert.status, language)

@@ -33,6 +33,7 @@ class Words:
     comma: str
     more: str
     by: str
+    level: str
 
 
 JAPANESE: Final = Words(
@@ -58,6 +59,7 @@ JAPANESE: Final = Words(
     comma="、",
     more="ほか{count}か所",
     by="（{name}発表）",
+    level="警戒レベル{level} {event}",
 )
 ENGLISH: Final = Words(
     announces={
@@ -82,6 +84,7 @@ ENGLISH: Final = Words(
     comma=", ",
     more="{count} more",
     by=" ({name})",
+    level="Alert Level {level}: {event}",
 )
 
 

@@ -161,7 +161,12 @@ LONG = {
 
 def test_where_lives_depend_on_it_what_to_do_comes_first() -> None:
     text = alert_text(order(**LONG), room=Room(18, 100))
-    assert text.title == "避難指示"
+    assert text.title == "警戒レベル4 避難指示"
+    assert alert_text(order(**LONG), room=Room(10, 100)).title == "避難指示"
+    said = order(event="警戒レベル４避難指示", **LONG)
+    assert alert_text(said, room=Room(18, 100)).title == "警戒レベル４避難指示"
+    over = order(response="AllClear", event="避難指示解除", **LONG)
+    assert alert_text(over, room=Room(15, 100)).title == "避難指示解除"
     assert text.body.splitlines() == [
         "危険な場所から全員避難してください。",
         "人吉市中心部に避難指示を発令しました。",
