@@ -529,6 +529,17 @@ async def test_each_loudspeaker_hears_of_its_own_areas_and_of_drills_only_if_it_
     )
 
 
+@pytest.mark.usefixtures("mute")
+async def test_canaries_are_one_text_and_no_sound(tmp_path: Path) -> None:
+    async with open_speakers(tmp_path) as channel:
+        for token in ("first", "second"):
+            await channel.canary("hill", token)
+        with pytest.raises(PermanentFailure):
+            await channel.canary("valley", "third")
+    [path] = tmp_path.iterdir()
+    assert path.read_text(encoding="utf-8").endswith("/v1/canaries/second\n")
+
+
 # Settings
 
 

@@ -499,6 +499,19 @@ def test_the_page_shows_a_block_that_holds() -> None:
     assert example == golden
 
 
+async def test_canaries_do_not_fill_the_folder_of_an_outlet_and_name_no_area(tmp_path: Path) -> None:
+    async with open_mail(tmp_path, dry_run=True) as channel:
+        for token in ("first", "second"):
+            await channel.canary("one", token)
+        with pytest.raises(PermanentFailure):
+            await channel.canary("two", "third")
+    [path] = tmp_path.iterdir()
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert (document["id"], document["format"]) == ("second", "lalert-urgentmail-canary/1")
+    assert document["answer"].endswith("/v1/canaries/second")
+    assert "areas" not in document
+
+
 async def test_a_preview_says_why_no_telephone_would_ring(tmp_path: Path) -> None:
     async with open_mail(tmp_path) as channel:
         [note] = channel.preview(an_entry(msg_type="Update", references=[make_alert()]), None).parts

@@ -89,7 +89,10 @@ def speech(
     announced = [_ANNOUNCED[mark] for mark in marks if mark in _ANNOUNCED]
     said = [text.title[found.end() :] if found else text.title, *_without_marks(text.body, marks).split("\n")]
     plain = [*drills[:1], opening, *announced, *said, closing, *drills[:1]]
-    sentences = [_read(line, readings) for paragraph in plain for line in _sentences(paragraph)]
+    whole = _plain("\n".join(plain))
+    # An alert for the nation brings the names of two thousand places.
+    used = {name: kana for name, kana in readings.items() if name in whole}
+    sentences = [_read(line, used) for paragraph in plain for line in _sentences(paragraph)]
     return Speech(tuple(filter(None, sentences)), f"{text.title}\n\n{text.body}\n")
 
 

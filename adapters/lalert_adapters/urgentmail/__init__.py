@@ -135,7 +135,8 @@ class UrgentMail:
             "body": CANARY_NOTE,
             "answer": f"{self._hub.base_url}/v1/canaries/{token}",
         }
-        file = File(f"canary-{token}.json", _json(body), MEDIA_TYPE)
+        # One name for all: a folder that nobody empties must not fill up.
+        file = File("canary.json", _json(body), MEDIA_TYPE)
         await self._put(outlet, Path(outlet.folder), file, token)
 
     def health(self) -> Health:
