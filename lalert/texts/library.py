@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-import threading
 import tomllib
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -20,6 +19,7 @@ from lalert import cap, resources
 from lalert.model import Alert, Entry, Info, MsgType
 from lalert.plugin import Room, Text
 from lalert.texts.fit import Block, Fits, fill, fits_into, prose, title_within
+from lalert.texts.kept import Kept
 from lalert.texts.languages import primary, variety, written_for
 from lalert.texts.marks import mark_before, unmarked
 from lalert.texts.plain import readable
@@ -32,11 +32,11 @@ LANGUAGES: Final = "languages.toml"
 MAX_FILES: Final = 2_000
 MAX_BYTES: Final = 65_536
 MAX_KEPT: Final = 4_096
+MAX_KEPT_BYTES: Final = 32 * 2**20
 """Texts that are kept, so that seventy thousand receivers of one alert are one text for each way to read it."""
 
 log = structlog.get_logger()
 _MOMENT: Final = re.compile(r"(?:[^{}]|\{(?:year|month|day|hour|minute)(?::02)?\})+")
-_Key = tuple[str, str, str, Room]
 
 
 class Library:
@@ -46,8 +46,7 @@ class Library:
         self._languages = {tag.lower(): (tag, languages[tag]) for tag in on}
         self._sandbox = sandbox
         self.failures: Counter[str] = Counter()
-        self._kept: OrderedDict[_Key, tuple[Entry, Text]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept = Kept[Text](MAX_KEPT, MAX_KEPT_BYTES)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -66,25 +65,15 @@ class Library:
         The alert's own words in that language go before every template. A template that fails gives way to the alert's own headline, areas and
         instruction, and `template_failed` names it.
         """
-        # By what is chosen, not by what is asked for: a thousand invented languages are one text.
         chosen = self._chosen(entry.alert.infos, lang) if entry.alert.msg_type is not MsgType.ACK else None
-        key = (
-            entry.position,
-            chosen[0] if chosen else f"?{lang and lang.lower()[:40]}",
-            channel if chosen else "",
-            room or ENDLESS,
-        )
-        with self._lock:
-            kept = self._kept.get(key)
-            # Positions are unique within one store, but a process may hold several: only the very same entry is the same.
-            if kept is not None and kept[0] is entry:
-                self._kept.move_to_end(key)
-                return kept[1]
+        # By what is chosen where it can be: each of a thousand invented languages must not be a text of its own.
+        asked = chosen[0] if chosen else f"?{lang or ''}"
+        key = (entry.position, asked, channel if chosen else "", room or ENDLESS)
+        kept = self._kept.get(key, entry)
+        if kept is not None:
+            return kept
         text = self._text(entry, lang, room or ENDLESS, channel, chosen)
-        with self._lock:
-            self._kept[key] = (entry, text)
-            while len(self._kept) > MAX_KEPT:
-                self._kept.popitem(last=False)
+        self._kept.put(key, entry, text, 4 * (len(text.title) + len(text.body)))
         return text
 
     def _text(

@@ -371,8 +371,9 @@ def test_what_was_made_is_kept_for_the_next_reader(library: Library) -> None:
     assert library.text(replace(one), "en") is not library.text(one, "en")
 
 
-def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lalert.texts.library.MAX_KEPT", 3)
+@pytest.mark.parametrize(("bound", "most"), [("MAX_KEPT", 3), ("MAX_KEPT_BYTES", 1_000)])
+def test_what_is_kept_is_bounded(bound: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"lalert.texts.library.{bound}", most)
     library, one = load(["en"])[0], entry()
     first = library.text(one, "en")
     for size in range(3):
