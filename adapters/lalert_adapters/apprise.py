@@ -252,6 +252,7 @@ def _plugin(url: str) -> apprise.NotifyBase | None:
         app_id="lalert",
         app_desc="lalert",
         async_mode=False,
+        http_redirects=False,
         interpret_emojis=False,
         interpret_escapes=False,
         secure_logging=True,

@@ -213,18 +213,27 @@ PARTS = {
 }
 
 
+@dataclass
+class Calls:
+    """Whom Apprise would have called, and whether without following a redirect and with a look at the certificate."""
+
+    hosts: list[str] = field(default_factory=list)
+    safe: list[bool] = field(default_factory=list)
+
+
 @pytest.fixture
-def hosts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    called: list[str] = []
+def web(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    calls = Calls()
 
     def send(self: requests.Session, request: requests.PreparedRequest, **more: Any) -> requests.Response:
-        called.append(urlsplit(request.url or "").hostname or "")
+        calls.hosts.append(urlsplit(request.url or "").hostname or "")
+        calls.safe.append(more["allow_redirects"] is False and bool(more["verify"]))
         raise requests.ConnectionError("nobody is called in this test")
 
     monkeypatch.setattr(requests.Session, "send", send)
     monkeypatch.setattr(apprise.NotifyBase, "throttle", lambda *_, **__: None)
     monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("a connection of its own"))
-    return called
+    return calls
 
 
 def test_every_scheme_that_can_be_allowed_has_a_sample() -> None:
@@ -243,7 +252,7 @@ def test_every_scheme_that_can_be_allowed_has_a_sample() -> None:
     ],
 )
 async def test_an_allowed_scheme_calls_its_own_host_whatever_is_in_the_address(
-    scheme: str, hostile: str, hosts: list[str], tmp_path: Path
+    scheme: str, hostile: str, web: Calls, tmp_path: Path
 ) -> None:
     target = SAMPLES[scheme].format(**PARTS) + hostile
     async with open_apprise(tmp_path, schemes=(scheme,)) as channel:
@@ -251,13 +260,14 @@ async def test_an_allowed_scheme_calls_its_own_host_whatever_is_in_the_address(
             channel.check_subscription(subscription("everything", target))
             with pytest.raises(TemporaryFailure):
                 await channel.deliver(a_delivery(target))
-            assert hosts
+            assert web.hosts
+            assert all(web.safe)
     # Below everything that the hub checks itself.
     plugin = apprise.Apprise.instantiate(target)
     assert plugin or hostile
     if plugin:
         apprise.Apprise(plugin).notify(body="body", title="title")
-    assert set(hosts) <= {FIXED[scheme]}
+    assert set(web.hosts) <= {FIXED[scheme]}
 
 
 # Threads
@@ -428,7 +438,7 @@ def logged() -> Iterator[io.StringIO]:
 
 
 async def test_nothing_secret_is_logged(
-    tmp_path: Path, logged: io.StringIO, capfd: pytest.CaptureFixture[str], hosts: list[str]
+    tmp_path: Path, logged: io.StringIO, capfd: pytest.CaptureFixture[str], web: Calls
 ) -> None:
     token = "123456789:abcdefghijklmnopqrstuvwxyz123456789"
     async with open_apprise(tmp_path, f"tgram://{token}/12315544", schemes=("plivo",)) as channel:
