@@ -40,6 +40,8 @@ _LETTERS: Final = re.compile(
     rf"(?<=[{_UNSPACED}、。])(?=[{_UNSPACED}])(?![ーぁぃぅぇぉゃゅょっゎァィゥェォャュョッヮヵヶゝゞヽヾ])"
 )
 _JOINING = {"\u200d", "\u200c"}
+_BEFORE = "เแโใไເແໂໃໄ"
+"""Vowels of Thai and Lao that are written before their consonant."""
 
 
 def without_addresses(text: str) -> str:
@@ -85,6 +87,7 @@ def joined(text: str, at: int) -> bool:
     return (
         _extends(after)
         or before in _JOINING
+        or before in _BEFORE
         or "\ud800" <= before <= "\udbff"
         or (before == "\r" and after == "\n")
         or (_regional(before) and _regional(after) and _flags_before(text, at) % 2 == 1)

@@ -121,6 +121,12 @@ def test_cut(text: str, limit: int, said: str) -> None:
     assert cut(text, lambda part: len(part) <= limit) == said
 
 
+def test_a_thai_vowel_is_not_parted_from_its_consonant() -> None:
+    text = "ออกจากพื้นที่เสี่ยงภัยไปที่ปลอดภัย"
+    assert len(letter_ends(text)) > 10
+    assert not [end for end in letter_ends(text) if text[end - 1] in "เแโใไ"]
+
+
 def test_what_a_room_measures() -> None:
     assert [measure("避難\n👍") for measure in MEASURES] == [4, 5, 5, 11]
 

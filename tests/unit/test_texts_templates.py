@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from lalert import cap, config, registry, texts
@@ -463,6 +465,34 @@ def test_what_an_alert_says_is_text_and_nothing_else(library: Library, written: 
     assert len(read(library, one, "en", Room(60, 500)).body) <= 500
     told = values(one, matters(one)[0], shipped()[0]["en"], "x", alone=True)
     assert all(len(value) <= MAX_VALUE for value in told.values() if isinstance(value, str))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    said=st.lists(st.text(max_size=60), min_size=5, max_size=5), lang=st.sampled_from(ALL), status=st.sampled_from([Status.ACTUAL, Status.EXERCISE]),
+    kind=st.sampled_from([*cap.KINDS, "bears"]), msg_type=st.sampled_from([MsgType.ALERT, MsgType.UPDATE, MsgType.CANCEL, MsgType.ERROR]),
+    level=st.sampled_from([None, 3, 4, 5]), room=st.sampled_from(list(ROOMS.values())) | st.builds(Room, st.integers(12, 40), st.integers(12, 200)),
+)  # fmt: skip
+def test_whatever_is_written_a_text_is_made_that_fits_and_is_marked(
+    library: Library,
+    said: list[str],
+    lang: str,
+    status: Status,
+    kind: str,
+    msg_type: MsgType,
+    level: int | None,
+    room: Room,
+) -> None:
+    headline, event, instruction, place, note = said
+    one = of_kind(
+        kind, headline=headline, event=event, instruction=instruction, area_desc=place, note=note, sender_name=event, language="fr", level=level,
+        status=status, msg_type=msg_type,
+    )  # fmt: skip
+    text = read(library, one, lang, room)
+    for part, limit in ((text.title, room.title), (text.body, room.body)):
+        assert part
+        assert limit is None or room.measure(part) <= limit
+        assert part.startswith(MARKS.get(status, ""))
 
 
 @pytest.mark.parametrize(
