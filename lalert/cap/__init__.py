@@ -34,6 +34,7 @@ from lalert.cap.profiles.jp.reading import Order as Order
 from lalert.cap.profiles.jp.reading import Rainfall as Rainfall
 from lalert.cap.profiles.jp.reading import RiverLevel as RiverLevel
 from lalert.cap.profiles.jp.reading import Shelter as Shelter
+from lalert.cap.profiles.jp.reading import ShelterState as ShelterState
 from lalert.cap.profiles.jp.reading import as_of as as_of
 from lalert.cap.profiles.jp.reading import damages as damages
 from lalert.cap.profiles.jp.reading import declared_code as declared_code

@@ -5,9 +5,9 @@ from __future__ import annotations
 from lalert.texts.bodies import Bodies as Bodies
 from lalert.texts.bodies import body as body
 from lalert.texts.library import Library as Library
-from lalert.texts.library import checked as checked
-from lalert.texts.library import load as load
-from lalert.texts.library import usual as usual
+from lalert.texts.loading import checked as checked
+from lalert.texts.loading import load as load
+from lalert.texts.loading import usual as usual
 from lalert.texts.marks import mark as mark
 from lalert.texts.marks import marked_word as marked_word
 from lalert.texts.prose import alert_text as alert_text

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import structlog
 
-from lalert import cap, resources
+from lalert import cap
 from lalert.model import Alert, Entry, Info, MsgType
 from lalert.plugin import Room, Text
 from lalert.texts.fit import Block, Fits, fill, fits_into, prose, title_within
@@ -25,18 +19,14 @@ from lalert.texts.marks import mark_before, unmarked
 from lalert.texts.plain import readable
 from lalert.texts.prose import ENDLESS, SAID_WITHOUT_INFOS, alert_text, own_words
 from lalert.texts.sandbox import Sandbox, TemplateFailed
-from lalert.texts.values import KNOWS, Language, Matter, matters, values
+from lalert.texts.values import Language, Matter, matters, values
 from lalert.texts.words import say
 
-LANGUAGES: Final = "languages.toml"
-MAX_FILES: Final = 2_000
-MAX_BYTES: Final = 65_536
 MAX_KEPT: Final = 4_096
 MAX_KEPT_BYTES: Final = 32 * 2**20
 """Texts that are kept, so that seventy thousand receivers of one alert are one text for each way to read it."""
 
 log = structlog.get_logger()
-_MOMENT: Final = re.compile(r"(?:[^{}]|\{(?:year|month|day|hour|minute)(?::02)?\})+")
 
 
 class Library:
@@ -187,81 +177,3 @@ def _orders(matter: Matter) -> list[str]:
     event = readable(matter.infos[0].event) if matter.infos else ""
     level = matter.level or (cap.LEVEL_OF_NAME.get(event) if matter.kind == "evacuation" else None)
     return [f"{matter.kind}.{level}"] if level else []
-
-
-def load(on: Iterable[str] | None, folder: str = "") -> tuple[Library, list[str]]:
-    """Return the library of the languages that are `on` (None: of all), with an operator's own `folder` before what is shipped, and every mistake in it."""
-    languages, sources = shipped()
-    mistakes: list[str] = []
-    own: dict[str, str] = {}
-    if folder:
-        try:
-            own, tables = _read(Path(folder))
-            languages = {**languages, **_languages(tables)}
-        except (OSError, ValueError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-            mistakes.append(f"texts.templates: {error}")
-    sandbox = Sandbox({**sources, **own}, KNOWS) if own else _shipped_sandbox()
-    for name in own:
-        tag = name.partition("/")[0]
-        if tag not in languages:
-            mistakes.append(f"texts.templates: {name}: {tag} is no language of {LANGUAGES}")
-        mistakes += [f"texts.templates: {name}: {why}" for why in sandbox.mistakes(name)]
-    wanted = list(languages if on is None else dict.fromkeys(on))
-    for tag in wanted:
-        if tag not in languages:
-            near = difflib.get_close_matches(tag, languages, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(languages))}"
-            mistakes.append(f"texts.languages: {tag[:40]!r} is no language of the templates, {hint}")
-    return Library(languages, sandbox, [tag for tag in wanted if tag in languages]), mistakes
-
-
-@cache
-def usual() -> Library:
-    """Return the shipped templates of the languages that are checked, for whoever has no configuration."""
-    return load(checked())[0]
-
-
-def checked() -> tuple[str, ...]:
-    """Return the shipped languages that are on unless the configuration says otherwise."""
-    return tuple(tag for tag, language in shipped()[0].items() if language.checked)
-
-
-@cache
-def shipped() -> tuple[Mapping[str, Language], Mapping[str, str]]:
-    """Return the languages and the templates that come along."""
-    sources, tables = _read(resources.texts_dir())
-    return _languages(tables), sources
-
-
-@cache
-def _shipped_sandbox() -> Sandbox:
-    return Sandbox(shipped()[1], KNOWS)
-
-
-def _read(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the templates of a folder by their names below it, and its table of languages. Raises OSError, ValueError."""
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such folder")
-    root = folder.resolve()
-    sources: dict[str, str] = {}
-    for path in sorted(folder.rglob("*.txt")):
-        name = path.relative_to(folder).as_posix()
-        if not path.resolve().is_relative_to(root):
-            raise ValueError(f"{name}: lies outside of the folder")
-        if len(sources) >= MAX_FILES:
-            raise ValueError(f"{folder}: holds more than {MAX_FILES} templates")
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"{name}: holds more than {MAX_BYTES} bytes")
-        sources[name] = path.read_text(encoding="utf-8")
-    table = folder / LANGUAGES
-    return sources, tomllib.loads(table.read_text(encoding="utf-8")) if table.is_file() else {}
-
-
-def _languages(tables: Mapping[str, Any]) -> dict[str, Language]:
-    languages = msgspec.convert(dict(tables), dict[str, Language])
-    for tag, language in languages.items():
-        if not _MOMENT.fullmatch(language.time):
-            raise ValueError(
-                f"{LANGUAGES}: {tag}.time: takes year, month, day, hour and minute in braces, each with :02 or without"
-            )
-    return languages

@@ -15,6 +15,7 @@ from lalert.model import JST, SEVERITY_RANK, Alert, Entry, Info, MsgType, PlaceN
 from lalert.texts.languages import one_text
 from lalert.texts.plain import readable
 
+SHELTER_STATES: Final = tuple(state.value for state in cap.ShelterState)
 MAX_AREA_NAMES: Final = 30
 MAX_THINGS: Final = 30
 """Shelters or stations that a template is told of."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from lalert.cli import main
-from lalert.texts.library import shipped
+from lalert.texts.loading import shipped
 
 EXAMPLE = str(Path(__file__).parents[2] / "examples/jp/evacuation.xml")
 

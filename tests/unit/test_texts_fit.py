@@ -37,7 +37,7 @@ def order(**changes: object) -> Alert:
     return make_alert(sent=SENT, raw=b"", **changes)  # type: ignore[arg-type]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     headline=WRITTEN, description=WRITTEN, instruction=WRITTEN, place=WRITTEN, status=st.sampled_from(Status), msg_type=st.sampled_from(MsgType),
     language=st.sampled_from(["ja", "en", "ko"]), title=st.none() | st.integers(0, 60), body=st.none() | st.integers(0, 400),

@@ -24,7 +24,8 @@ from lalert.model import JST, Area, Entry, Info, MsgType, Origin, OriginKind, Pl
 from lalert.plugin import HubApi, Room, Text, full_width, utf8, utf16
 from lalert.testing import make_alert
 from lalert.testing.alerts import declared_facts
-from lalert.texts.library import Library, load, shipped
+from lalert.texts.library import Library
+from lalert.texts.loading import load, shipped
 from lalert.texts.sandbox import FILTERS, MAX_OUTPUT, MAX_SOURCE, Sandbox, TemplateFailed
 from lalert.texts.values import KNOWS, MAX_VALUE, matters, values
 
@@ -582,6 +583,12 @@ def test_a_mistake_in_the_configuration_is_said(written: str, mistake: str) -> N
     [
         ("languages.toml", MINE.replace("{minute:02}", "{minute.__class__}"), "ne.time: takes year"),
         ("languages.toml", MINE.replace("checked = true", ""), "checked"),
+        ("languages.toml", MINE.replace("other =", "general ="), "ne.kinds: must have other"),
+        (
+            "languages.toml",
+            MINE.replace("open =", "opened ="),
+            "ne.shelter_states: must have open, full, closed",
+        ),
         ("languages.toml", "[ne", "texts.templates: "),
         ("nn/default.txt", "x", "nn/default.txt: nn is no language of languages.toml"),
         ("en/x.txt", "x" * 70_000, "en/x.txt: holds more than 65536 bytes"),
