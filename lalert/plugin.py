@@ -104,13 +104,14 @@ class Text:
 class Room:
     """What a channel has room for: `title` and `body` in units of `measure`, None where there is no limit; `urls` False where a text may hold none.
 
-    `measure` counts at least one for each character, as `len`, `full_width`, `utf16` and `utf8` do.
+    `mixed` is False where all of a text must be in one language, as for a voice. `measure` counts at least one for each character, as `len`, `full_width`, `utf16` and `utf8` do.
     """
 
     title: int | None = None
     body: int | None = None
     measure: Callable[[str], int] = len
     urls: bool = True
+    mixed: bool = True
 
 
 def full_width(text: str) -> int:

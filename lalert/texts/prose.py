@@ -11,7 +11,7 @@ from lalert import cap
 from lalert.model import SEVERITY_RANK, Alert, Info
 from lalert.plugin import Room, Text
 from lalert.texts.fit import MIN_PIECE, Block, Part, fill, fits_into, prose, title_within, whole, within_reach
-from lalert.texts.languages import DEFAULT, chosen, one_text, primary
+from lalert.texts.languages import DEFAULT, chosen, one_text, primary, variety
 from lalert.texts.marks import mark, mark_before, unmarked
 from lalert.texts.words import (
     ENGLISH,
@@ -47,6 +47,8 @@ def alert_text(
     if not infos:
         return _without_infos(alert, lang, correction, room)
     gravest = max(infos, key=lambda info: SEVERITY_RANK[info.severity])
+    if not room.mixed:
+        infos = [info for info in infos if variety(info.language) == variety(gravest.language)]
     title, is_whole = _title(alert, gravest, correction, room)
     tellings = [
         _Telling(alert, info, room, with_headline=info is not gravest or not is_whole) for info in infos
@@ -168,9 +170,9 @@ class OwnWords:
 
 
 def own_words(alert: Alert, lang: str, room: Room) -> OwnWords:
-    """Return headline, instruction and description of an alert as they are written, to go under a text in `lang` that the hub has made."""
+    """Return headline, instruction and description of an alert as they are written, to go under a text in `lang` that the hub has made, if they may."""
     paragraphs, blocks = [], []
-    for info in chosen(alert.infos, lang):
+    for info in chosen(alert.infos, lang) if room.mixed else ():
         said = [
             text
             for text in map(

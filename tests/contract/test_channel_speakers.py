@@ -240,6 +240,18 @@ async def test_an_update_and_a_cancel_say_what_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("mute")
+async def test_an_alert_without_japanese_is_said_by_template_alone(tmp_path: Path) -> None:
+    foreign = an_entry(language="en", headline="Leave now", description="It rains.", instruction="Go up.")
+    sentences = await said(foreign, tmp_path)
+    assert sentences[:3] == [
+        "警戒レベル4、避難指示。",
+        "危険な場所から全員避難してください。",
+        "対象地域、ヒトヨシシ。",
+    ]
+    assert not any(word in sentence for sentence in sentences for word in ("Leave", "rains", "Go"))
+
+
+@pytest.mark.usefixtures("mute")
 async def test_there_is_no_voice_for_other_languages(tmp_path: Path) -> None:
     class Foreign(FakeHub):
         def text(self, entry: Entry, lang: str | None = None, room: Any = None) -> Text:

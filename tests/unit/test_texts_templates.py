@@ -253,7 +253,7 @@ def test_updates_and_corrections_are_announced(library: Library) -> None:
 
 def test_a_message_without_infos_is_said_too(library: Library) -> None:
     text = read(library, entry(infos=(), msg_type="Cancel", note="誤り"), "zh")
-    assert (text.title, text.body.splitlines()[0]) == ("【取消】防灾信息", "理由：誤り")
+    assert (text.title, text.body.splitlines()[0]) == ("取消：防灾信息", "理由：誤り")
 
 
 def test_shelters_and_rivers_are_told(library: Library) -> None:
@@ -283,6 +283,19 @@ def test_places_that_have_no_room_are_counted(library: Library) -> None:
 
 
 # Which words are chosen
+
+
+def test_a_voice_is_given_one_language_alone(library: Library) -> None:
+    english = entry(
+        language="en", headline="Leave", description="It rains.", instruction="Go.", area_desc="Hitoyoshi"
+    )
+    text = read(library, english, "ja", Room(mixed=False))
+    assert text.title == "警戒レベル4 避難指示"
+    assert not {"Leave", "rains", "Go."} & set(re.split(r"[ \n]", text.body))
+    both = replace(english, alert=replace(english.alert, infos=(*english.alert.infos, *entry().alert.infos)))
+    off = texts.usual().text(both, "vi", Room(mixed=False))
+    assert (off.title, off.lang) == ("Leave", "en")
+    assert "危険な場所" not in off.body
 
 
 def test_the_alerts_own_words_go_before_every_template(library: Library) -> None:

@@ -158,7 +158,7 @@ class Speakers:
         return entry.alert.msg_type is not MsgType.ALERT and await self._hub.state.get(key) is not None
 
     def _speech(self, entry: Entry) -> Speech:
-        text = self._hub.text(entry, "ja", Room(MAX_TITLE, self._config.max_body, urls=False))
+        text = self._hub.text(entry, "ja", Room(MAX_TITLE, self._config.max_body, urls=False, mixed=False))
         if text.lang.partition("-")[0].lower() != "ja":
             raise PermanentFailure("the alert has no Japanese text, and the voice speaks nothing else")
         config = self._config
