@@ -1213,7 +1213,10 @@ class Dispatcher:
                 wait.cancel()
 
     async def _fly(self, outlet: Outlet, flight: Flight, attempt: int) -> None:
+        flight.begun = True
         try:
+            if flight.called_off:
+                raise asyncio.CancelledError
             verdict = await self._attempt(outlet, flight, attempt)
         except BaseException:
             # Called off, or the hub stops: no result, so nothing is recorded and the same key goes out again.

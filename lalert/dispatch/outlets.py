@@ -26,13 +26,15 @@ class Flight:
     doubtful: bool
     since: float = 0.0
     task: asyncio.Task[None] | None = None
+    begun: bool = False
     called_off: bool = False
     confirmed: datetime | None = None
 
     def call_off(self) -> None:
         """End it without a result: it will be sent again with the same key."""
         self.called_off = True
-        if self.task is not None:
+        # A task that is cancelled before its first step runs no line of its own, so nobody would ever note that the flight is over.
+        if self.task is not None and self.begun:
             self.task.cancel()
 
 

@@ -19,6 +19,7 @@ from lalert.clock import Clock, SystemClock
 from lalert.dispatch import Dispatcher, DispatchSettings, delivery_key
 from lalert.dispatch.dispatcher import LAUNCHES, LONG_TURN_S
 from lalert.dispatch.lanes import Planned
+from lalert.dispatch.outlets import Flight, Outlet
 from lalert.dispatch.planning import TURN
 from lalert.errors import (
     BadRequest,
@@ -740,6 +741,26 @@ async def test_a_real_alert_does_not_wait_for_a_drill_that_the_same_target_has_u
         channel.reply = take
         await until(lambda: channel.sent[-1] == "drill", "the drill was forgotten")
         assert len({c.key for c in channel.calls if c.entry.alert.identifier == "drill"}) == 1
+
+
+async def test_a_drill_that_is_called_off_before_it_has_begun_blocks_its_target_no_longer(
+    make_hub: MakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fly = Dispatcher._fly
+
+    def called_off_at_once(self: Dispatcher, outlet: Outlet, flight: Flight, attempt: int) -> Any:
+        if not channel.calls:
+            monkeypatch.undo()
+            asyncio.get_running_loop().call_soon(flight.call_off)
+        return fly(self, outlet, flight, attempt)
+
+    channel = FakeChannel()
+    hub = make_hub(channel)
+    monkeypatch.setattr(Dispatcher, "_fly", called_off_at_once)
+    async with hub.running() as dispatcher:
+        await dispatcher.subscribe(subscription(filter=ALL))
+        await hub.submit("drill", status="Exercise")
+        await until(lambda: channel.arrived == ["drill"])
 
 
 async def test_a_real_alert_does_not_wait_for_the_room_that_other_targets_drills_take(
