@@ -129,18 +129,24 @@ def municipalities() -> list[str]:
     ]
 
 
+PROGRAM = "from bench.outbox import serve, Path; serve(Path({data!r}))"
+
+
 @asynccontextmanager
-async def node(data: Path) -> AsyncIterator[tuple[str, int, float]]:
+async def node(data: Path, program: str = PROGRAM) -> AsyncIterator[tuple[str, int, float]]:
     """Start the node; gives its address, its process and how many seconds it took."""
     begun = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from bench.outbox import serve, Path; serve(Path({str(data)!r}))"],
+        [sys.executable, "-c", program.format(data=str(data))],
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         assert process.stdout is not None
-        url = (await asyncio.to_thread(process.stdout.readline)).split()[-1]
+        url = ""
+        # What comes first if the node was killed before is about the audit trail.
+        while not url.startswith("http"):
+            url = (await asyncio.to_thread(process.stdout.readline)).split()[-1]
         yield url, process.pid, time.perf_counter() - begun
     finally:
         process.kill()

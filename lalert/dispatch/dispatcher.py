@@ -30,9 +30,9 @@ from lalert.dispatch.follower import MOST_OPEN, Follower, Plan
 from lalert.dispatch.groups import Groups, Index
 from lalert.dispatch.history import History
 from lalert.dispatch.journal import Journal, Result
-from lalert.dispatch.lanes import Lane, Mark, Order, Planned, Tries, delivery_key, plan
+from lalert.dispatch.lanes import Gap, Lane, Mark, Order, Planned, Tries, delivery_key, plan
 from lalert.dispatch.outlets import Flight, Outlet
-from lalert.dispatch.planning import FILTER, TURN, Pace, Planning
+from lalert.dispatch.planning import FILTER, PASSED_OVER, PATIENCE, Pace, Planning
 from lalert.dispatch.schedule import patience
 from lalert.dispatch.tenure import KIND, Tenure
 from lalert.dispatch.told import Told
@@ -244,8 +244,8 @@ class Dispatcher:
         self._outlets = {name: Outlet(name, channel) for name, channel in channels.items()}
         self._lanes: dict[str, Lane] = {}
         self._groups = Groups(index() if index is not None else None)
-        self._behind: dict[str, Lane] = {}
-        """Lanes that are still to be planned from their cursors to where the others are; nothing of theirs is sent before that."""
+        self._gaps: list[Gap] = []
+        """What lanes have missed that this node has begun to run."""
         self._plannings: WeakSet[Planning] = WeakSet()
         self._resting: dict[str, Subscription] = {}
         self._entries: OrderedDict[str, Entry] = OrderedDict()
@@ -268,7 +268,7 @@ class Dispatcher:
         self._history = History(store, clock)
         self._pace = Pace()
         self._real = self._follower(self._plan_real, self._start_over)
-        self._drills = self._follower(self._plan_drill, self._start_over)
+        self._drills = self._follower(self._plan_drill, self._start_over, gives_way=self._real_is_busy)
 
     async def __aenter__(self) -> Self:
         self._part = self._leases.divide(KIND, SHARES, release=self._release)
@@ -608,7 +608,7 @@ class Dispatcher:
         """Return the sums over all channels, by metric name. May be called from another thread."""
         channels = list(self.by_channel().values())
         return {
-            "caught_up": float(not self._behind),
+            "caught_up": float(not self._gaps),
             "lanes": len(self._lanes),
             "waiting": sum(c.waiting for c in channels),
             "in_flight": sum(c.in_flight for c in channels),
@@ -639,6 +639,19 @@ class Dispatcher:
             raise
 
     async def _load_lanes(self, stored: Sequence[StoredLane], rows: Sequence[DeliveryRow]) -> None:
+        """Load lanes; what they have missed is planned apart. Raises `LalertError`, and then leaves lanes that know nothing of their rows."""
+        gap = Gap()
+        self._gaps.append(gap)
+        try:
+            await self._load_into(gap, stored)
+            await self._load_rows(gap, rows)
+        except BaseException:
+            self._gaps.remove(gap)
+            raise
+        # An entry that is being planned at this moment may have passed some of them over.
+        gap.until = max(self._newest().order, self._real.begun, self._drills.begun)
+
+    async def _load_into(self, gap: Gap, stored: Sequence[StoredLane]) -> None:
         newest, lost = self._newest(), False
         for one in stored:
             await self._give_way(weight=FILTER)
@@ -656,7 +669,7 @@ class Dispatcher:
                 cursor, lost = Mark((), one.cursor), True
             lane = Lane(one.subscription, cursor, outlet.channel.limits.per_target, lease)
             lane.lost_until = None if cursor.order else newest.order
-            self._behind[lane.id] = lane
+            gap.take(lane)
             self._join(lane)
         if lost:
             log.warning(
@@ -666,13 +679,12 @@ class Dispatcher:
             {channel for one in stored if (channel := one.subscription.channel) not in self._outlets}
         ):
             log.warning("subscriptions rest: their channel is not configured", channel=name)
-        await self._load_rows(rows)
 
-    async def _load_rows(self, found: Sequence[DeliveryRow]) -> None:
+    async def _load_rows(self, gap: Gap, found: Sequence[DeliveryRow]) -> None:
         due: dict[str, list[DeliveryRow]] = {}
         for row in found:
             await self._give_way()
-            lane = self._behind.get(row.subscription)
+            lane = gap.lanes.get(row.subscription)
             if row.state is DeliveryState.RETRY:
                 if lane is not None:
                     due.setdefault(row.position, []).append(row)
@@ -696,7 +708,7 @@ class Dispatcher:
                 continue
             for row in rows:
                 await self._give_way()
-                lane = self._behind.get(row.subscription)
+                lane = gap.lanes.get(row.subscription)
                 if planned is not None and lane is not None:
                     # Never longer than the pause that was meant: the clock that it was reckoned by may be another's.
                     wait = (min(row.due - now, row.due - row.updated)).total_seconds() if row.due else 0.0
@@ -734,30 +746,39 @@ class Dispatcher:
                 pass
 
     async def _catch_up(self) -> None:
-        """Plan the lanes that are behind up to where the others are, and let them join these."""
-        lanes = [lane for lane in self._behind.values() if not lane.closed]
-        # In the order of the log: how far a lane was offered it is then a single mark.
-        history = self._follower(self._plan_behind, lambda: self._lose_place(lanes), most_open=1)
-        lowest = min((lane.cursor for lane in lanes), default=self._newest())
-        history.begin(lowest if lowest.order else None)
-        await history.read_on()
-        while lanes:
-            reached = history.examined.order if history.examined else ()
-            # Neither of these may have begun with an entry that the lanes were not offered.
-            if reached < max(self._real.begun, self._drills.begun):
-                await history.read_on()
-                continue
-            for lane in lanes[-TURN:]:
-                self._catch(lane)
-            del lanes[-TURN:]
-            await asyncio.sleep(0)
+        """Plan what lanes have missed and let them go on with the others: real alerts for all of them before drills."""
+        for gap in list(self._gaps):
+            for actual in (True, False):
+                await self._regain(gap, actual=actual)
+            for lane in list(gap.lanes.values()):
+                await self._give_way(weight=PASSED_OVER)
+                if lane.gap is gap:
+                    lane.leave_gap()
+            if gap in self._gaps:
+                self._gaps.remove(gap)
 
-    def _catch(self, lane: Lane) -> None:
-        """Let a lane join the others."""
-        if self._behind.get(lane.id) is lane:
-            del self._behind[lane.id]
-            lane.settled.clear()
-            self._place(lane)
+    async def _regain(self, gap: Gap, *, actual: bool) -> None:
+        async def plan(entry: Entry, before: Mark | None) -> Planning | None:
+            concerned = (entry.alert.status is Status.ACTUAL) is actual
+            return await self._plan(entry, before, gap=gap) if concerned else None
+
+        def lose_place() -> None:
+            until = self._newest().order
+            for lane in gap.lanes.values():
+                lane.lose_place_in_gap(until)
+
+        if gap.closed[actual]:
+            return
+        # In the order of the log: how far a lane was offered it is then a single mark.
+        history = self._follower(plan, lose_place, most_open=1, gives_way=self._real_is_busy)
+        history.begin(gap.lowest if gap.lowest is not None and gap.lowest.order else None)
+        await history.read_on(gap.until)
+        gap.closed[actual] = True
+        for lane in list(gap.lanes.values()):
+            await self._give_way(weight=1 if lane.waiting else PASSED_OVER)
+            if lane.waiting:
+                lane.look_afresh()
+                self._place(lane)
 
     # Which lanes are this node's
 
@@ -783,7 +804,9 @@ class Dispatcher:
                 lane.lost = lane.closed = True
                 lane.stands = None
                 lane.stamp += 1
-        self._lanes, self._behind = _left(self._lanes), _left(self._behind)
+        self._lanes = _left(self._lanes)
+        for gap in self._gaps:
+            gap.lanes = _left(gap.lanes)
         self._groups.leave_lost()
         for outlet in self._outlets.values():
             outlet.lanes, outlet.busy = _left(outlet.lanes), _left(outlet.busy)
@@ -816,7 +839,7 @@ class Dispatcher:
             self._strike_lost()
             if gained := self._tenure.gained():
                 await self._load(gained)
-            if self._behind:
+            if self._gaps:
                 await self._catch_up()
             if not self._tenure.sole:
                 await self._look_at_changes()
@@ -837,7 +860,7 @@ class Dispatcher:
         count, changed = await self._store.target_changes(self._seen)
         for id in changed if changed is not None else await self._what_differs():
             await self._look_at(id)
-        if self._behind:
+        if self._gaps:
             await self._catch_up()
         self._seen = count
 
@@ -864,7 +887,12 @@ class Dispatcher:
                     self._strike(lane)
             elif lane is None:
                 await self._reached((stored.cursor, *(row.position for row in rows)))
-                await self._load_lanes([stored], rows)
+                try:
+                    await self._load_lanes([stored], rows)
+                except BaseException:
+                    if (half := self._lanes.get(subscription_id)) is not None:
+                        self._take_out(half)
+                    raise
             elif not lane.closed:
                 if lane.subscription != stored.subscription:
                     self._replace(lane, stored.subscription)
@@ -911,7 +939,8 @@ class Dispatcher:
         lane.stands = None
         lane.stamp += 1
         self._groups.leave(lane)
-        self._behind.pop(lane.id, None)
+        if lane.gap is not None:
+            lane.gap.lanes.pop(lane.id, None)
         self._lanes.pop(lane.id, None)
         self._causes.pop(lane.id, None)
         outlet = self._outlet(lane)
@@ -944,7 +973,14 @@ class Dispatcher:
 
     # Planning: every entry, in the order of the log, for every lane that wants it
 
-    def _follower(self, plan: Plan, lost: Callable[[], None], most_open: int = MOST_OPEN) -> Follower:
+    def _follower(
+        self,
+        plan: Plan,
+        lost: Callable[[], None],
+        *,
+        most_open: int = MOST_OPEN,
+        gives_way: Callable[[], bool] = lambda: False,
+    ) -> Follower:
         return Follower(
             self._store,
             plan,
@@ -953,6 +989,7 @@ class Dispatcher:
             page=self._settings.page,
             arrivals=self._settings.arrivals,
             most_open=most_open,
+            gives_way=gives_way,
         )
 
     def _hear(self, entry: Entry) -> None:
@@ -976,7 +1013,7 @@ class Dispatcher:
 
     def _examined(self, lane: Lane) -> Mark | None:
         """Return up to where everything was planned for a lane, real alerts and drills; None where that is not known."""
-        if self._real.examined is None or self._drills.examined is None or lane.id in self._behind:
+        if self._real.examined is None or self._drills.examined is None or lane.gap is not None:
             return None
         return min(self._real.examined, self._drills.examined)
 
@@ -993,12 +1030,13 @@ class Dispatcher:
         )
         for follower in (self._real, self._drills):
             follower.start_over()
-        self._lose_place(self._lanes.values())
-
-    def _lose_place(self, lanes: Iterable[Lane]) -> None:
         until = self._newest().order
-        for lane in lanes:
+        for lane in self._lanes.values():
+            # What is planned anew for all need not be caught up with; who is just being loaded is not among these yet.
+            if lane.gap is not None and lane.gap.until is not None:
+                lane.leave_gap()
             lane.lose_place(until)
+        self._gaps = [gap for gap in self._gaps if gap.until is None]
 
     async def _plan_real(self, entry: Entry, before: Mark | None) -> Planning | None:
         return await self._plan(entry, before) if entry.alert.status is Status.ACTUAL else None
@@ -1006,11 +1044,8 @@ class Dispatcher:
     async def _plan_drill(self, entry: Entry, before: Mark | None) -> Planning | None:
         return await self._plan(entry, before) if entry.alert.status is not Status.ACTUAL else None
 
-    async def _plan_behind(self, entry: Entry, before: Mark | None) -> Planning | None:
-        return await self._plan(entry, before, behind=True) if self._behind else None
-
-    async def _plan(self, entry: Entry, before: Mark | None, *, behind: bool = False) -> Planning | None:
-        """Begin to offer an entry to every lane that wants it and is, or is not, behind."""
+    async def _plan(self, entry: Entry, before: Mark | None, *, gap: Gap | None = None) -> Planning | None:
+        """Begin to offer an entry to every lane that wants it, or to those alone that have missed it."""
         if entry.alert.status is Status.DRAFT or not self._groups:
             return None
         lineage = await self._lineage(entry)
@@ -1023,8 +1058,8 @@ class Dispatcher:
             pace=self._pace,
             groups=self._groups,
             wanted=self._audience.wanted,
-            passes_over=lambda lane: (lane.id in self._behind) is not behind,
-            offer=self._offer_behind if behind else self._offer_open,
+            passes_over=lambda lane: lane.missed_in(planned) is not gap,
+            offer=self._offer_open if gap is None else self._offer_missed,
             finished=self._tell_planned,
         )
         self._plannings.add(planning)
@@ -1037,16 +1072,20 @@ class Dispatcher:
     async def _offer_open(self, lane: Lane, planned: Planned, entry: Entry) -> bool:
         return await self._is_open(lane, planned) and self._offer(lane, planned, entry)
 
-    async def _offer_behind(self, lane: Lane, planned: Planned, entry: Entry) -> bool:
-        """Offer in the order of the log, and note how far that is: where the lane joins the others, none of it comes again."""
+    async def _offer_missed(self, lane: Lane, planned: Planned, entry: Entry) -> bool:
+        """Offer in the order of the log, and note how far that is: where planning has to be begun again, none of it comes again."""
         new = await self._offer_open(lane, planned, entry)
-        lane.offered[planned.actual] = max(lane.offered[planned.actual], planned.order)
+        if lane.gap is not None:
+            lane.offered[planned.actual] = max(lane.offered[planned.actual], planned.order)
         return new
 
     async def _give_way(self, weight: float = 1) -> None:
         """Let everybody else have a turn before the next look, after so many lanes."""
-        await self._pace.rest()
+        await self._pace.rest(PATIENCE if self._real_is_busy() else 0)
         self._pace.spend(weight)
+
+    def _real_is_busy(self) -> bool:
+        return self._real.busy
 
     async def _lineage(self, entry: Entry) -> Sequence[Entry]:
         try:
@@ -1090,7 +1129,10 @@ class Dispatcher:
             lane.settled.discard(planned.position)
         else:
             self._settle_barred_or_add(lane, planned, entry)
-        self._place(lane)
+        if lane.held_back(planned):
+            self._outlet(lane).mark(lane)
+        else:
+            self._place(lane)
         return not known
 
     def _settle_barred_or_add(self, lane: Lane, planned: Planned, entry: Entry) -> None:
@@ -1111,8 +1153,23 @@ class Dispatcher:
 
     def _plan_of(self, entry: Entry, order: Order, before: Mark | None, lineage: Sequence[Entry]) -> Planned:
         return plan(
-            entry, order, before, lineage, max_age=self._settings.max_age, longest=self._settings.longest
+            entry,
+            order,
+            before,
+            lineage,
+            since=self._since(entry, order, lineage),
+            max_age=self._settings.max_age,
+            longest=self._settings.longest,
         )
+
+    def _since(self, entry: Entry, order: Order, lineage: Sequence[Entry]) -> Order:
+        # A lineage that could not be read looks like none.
+        if not lineage:
+            return order if entry.incident == entry.alert.id else ()
+        try:
+            return min(order, *(self._store.order(e.position) for e in lineage))
+        except UnknownPosition:
+            return ()
 
     def _remember(self, entry: Entry) -> None:
         self._entries[entry.position] = entry
@@ -1137,7 +1194,7 @@ class Dispatcher:
         if lane.closed:
             return
         outlet = self._outlet(lane)
-        if lane.id in self._behind or self._stopping:
+        if self._stopping:
             outlet.mark(lane)
             return
         now = self._clock.monotonic()
@@ -1394,7 +1451,7 @@ class Dispatcher:
         await self._journal.advance(self._lanes.values())
         busy = any(outlet.busy for outlet in self._outlets.values())
         busy = busy or self._real.busy or self._drills.busy
-        if notes and not (busy or self._behind or self._journal.unrecorded):
+        if notes and not (busy or self._gaps or self._journal.unrecorded):
             await self._told.forget(notes)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from lalert.dispatch.lanes import Mark, Order
-from lalert.dispatch.planning import Pace
+from lalert.dispatch.planning import PATIENCE, Pace
 from lalert.errors import UnknownPosition
 from lalert.model import Entry
 from lalert.store import AlertLog
@@ -53,7 +53,7 @@ class Follower:
 
     What arrives by the bus waits in a bounded queue; when that overflows, or at the start, the log itself is read. Entries are begun in the order of the log and planned side by side: the
     gravest and then the newest first, those of one incident one after the other; with `most_open` = 1 strictly one after the other. `examined` is the position up to which everything was planned. When the log does not know that position (another epoch, or trimmed) it starts
-    over, and says so to `lost`.
+    over, and says so to `lost`. While `gives_way` says so, others have more turns.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Follower:
         page: int,
         arrivals: int,
         most_open: int = MOST_OPEN,
+        gives_way: Callable[[], bool] = lambda: False,
     ) -> None:
         self.examined: Mark | None = None
         self.begun: Order = ()
@@ -77,6 +78,7 @@ class Follower:
         self._page = page
         self._limit = arrivals
         self._most_open = most_open
+        self._gives_way = gives_way
         self._last: Mark | None = None
         """The newest entry that was begun, or what everything is planned after."""
         self._open: deque[_Open] = deque()
@@ -143,18 +145,18 @@ class Follower:
                 self._heard.clear()
                 await self._heard.wait()
 
-    async def read_on(self) -> None:
-        """Plan all that the log has, to the end."""
+    async def read_on(self, until: Order | None = None) -> None:
+        """Plan all that the log has, to the end, or up to and with `until`."""
         self._missed = True
         while self._missed:
             self._missed = False
-            await self._read()
+            await self._read(until)
             while self._open:
                 await self._step()
 
-    async def _read(self) -> None:
+    async def _read(self, until: Order | None = None) -> None:
         """Begin with all that the log has."""
-        while True:
+        while until is None or self._last is None or self._last.order < until:
             try:
                 page = await self._store.read(self._last.position if self._last else None, self._page)
             except UnknownPosition:
@@ -164,6 +166,8 @@ class Follower:
                 return
             starts = self._starts
             for entry in page:
+                if until is not None and self._store.order(entry.position) > until:
+                    return
                 while len(self._open) >= self._most_open:
                     await self._step()
                 if starts == self._starts:
@@ -200,7 +204,7 @@ class Follower:
             self._close()
         if self._pace.spent:
             self.sight()
-            await self._pace.rest()
+            await self._pace.rest(PATIENCE if self._gives_way() else 0)
 
     def _next(self) -> _Open:
         waiting = [(one, one.planning) for one in self._open if one.planning is not None]

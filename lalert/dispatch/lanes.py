@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -49,7 +49,8 @@ class Planned:
     """What lanes need to know of an entry: small, and shared by all of them, because a dead target may have a day of alerts waiting.
 
     `before` is the position just before it in the log (None where it was not met in the order of the log); `outdated` when it came after what
-    replaces it; `urgency` sorts what goes first: no drill before drill, the gravest, the newest.
+    replaces it; `urgency` sorts what goes first: no drill before drill, the gravest, the newest; `since` is the order of the oldest message that it
+    continues or refers to, its own where it is the first, and empty where that is not known.
     """
 
     position: str
@@ -65,6 +66,7 @@ class Planned:
     expires: datetime | None
     deadline: datetime
     org: str = ""
+    since: Order = ()
 
     def expired(self, now: datetime) -> bool:
         """Say whether the alert itself is over, and not only given up."""
@@ -77,6 +79,7 @@ def plan(
     before: Mark | None,
     lineage: Sequence[Entry],
     *,
+    since: Order = (),
     max_age: timedelta,
     longest: timedelta,
 ) -> Planned:
@@ -106,6 +109,7 @@ def plan(
         expires=alert.expires,
         deadline=deadline(entry.stored, alert.expires, max_age, longest),
         org=entry.origin.tenant or "",
+        since=since,
     )
 
 
@@ -126,6 +130,35 @@ class Tries:
     until: datetime | None = None
 
 
+class Gap:
+    """What lanes that were loaded together have missed: everything after their cursors, up to `until`; None while some of them are still being loaded.
+
+    Until that is planned for them, a lane is sent only what continues nothing of it. Drills and real alerts (the index is `Planned.actual`)
+    are planned, and `closed`, apart: neither replaces the other.
+    """
+
+    __slots__ = ("closed", "lanes", "lowest", "until")
+
+    def __init__(self) -> None:
+        self.lanes: dict[str, Lane] = {}
+        self.lowest: Mark | None = None
+        """The lowest cursor of all."""
+        self.until: Order | None = None
+        self.closed = [False, False]
+
+    def take(self, lane: Lane) -> None:
+        """Let a lane belong here."""
+        lane.gap = self
+        self.lanes[lane.id] = lane
+        self.lowest = lane.cursor if self.lowest is None else min(self.lowest, lane.cursor)
+
+    def holds_back(self, planned: Planned) -> bool:
+        """Say whether a lane must not be sent this yet: something that was missed may have replaced it, or has to be sent before."""
+        return not self.closed[planned.actual] and (
+            self.until is None or planned.order <= self.until or planned.since <= self.until
+        )
+
+
 class Lane:
     """One target. Times are monotonic seconds, except where they are datetimes.
 
@@ -136,7 +169,7 @@ class Lane:
     """
 
     __slots__ = (
-        "_choice", "closed", "cursor", "down", "flying", "gate", "held", "lease", "lost", "lost_until", "not_before", "offered", "per_target",
+        "_choice", "closed", "cursor", "down", "flying", "gap", "gate", "held", "lease", "lost", "lost_until", "not_before", "offered", "per_target",
         "rounds", "settled", "stamp", "stands", "subscription", "suspect", "tries", "waiting",
     )  # fmt: skip
 
@@ -150,7 +183,9 @@ class Lane:
         """Another node's by now: nothing more is sent or written."""
         self.cursor = cursor
         self.offered = [cursor.order, cursor.order]
-        """How far drills and real alerts (the index is `Planned.actual`) were offered: nothing is offered twice."""
+        """How far drills and real alerts (the index is `Planned.actual`) were offered that the lane has missed: nothing of them is offered twice."""
+        self.gap: Gap | None = None
+        """What it has still to catch up with."""
         self.lost_until: Order | None = None
         """While a lane whose cursor the log does not know is planned anew from the oldest entry kept: how far rows have to be asked."""
         self.per_target = per_target
@@ -231,7 +266,7 @@ class Lane:
             # What begins an incident of its own is the first of its chain: nothing that came before it can be in that chain.
             if planned.incident != planned.alert_id:
                 self._choice = None
-            elif self._choice is not None:
+            elif self._choice is not None and not self.held_back(planned):
                 self._choice = min(self._choice, planned, key=_urgency)
             self.waiting.append(planned)
         if tries is not None:
@@ -317,8 +352,34 @@ class Lane:
                 continue
             seen.add(chain)
             # A revision that joins two incidents is in the chain of the first only, and must not overtake what it replaces in the other.
-            if planned.alert_id not in flying and flying.isdisjoint(planned.supersedes):
+            if (
+                planned.alert_id not in flying
+                and flying.isdisjoint(planned.supersedes)
+                and not self.held_back(planned)
+            ):
                 yield planned
+
+    def missed_in(self, planned: Planned) -> Gap | None:
+        """Return the gap that an entry belongs to; None if it is planned with those of the others."""
+        gap = self.gap
+        return gap if gap is not None and (gap.until is None or planned.order <= gap.until) else None
+
+    def held_back(self, planned: Planned) -> bool:
+        """Say whether the lane must catch up before it is sent this."""
+        return self.gap is not None and self.gap.holds_back(planned)
+
+    def look_afresh(self) -> None:
+        """Choose anew from all that waits: less of it is held back than before."""
+        self._choice = None
+
+    def leave_gap(self) -> None:
+        """Go on with the others: all that was missed is planned."""
+        if self.gap is not None:
+            until = self.gap.until or ()
+            self.offered = [max(order, until) for order in self.offered]
+            self.gap = None
+            self.settled.clear()
+            self._choice = None
 
     def take_off(self, planned: Planned) -> int:
         """Note that a delivery is under way; returns the number of this attempt, from 1."""
@@ -386,10 +447,17 @@ class Lane:
 
     def lose_place(self, until: Order) -> None:
         """Forget how far the log was offered, and what waits: all up to `until` is offered again, and rows say what of it is settled."""
+        self._lose(until, self.waiting)
+
+    def lose_place_in_gap(self, until: Order) -> None:
+        """Do the same with what is in the gap, and leave what came after it."""
+        self._lose(until, [w for w in self.waiting if self.missed_in(w) is not None])
+
+    def _lose(self, until: Order, waiting: Iterable[Planned]) -> None:
         self.cursor, self.lost_until = Mark((), self.cursor.position), until
         self.offered = [(), ()]
         self.settled.clear()
-        for planned in [w for w in self.waiting if w not in self.flying]:
+        for planned in [w for w in waiting if w not in self.flying]:
             self.remove(planned)
 
 

@@ -17,6 +17,8 @@ FILTER: Final = 5
 """To ask a filter, or to index it, takes as long as to look at so many lanes."""
 PASSED_OVER: Final = 0.1
 """To pass over a lane takes this much of it."""
+PATIENCE: Final = 4
+"""So many turns whoever can wait leaves to a new real alert before having one."""
 
 
 class Pace:
@@ -35,9 +37,11 @@ class Pace:
         """Note that so many lanes were looked at."""
         self._looked += weight
 
-    async def rest(self) -> None:
-        """Let everybody else have a turn, if it is time."""
+    async def rest(self, patience: int = 0) -> None:
+        """Let everybody else have a turn, if it is time, and the others so many more."""
         if self.spent:
+            for _ in range(patience):
+                await asyncio.sleep(0)
             # Of those who wait here one goes on in each turn.
             async with self._one:
                 await asyncio.sleep(0)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any, ClassVar
 
 import pytest
@@ -1331,6 +1332,145 @@ async def test_lanes_that_are_behind_are_found_by_the_index_and_not_asked(make_h
         await until(lambda: dispatcher.stats()["caught_up"] and len(channel.arrived) == 4)
     assert sorted(channel.arrived) == ["missed", "missed", "new", "new"]
     assert not asked
+
+
+class Held(Proxy):
+    """A store that lets nothing of some entries be planned before it is allowed: those whose identifiers begin so."""
+
+    def __init__(self, store: SqliteStore, *names: str) -> None:
+        super().__init__(store)
+        self.names = names
+        self.changed = asyncio.Event()
+
+    def allow(self, name: str) -> None:
+        self.names = tuple(other for other in self.names if other != name)
+        self.changed.set()
+
+    async def lineage(self, entry: Entry) -> list[Entry]:
+        while entry.alert.identifier.startswith(self.names):
+            await self.changed.wait()
+            self.changed.clear()
+        return await self.store.lineage(entry)
+
+
+async def test_what_is_new_does_not_wait_until_what_was_missed_is_planned(make_hub: MakeHub) -> None:
+    channel = FakeChannel()
+    hub = make_hub(channel)
+    async with hub.open_store():
+        await hub.store.save_subscription(subscription(), hub.store.newest)
+        missed = [await hub.submit(f"missed-{n}") for n in range(3)]
+    held: list[Held] = []
+
+    def hold(store: SqliteStore) -> Held:
+        held.append(Held(store, "missed"))
+        return held[-1]
+
+    hub.around = hold
+    async with hub.running() as dispatcher:
+        new = await hub.submit("new")
+        await until(lambda: channel.arrived == ["new"])
+        await hub.submit("after-missed", msg_type="Update", references=[missed[0]])
+        await hub.submit("after-both", msg_type="Update", references=[new, missed[1]])
+        other = await hub.submit("other")
+        await until(lambda: channel.arrived == ["new", "other"])
+        await hub.submit("after-other", msg_type="Cancel", references=[other], infos=[])
+        await until(lambda: channel.arrived == ["new", "other", "after-other"])
+        assert not dispatcher.stats()["caught_up"]
+        held[0].allow("missed")
+        await until(lambda: len(channel.arrived) == 6)
+        await until(lambda: dispatcher.stats()["waiting"] == 0)
+    assert sorted(channel.sent[3:]) == ["after-both", "after-missed", "missed-2"]
+
+
+async def test_what_was_missed_of_real_alerts_does_not_wait_for_drills(make_hub: MakeHub) -> None:
+    channel = FakeChannel()
+    hub = make_hub(channel)
+    async with hub.open_store():
+        await hub.store.save_subscription(subscription(filter=ALL), hub.store.newest)
+        await hub.submit("drill", status="Exercise")
+        await hub.submit("real")
+    held: list[Held] = []
+
+    def hold(store: SqliteStore) -> Held:
+        held.append(Held(store, "drill"))
+        return held[-1]
+
+    hub.around = hold
+    async with hub.running():
+        await until(lambda: channel.arrived == ["real"])
+        held[0].allow("drill")
+        await until(lambda: channel.arrived == ["real", "drill"])
+
+
+@pytest.mark.parametrize("seed", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+async def test_whatever_comes_while_lanes_catch_up_each_target_gets_all_of_it_once_and_in_order(
+    make_hub: MakeHub, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    dice = Random(seed)
+    monkeypatch.setattr("lalert.dispatch.planning.TURN", 2)
+    ids = [f"s{n}" for n in range(5)]
+    log: list[Entry] = []
+
+    async def some_turns(most: int) -> None:
+        for _ in range(dice.randrange(most)):
+            await asyncio.sleep(0)
+
+    async def reply(_: Delivery) -> Outcome:
+        await some_turns(20)
+        return Outcome()
+
+    class Uneven(Proxy):
+        async def lineage(self, entry: Entry) -> list[Entry]:
+            await some_turns(30)
+            return await self.store.lineage(entry)
+
+    async def grow(number: int) -> None:
+        for _ in range(number):
+            status = dice.choice(["Actual", "Exercise"])
+            same = [e for e in log if str(e.alert.status) == status]
+            msg_type = dice.choice(["Alert", "Update", "Cancel"]) if same else "Alert"
+            about = dice.sample(same, min(len(same), dice.choice([1, 1, 2]))) if msg_type != "Alert" else []
+            log.append(
+                await hub.submit(f"{len(log):02d}", status=status, msg_type=msg_type, references=about)
+            )
+            await some_turns(10)
+
+    channel = FakeChannel(reply)
+    hub = make_hub(channel, settings=replace(QUICK, grace_s=PATIENCE))
+    hub.around = Uneven
+    async with hub.open_store():
+        for id in ids:
+            await hub.store.save_subscription(subscription(id, filter=ALL), hub.store.newest)
+        await grow(8)
+    for _ in range(4):
+        async with hub.running():
+            await grow(6)
+        async with hub.open_store():
+            await grow(4)
+    async with hub.running() as dispatcher:
+        last = [await hub.submit("end"), await hub.submit("end-of-drill", status="Exercise")]
+        await until(lambda: sum(call.entry in last for call in channel.taken) == 2 * len(ids))
+        await until(lambda: dispatcher.stats()["waiting"] == 0 and dispatcher.stats()["caught_up"])
+
+    order = {entry.alert.identifier: n for n, entry in enumerate(log)}
+    names = {entry.alert.id: entry.alert.identifier for entry in log}
+    replaced = {
+        names[id]: entry.alert.identifier
+        for entry in reversed(log)
+        for id in {*entry.replaced, *(ref.id for ref in entry.alert.references)}
+    }
+    incidents = {entry.alert.identifier: (entry.incident, entry.alert.status) for entry in log}
+    for id in ids:
+        got = [call.entry.alert.identifier for call in channel.taken if call.subscription.id == id]
+        got = [name for name in got if name in order]
+        assert len(got) == len(set(got)), "nothing twice"
+        outdated = {entry.alert.identifier for entry in log if entry.outdated}
+        assert order.keys() - set(got) <= replaced.keys() | outdated, "only what was replaced is left out"
+        for name, newer in replaced.items():
+            assert name not in got or newer not in got or got.index(name) < got.index(newer)
+        for incident in set(incidents.values()):
+            chain = [order[name] for name in got if incidents[name] == incident]
+            assert chain == sorted(chain)
 
 
 async def test_a_revision_replaced_before_the_restart_is_not_sent_after_it(make_hub: MakeHub) -> None:

@@ -572,18 +572,20 @@ async def test_a_target_made_at_another_node_misses_nothing_from_that_moment_on(
     assert {s.id for s in await one.dispatcher.subscriptions()} == {*SUBSCRIPTIONS, foreign}
 
 
-async def test_an_alert_that_is_planned_while_a_lane_catches_up_is_not_missed_by_it(nodes: Nodes) -> None:
+async def test_an_alert_that_is_planned_while_a_lane_is_being_loaded_is_not_missed_by_it(
+    nodes: Nodes,
+) -> None:
     one, two = await two_nodes(nodes)
     foreign = next(id for id in (f"n{n}" for n in range(200)) if share_of(id) in two.dispatcher._tenure.run)
     asked, go_on = asyncio.Event(), asyncio.Event()
 
-    async def read_late(after: str | None, limit: int) -> list[Entry]:
-        page = await nodes.store.read(after, limit)
+    async def look_late(id: str) -> Lane | None:
+        found = await nodes.store.lane(id)
         asked.set()
         await go_on.wait()
-        return page
+        return found
 
-    two.store.read = read_late  # type: ignore[attr-defined]
+    two.store.lane = look_late  # type: ignore[attr-defined]
     await one.dispatcher.subscribe(subscription(foreign))
     await asked.wait()
     entry = await nodes.submit("a")
