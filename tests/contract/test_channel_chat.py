@@ -533,6 +533,22 @@ async def test_a_pause_that_a_product_asks_for_is_passed_on(
     assert error.retry_after == seconds
 
 
+async def test_the_history_has_what_was_sent_and_what_was_answered() -> None:
+    async with make_rig("discord") as rig:
+        sent = delivery(rig.subscription)
+        outcome = await rig.channel.deliver(sent)
+        rig.server.tell(429, '{"retry_after": 0.5, "code": 0}')
+        error = await failure(rig)
+        rig.server.tell(404, '{"code": 10015}')
+        gone = await failure(rig)
+        [size] = {len(body.encode()) for _, body in rig.server.posts}
+    request = f"POST application/json, {size} bytes, Idempotency-Key {sent.key}"
+    assert {outcome.request, error.request, gone.request} == {request}
+    assert outcome.response == "HTTP 200"
+    assert error.response == "HTTP 429 0, a pause of 0.5 s"
+    assert gone.response == "HTTP 404 10015"
+
+
 @pytest.mark.parametrize(
     "body", ["token-that-nobody-may-see", '{"id": "token-that-nobody-may-see"}', "\r\nx: y"]
 )

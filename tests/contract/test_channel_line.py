@@ -32,6 +32,7 @@ from aiohttp import web
 from lalert.config import Settings
 from lalert.dispatch import guarded_session
 from lalert.errors import BadRequest, ConfigError, DeliveryError, PermanentFailure, TemporaryFailure
+from lalert.hub import AdapterHub
 from lalert.model import Area, Delivery, Entry, Facts, Filter, MsgType, Severity, Status, Subscription
 from lalert.plugin import CANARY_TITLE, HubApi, Room, Text
 from lalert.testing import FakeClock, make_cap
@@ -677,11 +678,18 @@ async def test_a_new_friend_is_subscribed_to_what_the_configuration_says_and_tol
 
 
 async def test_a_group_is_subscribed_when_it_is_joined_and_dropped_when_it_is_left(folder: Path) -> None:
-    async with make_webhook(folder, areas=["43"]) as line:
+    async with make_webhook(folder, areas=["43"], groups=True) as line:
         await line.call(line.event("join", GROUP))
         assert [one.target for one in line.held] == [GROUP]
         await line.call(line.event("leave", GROUP))
         assert line.held == []
+
+
+async def test_a_group_costs_nobody_anything_unless_the_configuration_wants_groups(folder: Path) -> None:
+    async with make_webhook(folder, areas=["43"]) as line:
+        await line.call(line.event("join", GROUP))
+        assert line.held == []
+        assert line.rig.platform.replies == []
 
 
 async def test_who_blocks_the_account_is_dropped_however_they_were_subscribed(folder: Path) -> None:
@@ -797,6 +805,10 @@ async def test_a_whole_hub_takes_a_friend_tells_them_and_lets_them_go(folder: Pa
             line = Webhook(rig, node.url, node.http, FakeClock(datetime.now(UTC)))
             assert await line.call(line.event("follow"), signature="") == 403
             assert await line.call(line.event("follow")) == 200
+            [made] = await node.node.hub.dispatcher.subscriptions()
+            other = AdapterHub(node.node.hub, "webhook", None, node.http)
+            assert await other.subscription(made.id) is None, "another instance's own"
+            assert not await other.drop_subscription(made.id)
             await node.post(make_cap(headline="避難指示"))
             await until(lambda: platform.delivered)
             assert (platform.delivered[0]["to"], platform.delivered[0]["messages"][0]["altText"]) == (
@@ -841,6 +853,7 @@ async def test_an_option_or_another_format_is_refused(folder: Path) -> None:
         ({"choices": {"ＡＢ": "432032"}}, "full-width"),
         ({"choices": {f"{n}": "43" for n in range(101)}}, "at most 100"),
         ({"areas": ["43"], "secret_file": ""}, "secret_file"),
+        ({"groups": True}, "groups"),
         ({"timeout_s": 60}, "19"),
         ({"tokn_file": "x"}, "unknown"),
     ],

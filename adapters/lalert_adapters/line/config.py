@@ -28,7 +28,9 @@ class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     secret_file: str = ""
     """A file with the channel secret, which turns the address for the platform's webhook on."""
     areas: tuple[Code, ...] = ()
-    """What a new friend or group is subscribed to; empty subscribes nobody by itself."""
+    """What a new friend is subscribed to; empty subscribes nobody by themselves."""
+    groups: bool = False
+    """Also a group or room that invites the account: each alert then costs a message for everybody in it, whoever invited."""
     choices: dict[str, Code] = {}
     """Words by which a friend chooses an area of their own, each with its code."""
     min_severity: Severity | None = None
@@ -45,6 +47,8 @@ class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError("api: must be an https address: the token goes there")
         if url.path or url.query or url.fragment or "@" in url.netloc:
             raise ValueError("api: must be a host alone, as in https://api.line.me")
+        if self.groups and not self.areas:
+            raise ValueError("groups: needs areas, which is what a group is told of")
         if (self.areas or self.choices) and not self.secret_file:
             raise ValueError("areas and choices need secret_file: friends are heard of by the webhook alone")
         for code in (*self.areas, *self.choices.values()):

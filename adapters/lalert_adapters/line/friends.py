@@ -116,7 +116,7 @@ class Friends:
             return ""
         if event.mode != "active":
             return ""
-        if event.type in ("follow", "join"):
+        if event.type == "follow" or (event.type == "join" and self._config.groups):
             return await self._welcome(event, own)
         if event.type == "message" and event.source.type == "user" and event.message.type == "text":
             return await self._choose(event, own)
