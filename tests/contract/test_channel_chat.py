@@ -18,6 +18,8 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lalert.dispatch import guarded_session
 from lalert.errors import BadRequest, DeliveryError, Gone, PermanentFailure, TemporaryFailure
@@ -26,6 +28,7 @@ from lalert.plugin import CANARY_TITLE, Room, Text
 from lalert.testing.channel import Answer, ChannelContract, Received, delivery, subscription
 from lalert.testing.hub import FakeHub
 from lalert_adapters.chat import Chat, ChatConfig
+from lalert_adapters.chat.payloads import Kind, Message, payload
 
 LOOPBACK = ip_network("127.0.0.0/8")
 PATH = "/services/T0000/B0000/token-that-nobody-may-see"
@@ -351,6 +354,58 @@ async def test_no_text_of_an_alert_calls_anybody_and_it_is_read_as_it_was_writte
             assert text.replace("\u200b", "") in shown.body.replace("\u200b", "")
 
 
+SIGNS = (
+    *(
+        "@",
+        "<",
+        "<!",
+        "<@",
+        ">",
+        "\\",
+        "*",
+        "**",
+        "__",
+        "~",
+        "`",
+        "||",
+        "#",
+        "[",
+        "](",
+        ")",
+        "- ",
+        "+ ",
+        "&",
+        "&lt;",
+    ),
+    *(
+        "all",
+        "channel",
+        "here",
+        "everyone",
+        "U12",
+        "危",
+        " ",
+        "\n",
+        ":",
+        ".",
+        "1",
+        "https://b.example/",
+        "http://c",
+    ),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(SIGNS), min_size=1, max_size=9).map(lambda signs: "".join(signs).strip()))
+def test_signs_in_any_order_call_nobody_and_are_read_as_they_were_written(text: str) -> None:
+    for kind in Kind:
+        posted = payload(kind, Message("x", f"x{text}", "ja"))
+        _, _, shown = ROOMS[kind](json.loads(json.dumps(posted)), {})
+        assert shown.calls == [], kind
+        lines = [line for line in f"x{text}".split("\n") if line.strip() or kind is not Kind.TEAMS]
+        assert shown.body == "\n".join(lines), kind
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_layout_is_read_as_it_was_written_and_addresses_can_be_followed(kind: str) -> None:
     text = "# **氾濫** __危険__ ||x|| `a` > [b](https://c.example/@d_e_f) bousai@hitoyoshi.example\n- 1\n+ 2"
@@ -375,10 +430,9 @@ class Brimful(FakeHub):
         assert room.body is not None
 
         def most(limit: int, filler: str) -> str:
-            fitting = (
-                filler * n for n in range(limit // len(filler), 0, -1) if room.measure(filler * n) <= limit
-            )
-            return next(fitting)
+            full = filler * (limit // room.measure(filler))
+            assert room.measure(full) <= limit < room.measure(full + filler)
+            return full
 
         return Text(most(room.title, self.filler.strip()), most(room.body, self.filler), "ja")
 

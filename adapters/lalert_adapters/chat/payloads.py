@@ -145,7 +145,7 @@ def _teams_text(text: str, **style: str) -> dict[str, Any]:
 
 
 # A web address stays as it is, or it could not be followed; then whatever Markdown reads, wherever it stands, and signs of a list at a line's beginning.
-_MARKDOWN = re.compile(r"https?://[!-;=?-~]+|[\\`*_~|>#\[\]<]|^[-+](?=\s)", re.MULTILINE)
+_MARKDOWN = re.compile(r"https?://[!-;=?-\[\]_a-z~]+|[\\`*_~|>#\[\]<]|^[-+](?=\s)", re.MULTILINE)
 
 
 def _discord(said: Message) -> dict[str, Any]:
