@@ -100,10 +100,13 @@ class Surfaces:
         of = which[surfaces]
         skipped = _SPAN * (spans[near] - self.span_starts[of])
         counts = np.minimum(self.lengths[of] - skipped, _SPAN + 1)
-        corners = self.corners.take(stretches(self.starts[of] + skipped, counts), axis=0)
+        starts = self.starts[of] + skipped
+        meets[surfaces[drawn.has(self.corners.take(starts + counts // 2, axis=0))]] = True
+        left = ~meets[surfaces]
+        surfaces, starts, counts = surfaces[left], starts[left], counts[left]
+        corners = self.corners.take(stretches(starts, counts), axis=0)
         owners = surfaces.repeat(counts)
         cells = picture.cells(corners)
-        meets[owners[picture.inside(cells)]] = True
         crossing = picture.may_cross(cells)
         # From a span to the next one there is no edge, nor from and to the gap between two rings.
         crossing[counts.cumsum()[:-1] - 1] = False

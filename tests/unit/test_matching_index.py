@@ -395,6 +395,8 @@ def test_a_hole_in_a_surface_is_no_part_of_it() -> None:
         (shapely.box(130.3, 31.3, 130.7, 31.7), True),
         (shapely.box(130.1, 31.1, 130.2, 31.2), True),
         (shapely.box(129, 30, 132, 33), True),
+        # All of it lies in one cell on the border, and the gap before its hole is in the middle of its corners.
+        (shapely.box(129.9, 30.9, 179.9, 80.9), True),
     ):
         assert (
             bool(len(surfaces.meeting(np.array([0]), Drawn.of(drawn))))
