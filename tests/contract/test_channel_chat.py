@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -21,12 +22,16 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lalert.config import Settings
 from lalert.dispatch import guarded_session
 from lalert.errors import BadRequest, DeliveryError, Gone, PermanentFailure, TemporaryFailure
-from lalert.model import Delivery, Entry, Facts, MsgType, Outcome, Status, Subscription
+from lalert.model import Delivery, Entry, Facts, MsgType, Outcome, Role, Status, Subscription
 from lalert.plugin import CANARY_TITLE, Room, Text
-from lalert.testing.channel import Answer, ChannelContract, Received, delivery, subscription
+from lalert.testing import make_cap
+from lalert.testing.alerts import HITOYOSHI
+from lalert.testing.channel import Answer, ChannelContract, Received, delivery, subscription, until
 from lalert.testing.hub import FakeHub
+from lalert.testing.node import running_node
 from lalert_adapters.chat import Chat, ChatConfig
 from lalert_adapters.chat.payloads import Kind, Message, payload
 
@@ -230,7 +235,16 @@ class ChatRig:
 async def make_rig(
     kind: str, *, hub: FakeHub | None = None, config: ChatConfig | None = None
 ) -> AsyncIterator[ChatRig]:
-    server = Server(kind)
+    async with running(Server(kind)) as server, guarded_session([LOOPBACK]) as session:
+        fake = hub or FakeHub(base_url="https://hub.example")
+        fake.session = session
+        chosen = config or msgspec.convert({"kind": kind, "allow_http": True}, ChatConfig)
+        async with Chat("chat", chosen, fake) as channel:
+            yield ChatRig(channel, subscription("chat", server.url, kind=kind), server, fake)
+
+
+@asynccontextmanager
+async def running(server: Server) -> AsyncIterator[Server]:
     app = web.Application(client_max_size=2**20)
     app.router.add_route("*", "/{tail:.*}", server.handle)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
@@ -238,12 +252,7 @@ async def make_rig(
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         server.port = runner.addresses[0][1]
-        async with guarded_session([LOOPBACK]) as session:
-            fake = hub or FakeHub(base_url="https://hub.example")
-            fake.session = session
-            chosen = config or msgspec.convert({"kind": kind, "allow_http": True}, ChatConfig)
-            async with Chat("chat", chosen, fake) as channel:
-                yield ChatRig(channel, subscription("chat", server.url, kind=kind), server, fake)
+        yield server
     finally:
         await runner.cleanup()
 
@@ -395,7 +404,7 @@ SIGNS = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(SIGNS), min_size=1, max_size=9).map(lambda signs: "".join(signs).strip()))
 def test_signs_in_any_order_call_nobody_and_are_read_as_they_were_written(text: str) -> None:
     for kind in Kind:
@@ -625,6 +634,33 @@ async def test_a_room_that_is_not_there_is_a_temporary_failure() -> None:
         with pytest.raises(TemporaryFailure, match="cannot connect") as caught:
             await rig.channel.deliver(delivery(nowhere))
     assert "token" not in caught.value.detail
+
+
+async def test_a_whole_hub_posts_to_a_room_and_drops_one_that_is_gone_and_nothing_shows_its_address(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(adapters={"chat": {"kind": "mattermost", "allow_http": True}})
+    async with running(Server("mattermost")) as server, running_node(tmp_path, settings) as node:
+        asked = {"channel": "chat", "target": server.url, "filter": {"area": HITOYOSHI}}
+        headers = node.headers(Role.RECEIVER)
+        async with node.http.post(f"{node.url}/v1/subscriptions", json=asked, headers=headers) as answer:
+            assert answer.status == 201
+            path = f"/v1/subscriptions/{(await answer.json())['id']}"
+        await node.post(make_cap(headline="避難指示 @all"))
+        await until(lambda: server.shown)
+        assert (server.shown[0].title, server.shown[0].calls) == ("避難指示 @all", [])
+        server.tell(502, server.url)
+        await node.post(make_cap(identifier="second"))
+        await until(lambda: len(server.posts) > 1)
+        async with asyncio.timeout(5):
+            while "HTTP 502" not in (kept := str(await node.get(f"{path}/deliveries", Role.RECEIVER))):
+                await asyncio.sleep(0.01)
+            server.tell(*GONE["mattermost"])
+            await node.post(make_cap(identifier="third"))  # a new alert is tried at once
+            while await node.node.hub.dispatcher.subscriptions():
+                await asyncio.sleep(0.01)
+    shown = capsys.readouterr()
+    assert "token-that" not in kept + shown.out + shown.err
 
 
 # The canary and the preview
