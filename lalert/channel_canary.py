@@ -115,6 +115,8 @@ class ChannelCanaries:
         self.schedules = schedules
         self._begun = clock.now()
         self._records: dict[str, Record] = {}
+        self._one = asyncio.Lock()
+        """Who reads a record while it is written would remember the old one over the new one."""
 
     def record(self, channel: str) -> Record | None:
         """Return what this node knows of a channel, at most `READ_S` old; None where it has no canary."""
@@ -183,8 +185,9 @@ class ChannelCanaries:
         else:
             after = replace(before, last=flight, arrived=self._clock.now(), missed_since=None)
         self._say(channel, before, after)
-        self._records[channel] = after
-        await self._store.put(OWNER, f"record/{channel}", orjson.dumps(after))
+        async with self._one:
+            self._records[channel] = after
+            await self._store.put(OWNER, f"record/{channel}", orjson.dumps(after))
 
     async def _sighting(
         self, channel: str, schedule: Schedule, token: str, until: float
@@ -240,18 +243,23 @@ class ChannelCanaries:
         return datetime.fromisoformat(when) if answered == token else None
 
     async def _read(self, channel: str) -> Record:
+        async with self._one:
+            record = self._records[channel] = await self._stored(channel)
+        return record
+
+    async def _stored(self, channel: str) -> Record:
         """Return what the store says of a channel, an answer that came after the flight had ended included."""
         raw = await self._store.get(OWNER, f"record/{channel}")
         record = _record(orjson.loads(raw)) if raw else Record(self._begun)
         last = record.last
-        if last is not None and last.sighting is Sighting.SENT:
-            when = await self._answer(channel, last.token)
-            if when is not None:
-                took = (when - last.began).total_seconds()
-                last = replace(last, sighting=Sighting.OBSERVED, took=took, detail="")
-                record = replace(record, last=last, arrived=when, missed_since=None)
-        self._records[channel] = record
-        return record
+        if last is None or last.sighting is not Sighting.SENT:
+            return record
+        when = await self._answer(channel, last.token)
+        if when is None:
+            return record
+        took = (when - last.began).total_seconds()
+        seen = replace(last, sighting=Sighting.OBSERVED, took=took, detail="")
+        return replace(record, last=seen, arrived=when, missed_since=None)
 
     @staticmethod
     def _say(channel: str, before: Record, after: Record) -> None:

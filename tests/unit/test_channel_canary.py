@@ -228,3 +228,26 @@ async def test_while_the_store_takes_nothing_it_is_said_once_and_goes_on_afterwa
         at.store.down = False
         await at.clock.advance(900)
         assert at.sighting() is Sighting.SENT
+
+
+async def test_who_reads_while_a_result_is_written_does_not_remember_the_one_before() -> None:
+    async with watch(Schedule(TARGET, every=300)) as at:
+        slow = asyncio.Event()
+        read = at.store.get
+
+        async def get(owner: str, key: str) -> bytes | None:
+            found = await read(owner, key)
+            if key == "record/mail" and at.flyer.trouble is not None:
+                await slow.wait()
+            return found
+
+        at.flyer.trouble = PermanentFailure("no such mailbox")
+        at.store.get = get  # type: ignore[method-assign]
+        following = asyncio.create_task(at.canaries.follow())
+        await asyncio.sleep(0)
+        at.store.get = read  # type: ignore[method-assign]
+        await at.clock.advance(300)
+        slow.set()
+        await at.clock.advance(0)
+        following.cancel()
+        assert (at.sighting(), at.gauge("well")) == (Sighting.MISSED, 0)
