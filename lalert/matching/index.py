@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import shapely
+from shapely.errors import GEOSException
 
 from lalert.errors import InvalidGeometry
 from lalert.geo import Gazetteer
@@ -95,6 +96,9 @@ class FilterIndex:
         if number is not None:
             return number
         spots, surfaces = _shapes(filter)
+        if len(self._unplaced) >= _AT_ONCE:
+            # First: whatever is wrong here, this filter is then not half taken in.
+            self._place()
         wish = self._wishes.take(filter)
         number = self._new_number(wish)
         self._numbers[_digest(filter, wish)] = number
@@ -111,8 +115,6 @@ class FilterIndex:
             if spots:
                 self._unplaced.append((number, shapely.MultiPoint(spots)))
             self._unplaced += [(number, surface) for surface in surfaces]
-            if len(self._unplaced) >= _AT_ONCE:
-                self._place()
         return number
 
     def discard(self, filter: Filter) -> None:
@@ -183,8 +185,9 @@ class FilterIndex:
         if not self._unplaced or self._gazetteer is None:
             return
         numbers, shapes = zip(*self._unplaced, strict=True)
+        found = _leaves_meeting(shapes, self._gazetteer)
         self._unplaced = []
-        for number, leaves in zip(numbers, self._gazetteer.leaves_meeting(shapes), strict=True):
+        for number, leaves in zip(numbers, found, strict=True):
             self._overlay.add_leaves([self._id(leaf) for leaf in leaves], number)
 
     def _find(self, voice: Voice, wanted: _Judge) -> Iterable[Numbers]:
@@ -288,6 +291,16 @@ def _digest(filter: Filter, wish: int) -> bytes:
     numbers = array("d", [number + 0.0 for number in (*chain.from_iterable(positions), *(filter.bbox or ()))])
     text = f"{wish} {len(filter.points)} {len(filter.bbox or ())} {' '.join(sorted(filter.areas))}"
     return blake2b(text.encode() + b"\0" + numbers.tobytes(), digest_size=16).digest()
+
+
+def _leaves_meeting(shapes: Sequence[BaseGeometry], gazetteer: Gazetteer) -> list[frozenset[str]]:
+    """Return for each shape the leaves that it meets; for one that GEOS cannot judge, those that its bounds meet, so that it finds too much and not too little."""
+    try:
+        return gazetteer.leaves_meeting(shapes)
+    except GEOSException:
+        if len(shapes) > 1:
+            return [*chain.from_iterable(_leaves_meeting([shape], gazetteer) for shape in shapes)]
+        return gazetteer.leaves_meeting([shapely.box(*shapes[0].bounds)])
 
 
 def _shapes(filter: Filter) -> tuple[list[tuple[float, float]], list[BaseGeometry]]:

@@ -16,6 +16,7 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shapely.errors import GEOSException
 
 from lalert import resources
 from lalert.cap import JIS_GEOCODE_NAMES
@@ -302,6 +303,58 @@ def test_a_broken_filter_is_refused_and_leaves_nothing_behind() -> None:
         index.add(broken)
     assert broken not in index.index
     assert index.match(entry_of("43")) == set()
+
+
+class Moody(Gazetteer):
+    """Places no triangle while it has an error: as where GEOS gives up on a shape, or, for good, for want of memory."""
+
+    error: Exception | None = None
+
+    def leaves_meeting(self, shapes: Sequence[BaseGeometry]) -> list[frozenset[str]]:
+        if self.error is not None and any(0 < shape.area < 0.9 * shape.envelope.area for shape in shapes):
+            raise self.error
+        return super().leaves_meeting(shapes)
+
+
+def moody(error: Exception) -> Moody:
+    places = Moody.from_csv(resources.gazetteer_csv())
+    places.error = error
+    return places
+
+
+def triangles(count: int) -> list[Filter]:
+    """Return triangles in Hitoyoshi."""
+    west, south = 130.7626, 32.2100
+    return [
+        Filter(polygon=((west, south), (west + n / 1e4, south), (west, south + 1e-3), (west, south)))
+        for n in range(1, count + 1)
+    ]
+
+
+def in_hitoyoshi(index: FilterIndex) -> set[int]:
+    return set(index.match(entry_of("432032")).tolist())
+
+
+def test_a_shape_that_cannot_be_placed_is_placed_by_its_bounds_and_forgets_none_beside_it() -> None:
+    index = FilterIndex(moody(GEOSException("side location conflict")))
+    beside = Filter(points=((130.7626, 32.2100),))
+    assert {index.add(one) for one in (*triangles(3), beside)} == in_hitoyoshi(index)
+
+
+def test_where_placing_fails_for_a_while_nothing_is_forgotten_and_nothing_half_taken_in() -> None:
+    places = moody(MemoryError())
+    index = FilterIndex(places)
+    taken = {}
+    for one in triangles(20):
+        try:
+            taken[one] = index.add(one)
+        except MemoryError:
+            assert one not in index
+    with pytest.raises(MemoryError):
+        index.match(entry_of("432032"))
+    places.error = None
+    assert 0 < len(taken) < 20
+    assert set(taken.values()) == in_hitoyoshi(index)
 
 
 def star(centre: tuple[float, float], radius: float, corners: int, dice: random.Random) -> Ring:
