@@ -360,8 +360,17 @@ class Pages:
         real = sum(1 for entry in active.entries if entry.alert.status is Status.ACTUAL)
         places = [place for code in sorted(wanted.areas) if (place := self._context.place(code))]
         drills = wanted.statuses != {Status.ACTUAL}
+        rough = any(self._context.approximate(place.code) for place in places)
         return _Board(
-            cards, len(active.entries), real, places, urlencode(pairs), active.next, drills, view.wording
+            cards,
+            len(active.entries),
+            real,
+            places,
+            urlencode(pairs),
+            active.next,
+            drills,
+            rough,
+            view.wording,
         )
 
     def _outline(self, code: str) -> Mapping[str, Any] | None:
@@ -477,6 +486,8 @@ class _Board:
     query: str
     after: str
     drills: bool
+    rough: bool
+    """Whether the extent of any of these places is approximate."""
     wording: Wording
 
     @property
@@ -494,6 +505,7 @@ class _Board:
             "query": self.query,
             "after": self.after,
             "areas": [place.code for place in self.places],
+            "rough": self.rough,
             "limit": MAX_CARDS,
         }
 

@@ -344,8 +344,10 @@ async def test_the_map_colours_what_is_concerned_and_names_it(visit: Open) -> No
     await expect(page.locator("#map .leaflet-tooltip.name")).to_have_text(["錦町", "人吉市"])
     await page.locator(".card .locate").last.click()
     await expect(page.locator("#map")).to_be_focused()
+    await expect(page.locator("#rough")).not_to_have_attribute("hidden", "")
     hub.cancel(alert(2, level=3, codes=["435015"]))
     await expect(page.locator("#map path.zone.town")).to_have_count(0)
+    await expect(page.locator("#rough")).to_have_attribute("hidden", "")
 
 
 async def test_a_place_is_dotted_while_its_own_boundary_is_approximate(visit: Open) -> None:

@@ -224,6 +224,40 @@ async def test_the_maps_points_are_all_of_japan_in_both_languages_and_cached(
         assert [HITOYOSHI, "Hitoyoshi City"] in [[code, name] for code, _, _, name in await response.json()]
 
 
+@pytest.mark.parametrize(
+    "path", [f"/place/{HITOYOSHI}", f"/signage/lobby?area={HITOYOSHI}", f"/?area={HITOYOSHI}"]
+)
+@pytest.mark.parametrize(
+    ("lang", "words"), [("ja", "おおよそのもの"), ("en", "approximate, and not its official")]
+)
+async def test_a_page_about_a_place_says_where_its_extent_is_approximate(
+    path: str, lang: str, words: str
+) -> None:
+    hub = Hub()
+    async with staged(hub) as url, aiohttp.ClientSession(url) as http:
+        rough = await text(http, path, lang)
+        official = {
+            "type": "Feature",
+            "properties": {"N03_007": HITOYOSHI[:5]},
+            "geometry": {
+                "type": "Polygon",
+                "coordinates": [[[130.7, 32.1], [130.9, 32.1], [130.9, 32.3], [130.7, 32.3], [130.7, 32.1]]],
+            },
+        }
+        hub.gazetteer = hub.gazetteer.with_boundaries(json.dumps({"features": [official]}).encode())
+        assert words in rough
+        assert words not in await text(http, path, lang)
+
+
+async def text(http: aiohttp.ClientSession, path: str, lang: str) -> str:
+    """Return what a page shows without any script."""
+    async with http.get(path + ("&" if "?" in path else "?") + f"lang={lang}") as response:
+        page = html.fromstring(await response.text())
+    shown = page.xpath("//body//text()[not(ancestor::script) and not(ancestor::*[@hidden])]")
+    assert isinstance(shown, list)
+    return "".join(map(str, shown))
+
+
 async def test_outlines_are_given_for_known_codes_and_bounded(http: aiohttp.ClientSession) -> None:
     async with http.get(
         f"/map/outlines.json?area={HITOYOSHI}&area=43&area=439991&area={HITOYOSHI}"

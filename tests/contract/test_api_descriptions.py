@@ -30,8 +30,6 @@ PAGES = {
     "/signage/{screen}",
     "/place/{code}",
     "/setup",
-    "/map/places.json",
-    "/map/outlines.json",
     "/static/{path}",
 }
 STREAMS = {"/v1/stream", "/v1/ws", "/v1/stream/test", "/v1/ws/test"}
@@ -127,6 +125,12 @@ async def test_the_answers_have_the_described_form(node: RunningNode) -> None:
     assert checked(scorecards, "Scorecards")["scorecards"]
     _, audit = await node.get("/v1/audit", Role.ADMIN)
     assert checked(audit, "AuditLines")["lines"]
+    _, places = await node.get("/map/places.json?lang=en")
+    assert ["432032", "Hitoyoshi City"] in [[place[0], place[3]] for place in checked(places, "Places")]
+    _, outlines = await node.get("/map/outlines.json?area=43203&area=43&area=439991")
+    assert set(checked(outlines, "Outlines")) == {"432032", "43"}
+    status, problem = await node.get("/map/outlines.json")
+    assert (status, checked(problem, "Problem")["code"]) == (400, "bad-request")
     _, head = await node.get("/v1/audit/head")
     assert checked(head, "AuditHeads")["number"] >= audit["lines"][-1]["number"]
 

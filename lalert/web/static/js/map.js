@@ -82,6 +82,7 @@ export class Chart {
       const className = `ground${outline.approximate ? " rough" : ""}`;
       L.geoJSON(feature(outline), { pane: "ground", interactive: false, style: { className } }).addTo(this.#map);
     }
+    this.#explain();
   }
 
   /** Dots grow with the map, so that Japan is drawn by them from afar and offices are found near by. */
@@ -117,7 +118,13 @@ export class Chart {
     }
     for (const [code, { values, drawn }] of places) this.#mark(code, values, drawn, put);
     for (const [code, { values }] of [...places].slice(-MAX_NAMED)) this.#label(code, values);
+    this.#explain();
     this.#name();
+  }
+
+  /** The legend speaks of dotted lines while there are any. */
+  #explain() {
+    document.getElementById("rough").hidden = !this.#map.getContainer().querySelector(".rough");
   }
 
   /** A municipality that is concerned: its office, and its outline where the sender drew nothing. */

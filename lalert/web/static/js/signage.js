@@ -78,6 +78,7 @@ function showCalm(wording) {
   document.getElementById("calm").lang = wording.lang;
   at("date").textContent = wording.moment(board.now(), "date");
   at("note").textContent = wording.text("signage.calm_note");
+  at("rough").textContent = page.rough ? wording.text("state.rough") : "";
   calmWords(wording);
 }
 
