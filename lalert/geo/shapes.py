@@ -205,26 +205,23 @@ def union(shapes: Sequence[BaseGeometry]) -> BaseGeometry:
 def bbox(geometry: BaseGeometry) -> tuple[float, float, float, float] | None:
     """Return west, south, east, north in degrees, or None of an empty geometry.
 
-    Of a geometry that was split at the antimeridian, west is greater than east (RFC 7946, 5.2).
+    Where that is the smaller box it goes over the antimeridian, and west is greater than east (RFC 7946, 5.2).
     """
     if geometry.is_empty:
         return None
     west, south, east, north = (float(bound) for bound in geometry.bounds)
-    if west > -180 or east < 180:
+    if east - west <= 180:
         return west, south, east, north
     return joint_bbox(shapely.bounds(shapely.get_parts(geometry)))
 
 
 def joint_bbox(boxes: Floats) -> tuple[float, float, float, float] | None:
-    """Return the box around several, each a row of west, south, east, north within -180..180; None around none.
-
-    Where they touch the antimeridian from both sides it leaves out the widest gap between them, as `bbox` does.
-    """
+    """Return the box around several, each a row of west, south, east, north within -180..180, that leaves out the widest gap between them, as `bbox` does; None around none."""
     if not len(boxes):
         return None
     west, south = boxes[:, :2].min(axis=0).tolist()
     east, north = boxes[:, 2:].max(axis=0).tolist()
-    if west == -180 and east == 180:
+    if east - west > 180:
         west, east = _around_the_gap(boxes)
     return west, south, east, north
 
@@ -395,12 +392,13 @@ def _runs(points: Floats, marked: npt.NDArray[np.bool_]) -> list[Floats] | None:
 
 
 def _around_the_gap(boxes: Floats) -> tuple[float, float]:
-    """Return the western and eastern end of boxes that touch the antimeridian from both sides."""
+    """Return the western and eastern end of boxes, so that the widest gap is outside, be it at the antimeridian or between two of them."""
     spans = boxes[np.argsort(boxes[:, 0])]
     east_so_far = np.maximum.accumulate(spans[:, 2])[:-1]
     gaps = spans[1:, 0] - east_so_far
-    if not len(gaps) or gaps.max() <= 0:
-        return -180.0, 180.0
+    west, east = float(spans[0, 0]), float(spans[:, 2].max())
+    if not len(gaps) or gaps.max() <= west + 360 - east:
+        return west, east
     widest = int(gaps.argmax())
     return float(spans[widest + 1, 0]), float(east_so_far[widest])
 
