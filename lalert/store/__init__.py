@@ -13,7 +13,7 @@ Only `app.py` names a concrete store.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
@@ -411,6 +411,38 @@ class SensorLog(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class KeptStation:
+    """A station as it was saved: `document` is what the sensors part makes of it, None once it is forgotten; `revision` is given by the store, rising."""
+
+    id: str
+    org: str
+    document: bytes | None
+    revision: int = field(default=0, compare=False)
+
+
+class Stations(Protocol):
+    """Stations that were set up while the hub runs."""
+
+    async def save_stations(self, stations: Sequence[KeptStation]) -> None:
+        """Add or replace stations, all or nothing; raises `Conflict` for an id that is another organisation's."""
+        ...
+
+    async def forget_station(self, station: str, org: str) -> bool:
+        """Forget an organisation's station; False if it has none of that id. Its readings stay."""
+        ...
+
+    async def stations(self, org: str | None = None) -> list[KeptStation]:
+        """Return the stations of an organisation (None: of all), by id."""
+        ...
+
+    async def station(self, station: str) -> KeptStation | None: ...
+
+    async def stations_after(self, revision: int, limit: int) -> list[KeptStation]:
+        """Return those saved or forgotten after a revision (0: all), each as it is now, by revision: how a node follows what is changed at another."""
+        ...
+
+
 class ScoreBook(Protocol):
     """What became of each sender's documents, day by day; nothing of what was in them."""
 
@@ -572,6 +604,7 @@ class Store(
     Outbox,
     AttemptBook,
     SensorLog,
+    Stations,
     ScoreBook,
     ConfirmationBook,
     AuditLog,

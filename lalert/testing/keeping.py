@@ -16,6 +16,7 @@ from lalert.store import (
     DeliveryRow,
     DeliveryState,
     Example,
+    KeptStation,
     OnAppend,
     Part,
     Reason,
@@ -327,6 +328,8 @@ async def fill(store: Store) -> Entry:
     )
     await store.put("webhook", "a", b"\x00value")
     await store.put("webhook", "b", b"")
+    await store.save_stations([KeptStation("gauge", "hitoyoshi", b"{}"), KeptStation("gone", "org", b"[]")])
+    await store.forget_station("gone", "org")
     await store.save_proposal(proposal(1))
     await store.save_proposal(proposal(2))
     await store.decide_proposal("p1", "approved", "mayor", LATER)
@@ -358,6 +361,7 @@ async def everything(store: Store) -> dict[str, object]:
         "readings": await store.readings_after(0, 100),
         "of a station": await store.readings("gauge", 10),
         "rules": (await store.rule_states(), await store.judged()),
+        "stations": await store.stations(),
         "scores": await store.scores(None, None, TEN.date()),
         "confirmed": [
             (offset(each.position), replace(each, position="")) for each in await store.confirmations()

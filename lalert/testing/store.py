@@ -53,6 +53,7 @@ from lalert.store import (
     DeliveryState,
     Example,
     Foreseen,
+    KeptStation,
     OnAppend,
     Reason,
     Score,
@@ -1380,6 +1381,45 @@ class StoreContract:
                 ("b", 0),
             ]
             assert kept[0].reasons == reasons
+
+    # Stations
+
+    async def test_stations_are_kept_for_their_organisation(self) -> None:
+        first, second = KeptStation("a", "one", b'{"n":1}'), KeptStation("b", "two", b"{}")
+        async with self.open_store() as store:
+            assert await store.stations() == []
+            await store.save_stations([])
+            await store.save_stations([second, replace(first, document=b"{}")])
+            await store.save_stations([first])
+        async with self.open_store() as store:
+            assert await store.stations() == [first, second]
+            assert await store.stations("two") == [second]
+            assert await store.station("a") == first
+            assert await store.station("c") is None
+            theirs = KeptStation("b", "one", b"{}")
+            await refuses(store.save_stations([KeptStation("c", "one", b"{}"), theirs]), Conflict)
+            assert await store.station("c") is None
+            assert not await store.forget_station("b", "one")
+            assert await store.forget_station("b", "two")
+            assert not await store.forget_station("b", "two")
+            assert await store.stations() == [first]
+            # Whoever gave an id up does not keep it from others.
+            await store.save_stations([theirs])
+            assert await store.stations("one") == [first, theirs]
+
+    async def test_what_changed_of_stations_is_told_in_order(self) -> None:
+        async with self.open_store() as store:
+            await store.save_stations([KeptStation(name, "org", b"{}") for name in "abc"])
+            known = await store.stations_after(0, 10)
+            assert [each.id for each in known] == ["a", "b", "c"]
+            await store.save_stations([KeptStation("a", "org", b"[]")])
+            await store.forget_station("b", "org")
+        async with self.open_store() as store:
+            news = await store.stations_after(known[-1].revision, 10)
+            assert news == [KeptStation("a", "org", b"[]"), KeptStation("b", "org", None)]
+            assert await store.stations_after(known[-1].revision, 1) == news[:1]
+            assert [each.id for each in await store.stations_after(0, 10)] == ["c", "a", "b"]
+            assert await store.stations_after(news[-1].revision, 10) == []
 
     async def test_an_adapters_values_are_its_own(self) -> None:
         async with self.open_store() as store:

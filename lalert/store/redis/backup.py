@@ -30,6 +30,7 @@ from lalert.store.redis.retention import RetentionTables
 from lalert.store.redis.scores import ScoreTables
 from lalert.store.redis.sensors import COUNT, JUDGED, STATES
 from lalert.store.redis.state import StateTable
+from lalert.store.redis.stations import StationTable
 from lalert.store.sqlite import log
 from lalert.store.sqlite.backup import back_up
 from lalert.store.sqlite.codec import (
@@ -55,7 +56,14 @@ _RULES: Final = "return {redis.call('GET', KEYS[2]) or '0', redis.call('HGETALL'
 
 
 class BackupTables(
-    RetentionTables, DirectoryTables, AttemptTable, ScoreTables, ConfirmationTable, ProposalTable, StateTable
+    RetentionTables,
+    DirectoryTables,
+    AttemptTable,
+    ScoreTables,
+    ConfirmationTable,
+    StationTable,
+    ProposalTable,
+    StateTable,
 ):
     """Keeps `store.Portable`."""
 
@@ -129,6 +137,11 @@ class BackupTables(
         yield (
             _into("confirmation", 7),
             [encode_confirmation(each, offset) for each, offset in confirmed if offset <= newest],
+        )
+        stations = await self.stations()
+        yield (
+            _into("station", 4),
+            [(each.id, each.org, number, each.document) for number, each in enumerate(stations, 1)],
         )
         yield _into("proposal", 10), list(map(encode_proposal, await self.proposals(None, None, 2**31)))
         async for insert in self._chain_of_lines(newest):

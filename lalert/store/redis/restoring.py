@@ -32,6 +32,7 @@ from lalert.store.redis.scripts import Script
 from lalert.store.redis.sensors import COUNT, READINGS, SensorTables, words_of
 from lalert.store.redis.server import require_sound_server
 from lalert.store.redis.state import StateTable
+from lalert.store.redis.stations import StationTable
 from lalert.store.redis.wire import Wire, Word
 from lalert.store.sqlite import SqliteStore
 from lalert.store.sqlite.access import Opened
@@ -165,6 +166,7 @@ class _Filling(
     ScoreTables,
     ConfirmationTable,
     SensorTables,
+    StationTable,
     ProposalTable,
     StateTable,
     Tables,
@@ -275,6 +277,9 @@ class _Filling(
         confirmed = iter(await source.confirmations())
         while some := list(islice(confirmed, ROWS)):
             await self.add_confirmations(some)
+        stations = iter(await source.stations())
+        while those := list(islice(stations, ROWS)):
+            await self.save_stations(those)
         await _some_at_once(self.save_proposal(each) for each in await source.proposals(None, None, 2**31))
 
     async def _take_audit(self, source: SqliteStore) -> None:

@@ -29,6 +29,7 @@ from lalert.store.sqlite.proposals import ProposalTable
 from lalert.store.sqlite.retention import RetentionTables
 from lalert.store.sqlite.scores import ScoreTables
 from lalert.store.sqlite.sensors import SensorTables, StateTable
+from lalert.store.sqlite.stations import StationTable
 from lalert.store.sqlite.writer import Bounds
 
 __all__ = ["Bounds", "Memory", "SqliteStore"]
@@ -47,6 +48,7 @@ class SqliteStore(
     ScoreTables,
     ConfirmationTable,
     SensorTables,
+    StationTable,
     AuditTable,
     ProposalTable,
     StateTable,

@@ -305,6 +305,21 @@ def _keep_attempts(db: apsw.Connection) -> None:
     )
 
 
+def _keep_stations(db: apsw.Connection) -> None:
+    # One that is forgotten stays without a document, so that other nodes come to know of it.
+    db.execute(
+        """
+        CREATE TABLE station (
+            id       TEXT PRIMARY KEY,
+            org      TEXT NOT NULL,
+            revision INTEGER NOT NULL UNIQUE,
+            document BLOB
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX station_of_org ON station (org) WHERE document IS NOT NULL;
+        """
+    )
+
+
 STEPS: Final[tuple[Step, ...]] = (
     _create,
     _keep_sender_policy,
@@ -314,6 +329,7 @@ STEPS: Final[tuple[Step, ...]] = (
     _keep_well,
     _keep_confirmations,
     _keep_attempts,
+    _keep_stations,
 )
 """Step n brings a file from version n to n + 1. A step that has been released is never edited: add another."""
 
