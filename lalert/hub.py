@@ -397,8 +397,7 @@ class Hub:
         return alert, matching.facts_of(alert, self.gazetteer, home)
 
     def _is_placed(self, area: Area) -> bool:
-        located = matching.located_geocodes(area, self.gazetteer)
-        return any(not place.rough for _, place in located)
+        return matching.placed_exactly(area, self.gazetteer)
 
     async def _verified(self, alert: Alert, caller: Caller, received: datetime) -> cap.Verification | None:
         """Return what became of the signature, None where the organisation's policy is not to look."""

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import orjson
@@ -17,10 +17,8 @@ import orjson
 from lalert import cap
 from lalert.errors import InvalidAlert, LalertError, NotXml, Problem
 from lalert.geo import Gazetteer
+from lalert.model import Area
 from lalert.resources import former_codes_csv, gazetteer_csv
-
-if TYPE_CHECKING:
-    from shapely.geometry.base import BaseGeometry
 
 SEVERITY_JA = {"error": "エラー", "warning": "警告", "advice": "助言", "info": "参考"}
 
@@ -57,19 +55,31 @@ def the_key(key: str | None, key_file: Path | None) -> str | None:
     help="Rules beyond the standard: cap has none, jp has those of docs/profile-jp.md.",
 )
 @click.option("--lang", type=click.Choice(["ja", "en"]), default="en", show_default=True)
-def validate(files: Sequence[str], form: str, profile: str, lang: str) -> None:
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="lalert.toml of the node that is to take them: its places count, the table of [gazetteer] geocodes among them.",
+)
+def validate(files: Sequence[str], form: str, profile: str, lang: str, config_file: Path | None) -> None:
     """Check CAP files, bare or in an EDXL-DE 1.0 envelope; `-` reads standard input.
 
     Exit 0: all valid (warnings allowed); 1: some invalid; 2: a file that cannot be read, once all others are judged.
     """
     verdict = 0
-    judged = _judged_by(cap.PROFILES[profile])
+    known, placed = _of_node(config_file) if config_file else (None, None)
+
+    def places() -> Gazetteer:
+        return known or _gazetteer()
+
+    judged = _judged_by(cap.PROFILES[profile], places, placed)
     for name in files:
         raw = read_document(name)
         if raw is None:
             verdict = 2
             continue
-        report = judged(cap.examine(raw, ground=_ground))
+        # Asked of envelopes alone, so that nobody else waits for the table.
+        report = judged(cap.examine(raw, ground=lambda code: places().catchment(code)))
         verdict = max(verdict, int(not report.valid))
         if form == "json":
             line = {
@@ -112,17 +122,26 @@ def _gazetteer() -> Gazetteer:
     return Gazetteer.from_csv(gazetteer_csv(), former_codes_csv())
 
 
-def _ground(code: str) -> BaseGeometry | None:
-    # Asked of envelopes alone, so that nobody else waits for the table.
-    return _gazetteer().catchment(code)
+def _of_node(config_file: Path) -> tuple[Gazetteer, Callable[[Area], bool]]:
+    """Return the places that a node knows, and what says of an area whether its foreign geocodes place it."""
+    # A whole node's worth of modules, for which nobody else is to wait.
+    from lalert import config
+    from lalert.app import load_gazetteer
+    from lalert.matching import placed_exactly
+
+    chosen = config.load(config_file)
+    known = load_gazetteer(Path(chosen.hub.data), chosen.gazetteer.geocodes)
+    return known, partial(placed_exactly, gazetteer=known)
 
 
-def _judged_by(profile: cap.Profile) -> Callable[[cap.Report], cap.Report]:
+def _judged_by(
+    profile: cap.Profile, places: Callable[[], Gazetteer], placed: Callable[[Area], bool] | None
+) -> Callable[[cap.Report], cap.Report]:
     """Return what adds a profile's findings to a report; the places that it asks for are read only if there are any rules."""
-    lookup = _gazetteer().place if profile.rules else None
+    lookup = places().place if profile.rules else None
 
     def judged(report: cap.Report) -> cap.Report:
-        found = cap.judge(report.alert, profile, lookup) if report.alert else ()
+        found = cap.judge(report.alert, profile, lookup, placed) if report.alert else ()
         if not found:
             return report
         if report.envelope is not None:

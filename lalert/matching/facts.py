@@ -116,6 +116,11 @@ def located_geocodes(area: Area, gazetteer: Gazetteer) -> tuple[tuple[NamedValue
     return exact if exact or declared_codes(area) or area.polygons or area.circles else tuple(found)
 
 
+def placed_exactly(area: Area, gazetteer: Gazetteer) -> bool:
+    """Say whether geocodes of foreign schemes tell where an area is, and not only roughly."""
+    return any(not place.rough for _, place in located_geocodes(area, gazetteer))
+
+
 def _place(
     area: Area, located: Iterable[tuple[NamedValue, Located]]
 ) -> tuple[frozenset[str], BaseGeometry | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -357,6 +358,21 @@ def test_validate_judges_by_a_profile() -> None:
     assert "432032 would be right [JP-CODE-CHECK-DIGIT]" in text.stdout
     unknown = lalert("validate", "--profile", "fr", "-", stdin=wrong)
     assert (unknown.returncode, "'jp'" in unknown.stderr) == (2, True)
+
+
+def test_validate_knows_the_geocodes_that_the_node_knows(tmp_path: Path) -> None:
+    table = tmp_path / "codes.csv"
+    table.write_text("scheme,value,codes\nSTATION,7,432032\n", encoding="utf-8")
+    node = tmp_path / "lalert.toml"
+    node.write_text(f"[gazetteer]\ngeocodes = {str(table)!r}\n", encoding="utf-8")
+    alert = (ROOT / "examples" / "jp" / "evacuation.xml").read_text(encoding="utf-8")
+    alert = alert.replace("JISX0402", "STATION").replace(">432032<", ">7<")
+    foreign = re.sub(r"<polygon>.*?</polygon>", "", alert).encode()
+    of_table = ("validate", "--profile", "jp", "--config", str(node), "-")
+    assert "JP-AREA" in lalert("validate", "--profile", "jp", "-", stdin=foreign).stdout
+    assert "JP-AREA" not in lalert(*of_table, stdin=foreign).stdout
+    table.write_text("scheme,value,codes\nSTATION,7,439999\n", encoding="utf-8")
+    assert "439999" in lalert(*of_table, stdin=foreign).stderr
 
 
 def test_the_demo_plays_to_the_end_and_everything_arrives() -> None:
