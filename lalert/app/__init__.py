@@ -30,7 +30,7 @@ from lalert.clock import Clock, SystemClock
 from lalert.config import Settings, library_of, read_geocode_file
 from lalert.config import Station as StationConfig
 from lalert.dispatch import Dispatcher, StoredTargets, guarded_session
-from lalert.errors import ConfigError, NotFound, StoreError, Unavailable
+from lalert.errors import ConfigError, LalertError, NotFound, StoreError, Unavailable
 from lalert.geo import Gazetteer, normalise_code
 from lalert.hub import AdapterHub, Hub
 from lalert.lifecycle import Handling, ReferencePolicy
@@ -409,7 +409,14 @@ class Tasks:
             except Exception as error:
                 if cause != repr(error):
                     cause, pause = repr(error), 0.5
-                    log.exception("background work failed; it is started again", work=name)
+                    # What is foreseen says itself what is wrong; where it came from helps with a defect alone.
+                    detail = error.detail if isinstance(error, LalertError) else None
+                    log.error(
+                        "background work failed; it is started again",
+                        work=name,
+                        cause=detail,
+                        exc_info=detail is None,
+                    )
             await asyncio.sleep(pause)
             pause = min(pause * 2, 30.0)
 

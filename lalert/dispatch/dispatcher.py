@@ -332,7 +332,8 @@ class Dispatcher:
         if self._tenure.sole:
             return [lane.subscription for lane in self._lanes.values()] + list(self._resting.values())
         async with self._listing:
-            count, changed = await self._store.target_changes(self._listed_at)
+            at = self._listed_at
+            count, changed = await self._store.target_changes(at)
             if self._listed is None or changed is None:
                 self._listed = {lane.subscription.id: lane.subscription for lane in await self._store.lanes()}
             else:
@@ -341,7 +342,8 @@ class Dispatcher:
                         self._listed[id] = lane.subscription
                     else:
                         self._listed.pop(id, None)
-            self._listed_at = count
+            if self._listed_at == at:
+                self._listed_at = count
             return list(self._listed.values())
 
     async def foresee(self, entry: Entry, lineage: Sequence[Entry]) -> list[Reached]:
@@ -857,12 +859,14 @@ class Dispatcher:
             self._confirm_unwritten(subject, self._clock.now())
 
     async def _look_at_changes(self) -> None:
-        count, changed = await self._store.target_changes(self._seen)
+        seen = self._seen
+        count, changed = await self._store.target_changes(seen)
         for id in changed if changed is not None else await self._what_differs():
             await self._look_at(id)
         if self._gaps:
             await self._catch_up()
-        self._seen = count
+        if self._seen == seen:
+            self._seen = count
 
     async def _what_differs(self) -> set[str]:
         """Return which lanes are not as the store has them."""
@@ -1030,6 +1034,9 @@ class Dispatcher:
         )
         for follower in (self._real, self._drills):
             follower.start_over()
+        # What lost its place in the log may have lost changes of targets too, and counts on from an older number.
+        self._seen = self._listed_at = -1
+        self._news.set()
         until = self._newest().order
         for lane in self._lanes.values():
             # What is planned anew for all need not be caught up with; who is just being loaded is not among these yet.

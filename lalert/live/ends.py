@@ -57,13 +57,17 @@ class Ends:
 
     async def run(self) -> None:
         """Tell of each end when it has come, until cancelled."""
+        cause = ""
         while True:
             await self._due.wait()
             self._due.clear()
             try:
                 await self._look()
-            except Exception:
-                log.exception("it cannot be found out what has ended; live delivery asks again")
+                cause = ""
+            except Exception as error:
+                if repr(error) != cause:
+                    cause = repr(error)
+                    log.exception("it cannot be found out what has ended; live delivery asks again")
                 await self._clock.sleep(RETRY_SECONDS)
                 self._due.set()
 

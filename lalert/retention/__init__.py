@@ -108,7 +108,8 @@ class Retention:
                     await self._let_go(batch, swept)
                     batch = []
             await self._let_go(batch, swept)
-            swept.deliveries = await self._store.forget_deliveries(now - HISTORY)
+        # Also where all alerts are kept by now: rows of those that went before are left.
+        swept.deliveries = await self._store.forget_deliveries(now - HISTORY)
         if self._readings_days:
             swept.readings = await self._store.forget_readings(now - timedelta(days=self._readings_days))
         return swept

@@ -648,6 +648,24 @@ async def test_a_store_that_has_forgotten_what_was_changed_is_compared_lane_by_l
     assert len(two.lanes) > 4
 
 
+async def test_a_fail_over_that_lost_changes_of_targets_is_not_taken_for_none_by_their_count(
+    nodes: Nodes,
+) -> None:
+    """The count is then as high as before, for changes that nobody here has seen."""
+    _, two = await two_nodes(nodes)
+    goes = of(two)
+    assert len(await two.dispatcher.subscriptions()) == len(SUBSCRIPTIONS)
+
+    async def as_high_as_before(after: int) -> tuple[int, frozenset[str] | None]:
+        return max(after, 1), None if after < 0 else frozenset()
+
+    two.store.target_changes = as_high_as_before  # type: ignore[attr-defined]
+    await nodes.store.drop_subscription(goes)
+    two.dispatcher._start_over()
+    await until(lambda: goes not in two.lanes)
+    assert goes not in {s.id for s in await two.dispatcher.subscriptions()}
+
+
 async def test_an_id_that_belongs_to_another_channel_is_refused_at_any_node(nodes: Nodes) -> None:
     one, two = await two_nodes(nodes)
     one.dispatcher._outlets["other"] = one.dispatcher._outlets["fake"]

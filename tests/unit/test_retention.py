@@ -8,7 +8,7 @@ import json
 import random
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -20,10 +20,11 @@ import pytest
 from lalert.errors import Unavailable
 from lalert.model import JST, Alert, Entry
 from lalert.retention import Archive, Retention, Swept
-from lalert.store import DeliveryState
+from lalert.store import DeliveryState, Part
 from lalert.store.audit import decode
 from lalert.store.sqlite import SqliteStore
 from lalert.store.sqlite.files import open_for_reading
+from lalert.store.sqlite.opened import Open
 from lalert.testing import FakeClock, declared_facts, make_alert, revive
 from lalert.testing.keeping import FAR, old
 from lalert.testing.store import LATER, ORIGIN, TEN, append, delivery, ignore, subscription
@@ -201,8 +202,31 @@ async def test_rows_and_readings_go_with_their_time(
     assert await retention(store, folder, clock, days=1).sweep() == Swept(alerts=1)
     assert await store.delivery("s-1") is not None
     clock.step(FAR)
-    assert await retention(store, folder, clock, days=1, readings_days=1).sweep() == Swept(deliveries=1)
+    assert await retention(store, folder, clock, days=0, readings_days=1).sweep() == Swept(deliveries=1)
     assert await store.delivery("s-1") is None
+
+
+async def test_an_alert_that_is_deleted_while_it_is_handed_in_once_more_is_a_new_one(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = Open.entries
+    entry = await old(store, expires=LATER)
+    await store.audit_accepted(100)
+
+    async def deleted_meanwhile(self: Open, offsets: Sequence[int]) -> list[Entry]:
+        monkeypatch.undo()
+        assert await store.forget([Part([entry.position], entry.position)]) == [True]
+        return await entries(self, offsets)
+
+    about = (entry.alert, ORIGIN, TEN, declared_facts(entry.alert), frozenset[str]())
+    monkeypatch.setattr(Open, "entries", deleted_meanwhile)
+    assert (await store.foresee(*about)).fresh
+    again = await store.append(*about)
+    assert again.fresh
+    entry = again.entry
+    await store.audit_accepted(100)
+    monkeypatch.setattr(Open, "entries", deleted_meanwhile)
+    assert (await store.append(*about)).fresh
 
 
 async def test_a_large_group_goes_in_parts_and_alerts_do_not_wait_for_it(

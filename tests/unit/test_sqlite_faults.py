@@ -351,6 +351,15 @@ async def test_a_failure_of_ones_own_reaches_its_caller_and_nobody_else(path: Pa
         assert len(await store.read(None, 10)) == 2
 
 
+async def test_a_table_that_is_missing_is_not_blamed_on_the_disk(store: SqliteStore) -> None:
+    def drop(db: apsw.Connection) -> None:
+        db.execute("DROP TABLE attempt")
+
+    await store._parts.writer.submit(drop, rows=1)
+    with pytest.raises(StoreError, match=r"no such table: attempt.*restore the newest backup"):
+        await store._parts.readers.ask(lambda db: db.execute("SELECT * FROM attempt").fetchall())
+
+
 async def test_readers_that_wait_are_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lalert.store.sqlite.readers.MAX_WAITING", 5)
     async with SqliteStore(path, revive=revive, on_append=ignore, clock=SystemClock()) as store:

@@ -217,12 +217,14 @@ class RedisStore(BackupTables):
         seen.add_done_callback(self._answering.discard)
         try:
             async with asyncio.timeout(VIEW_SECONDS):
-                [entry] = await seen
+                found = await seen
         except TimeoutError as error:
             raise Unavailable(
                 "it is stored, but this node cannot follow the log now; send it again to be sure"
             ) from error
-        return Appended(entry, fresh=kind == FRESH)
+        if not found:
+            raise Unavailable("it was known, and has just been deleted; send it again")
+        return Appended(found[0], fresh=kind == FRESH)
 
     async def foresee(
         self,

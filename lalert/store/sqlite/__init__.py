@@ -148,12 +148,16 @@ class SqliteStore(
         parts = self._parts
         new = log.prepare(alert, origin, received.astimezone(UTC), facts, jurisdiction, changes, correction)
         work = partial(parts.appender.append, new=new)
-        kept = await parts.writer.submit(work, size=len(alert.raw) + len(new.about), urgent=True, item=new)
-        if isinstance(kept, Appended):
-            return kept
-        assert isinstance(kept, log.Placed)
-        [entry] = await parts.entries([kept.offset])
-        return Appended(entry, fresh=False)
+        while True:
+            kept = await parts.writer.submit(
+                work, size=len(alert.raw) + len(new.about), urgent=True, item=new
+            )
+            if isinstance(kept, Appended):
+                return kept
+            assert isinstance(kept, log.Placed)
+            # Nothing, if it was deleted between the two looks: then it is new.
+            for entry in await parts.entries([kept.offset]):
+                return Appended(entry, fresh=False)
 
     @property
     def _parts(self) -> Open:

@@ -66,6 +66,10 @@ class Readers:
             raise StoreError(
                 f"the store is damaged ({error}): stop this node and restore the newest backup"
             ) from error
+        except apsw.SQLError as error:
+            raise StoreError(
+                f"the store is not as this version made it ({error}): stop this node and restore the newest backup"
+            ) from error
         except apsw.Error as error:
             raise Unavailable(f"the disk does not answer now ({error})", retry_after=5.0) from error
         finally:

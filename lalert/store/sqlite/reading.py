@@ -43,11 +43,14 @@ class LogTables(Access):
         parts = self._parts
         new = log.prepare(alert, origin, received.astimezone(UTC), facts, jurisdiction, changes, correction)
         now = parts.clock.now()
-        rehearsed = await self._write(lambda db: log.rehearse(db, new, now), size=len(new.raw))
-        placed = rehearsed.placed
-        if not placed.fresh:
-            [known] = await parts.entries([placed.offset])
-            return Foreseen(known, fresh=False)
+        while True:
+            rehearsed = await self._write(lambda db: log.rehearse(db, new, now), size=len(new.raw))
+            placed = rehearsed.placed
+            if placed.fresh:
+                break
+            # Nothing, if it was deleted between the two looks: then it would be new.
+            for known in await parts.entries([placed.offset]):
+                return Foreseen(known, fresh=False)
         return Foreseen(parts.entry_of(placed, ""), True, tuple(await parts.entries(placed.lineage)))
 
     async def reach(self, position: str) -> None:  # noqa: ARG002  # nobody else has told any
