@@ -24,7 +24,7 @@ run: .venv/.runtime ## a plain hub on 127.0.0.1:8080 (PORT=) that keeps its data
 
 test: .venv/.dev ## install what the tests need and run all but the long ones
 	@scripts/setup_tests.sh
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: .venv/.dev ## lint, format, types, layers, change fragments, vendored files, the tree
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

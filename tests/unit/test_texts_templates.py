@@ -485,7 +485,7 @@ def test_what_an_alert_says_is_text_and_nothing_else(library: Library, written: 
 @given(
     said=st.lists(st.text(max_size=60), min_size=5, max_size=5), lang=st.sampled_from(ALL), status=st.sampled_from([Status.ACTUAL, Status.EXERCISE]),
     kind=st.sampled_from([*cap.KINDS, "bears"]), msg_type=st.sampled_from([MsgType.ALERT, MsgType.UPDATE, MsgType.CANCEL, MsgType.ERROR]),
-    level=st.sampled_from([None, 3, 4, 5]), room=st.sampled_from(list(ROOMS.values())) | st.builds(Room, st.integers(12, 40), st.integers(12, 200)),
+    level=st.sampled_from([None, 3, 4, 5]), room=st.sampled_from(list(ROOMS.values())) | st.builds(Room, st.integers(30, 60), st.integers(40, 200)),
 )  # fmt: skip
 def test_whatever_is_written_a_text_is_made_that_fits_and_is_marked(
     library: Library,
