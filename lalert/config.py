@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
-from lalert import texts
+from lalert import texts, uplinks
 from lalert.cap import PROFILES
 from lalert.errors import ConfigError, InvalidCode
 from lalert.geo import Geocodes, normalise_code, read_geocodes
@@ -159,6 +159,51 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`Exercise` while a station is tried out: its warnings then go only to those who ask for drills."""
 
 
+class LayoutValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[[layouts.NAME.values]]: where a quantity is found in what a device sends (docs/sensors.md)."""
+
+    quantity: str
+    channel: int = 0
+    type: str = ""
+    """With the channel, for `cayenne`."""
+    bit: int = 0
+    bits: int = 0
+    signed: bool = False
+    endian: Literal["big", "little"] = "big"
+    header: bool = False
+    """With the bits, for `binary`."""
+    field: str = ""
+    """Its name in what the network's own decoder gives, with dots between levels, for `fields`."""
+    scale: float = 1.0
+    offset: float = 0.0
+    missing: float | None = None
+    """What stands there while there is no measurement, before scale and offset."""
+    period_s: int | None = None
+
+
+class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[layouts.NAME]: what a type of device sends."""
+
+    form: uplinks.Form
+    values: tuple[LayoutValue, ...]
+    port: int | None = None
+    header_bytes: int = 0
+    record_bytes: int = 0
+    every_s: int = 0
+    oldest_first: bool = False
+
+
+class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[[devices]]: which station a device of an LPWA network measures for."""
+
+    id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]{1,64}$")]
+    """The devEui or the Sigfox id, in any case of letters."""
+    station: str
+    layout: str
+    offset_m: float = 0.0
+    """Added to its levels: the height above the station's zero at which it hangs."""
+
+
 class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[adapters.NAME.canary]: a check of the way, to a recipient kept for it (docs/operations.md). Seconds."""
 
@@ -191,6 +236,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention: Retention = Retention()
     map: Map = Map()
     stations: tuple[Station, ...] = ()
+    devices: tuple[Device, ...] = ()
+    layouts: dict[str, Layout] = {}
     adapters: dict[str, dict[str, Any]] = {}
 
     @property
@@ -273,6 +320,11 @@ def _value(kind: Any, raw: Any, where: str, mistakes: list[str]) -> Any:  # noqa
             return tuple(_value(inner[0], item, f"{where}[{i}]", mistakes) for i, item in enumerate(raw, 1))
         mistakes.append(f"{where}: must be a list of tables")
         return None
+    if get_origin(kind) is dict and isinstance(inner[1], type) and issubclass(inner[1], msgspec.Struct):
+        if isinstance(raw, Mapping):
+            return {name: _value(inner[1], table, f"{where}.{name}", mistakes) for name, table in raw.items()}
+        mistakes.append(f"{where}: must be a table of tables")
+        return None
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
@@ -320,6 +372,7 @@ def _contradictions(settings: Settings) -> list[str]:
             mistakes.append(f"{where}.id: {station.id!r} stands twice")
         seen.add(station.id)
         mistakes += _station_mistakes(station, where)
+    mistakes += _device_mistakes(settings, seen)
     for name, block in settings.adapters.items():
         if not isinstance(block.get("type", name), str):
             mistakes.append(f"adapters.{name}.type: must be the name of an adapter")
@@ -366,6 +419,45 @@ def _out_of_bounds(settings: Settings) -> list[str]:
     ):
         if value is not None and not low <= value <= high:  # also what is no number: TOML has nan
             mistakes.append(f"{name}: {value} must be {low} to {high}")
+    return mistakes
+
+
+def device_table(settings: Settings) -> uplinks.DeviceTable:
+    """Return the devices of a configuration that has no mistakes."""
+    layouts = {name: _layout(name, layout) for name, layout in settings.layouts.items()}
+    orgs = {station.id: station.org for station in settings.stations}
+    return uplinks.DeviceTable(
+        uplinks.Device(one.id.lower(), orgs[one.station], one.station, layouts[one.layout], one.offset_m)
+        for one in settings.devices
+    )
+
+
+def _layout(name: str, layout: Layout) -> uplinks.Layout:
+    values: list[uplinks.Value] = []
+    for value in layout.values:
+        said = msgspec.structs.asdict(value)
+        values.append(uplinks.Value(big=said.pop("endian") == "big", **said))
+    return uplinks.Layout(name=name, **(msgspec.structs.asdict(layout) | {"values": tuple(values)}))
+
+
+def _device_mistakes(settings: Settings, stations: set[str]) -> list[str]:
+    mistakes = [
+        f"layouts.{name}.{mistake}"
+        for name, layout in settings.layouts.items()
+        for mistake in uplinks.layout_mistakes(_layout(name, layout))
+    ]
+    seen: set[str] = set()
+    for number, device in enumerate(settings.devices, 1):
+        where = f"devices[{number}]"
+        if device.id.lower() in seen:
+            mistakes.append(f"{where}.id: {device.id!r} stands twice")
+        seen.add(device.id.lower())
+        if device.station not in stations:
+            mistakes.append(f"{where}.station: {device.station[:80]!r} is not one of [[stations]]")
+        if device.layout not in settings.layouts:
+            mistakes.append(f"{where}.layout: there is no [layouts.{device.layout[:80]}]")
+        if not abs(device.offset_m) <= 10_000:
+            mistakes.append(f"{where}.offset_m: {device.offset_m} must be -10000 to 10000 metres")
     return mistakes
 
 

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from lalert import cap, intake, lifecycle, matching, texts
+from lalert import cap, intake, lifecycle, matching, texts, uplinks
 from lalert.channel_canary import PREFIX
 from lalert.clock import Clock
 from lalert.dispatch import Pace, trial_entry
@@ -58,6 +58,9 @@ K = TypeVar("K")
 K_co = TypeVar("K_co", covariant=True)
 
 log = structlog.get_logger()
+
+MAX_COMPLAINTS = 10_000
+"""Devices of which is remembered what was wrong with their uplinks."""
 
 NAMESAKES = 50
 """How many alerts of one sender and identifier are looked at to find the one that a reference without a time means."""
@@ -224,6 +227,9 @@ class Hub:
         self.dispatcher: Deliverer
         self.canaries: Canaries
         self.sensors: Observer
+        self.devices: uplinks.Devices = uplinks.DeviceTable()
+        self.device_status: uplinks.DeviceStatus = uplinks.LastHeard()
+        self._complaints: dict[str, str] = {}
         self.scores: Scorer
         self.audit: Audit
 
@@ -414,6 +420,63 @@ class Hub:
         """Take readings of an organisation's stations; returns once they are durable. Raises `Unavailable`."""
         return await self.sensors.observe(tenant, readings)
 
+    async def take(
+        self, form: str, raw: bytes, tenant: str, *, station: str | None = None, event: str = "up"
+    ) -> Observed:
+        """Take readings as they came: `json`, `csv`, or the uplink of a network; returns once they are durable.
+
+        `station` and `event` are as `uplinks` has them. Raises `BadRequest` where the whole does not read, and `Unavailable`.
+        """
+        if form in uplinks.NETWORKS:
+            return await self._take_uplink(form, raw, tenant, event)
+        items = (uplinks.read_csv if form == "csv" else uplinks.read_json)(raw, station)
+        good = [(item.index, item.reading) for item in items if item.reading is not None]
+        observed = await self.observe([reading for _, reading in good], tenant)
+        rejected = [(good[index][0], code) for index, code in observed.rejected]
+        errors = {item.index: item.error for item in items if item.error is not None}
+        rejected += [(index, error.error_code) for index, error in errors.items()]
+        details = {index: error.detail for index, error in errors.items()}
+        return replace(observed, rejected=tuple(sorted(rejected)), details=details)
+
+    async def _take_uplink(self, network: str, raw: bytes, tenant: str, event: str) -> Observed:
+        """Take an uplink; one that says nothing is rejected, not refused.
+
+        A network that is answered with errors too often ends its calls, and then those of all devices.
+        """
+        uplink = None
+        try:
+            uplink = uplinks.read_uplink(network, raw, event)
+            if uplink is None:
+                return Observed(0, 0)
+            device = self._device(uplink, tenant)
+            said = uplinks.signs_of(uplink, device)
+        except BadRequest as error:
+            if error.error_code not in uplinks.REJECTED:
+                raise
+            self._complain(uplink.device if uplink else network, error)
+            return Observed(0, 0, ((0, error.error_code),), {0: error.detail})
+        self._complaints.pop(uplink.device, None)
+        observed = await self.observe(said.readings, tenant) if said.readings else Observed(0, 0)
+        self.device_status.note(device, said.battery, uplink.rssi, uplink.time)
+        return observed
+
+    def _device(self, uplink: uplinks.Uplink, tenant: str) -> uplinks.Device:
+        device = self.devices.device(uplink.device)
+        if device is None or device.org != tenant:
+            raise BadRequest(
+                f"{uplink.device}: no such device; [[devices]] lists them", code="unknown-device"
+            )
+        return device
+
+    def _complain(self, device: str, error: BadRequest) -> None:
+        """Log once what is wrong with a device's uplinks, until that is another thing or nothing."""
+        if self._complaints.get(device) == error.error_code:
+            return
+        if len(self._complaints) >= MAX_COMPLAINTS:
+            self._complaints.clear()
+        self._complaints[device] = error.error_code
+        log.warning("an uplink was rejected", device=device, code=error.error_code, detail=error.detail)
+
     async def entry(self, position: str, audience: str | None) -> Entry:
         """Return the entry at a position; raises `NotFound`, also for what the audience may not see."""
         try:
@@ -598,6 +661,13 @@ class AdapterHub:
                 f"adapter {self._name} acts for no organisation: set `org` in [adapters.{self._name}]"
             )
         return await self._hub.observe(readings, self._org)
+
+    async def take(self, form: str, raw: bytes, *, station: str | None = None) -> Observed:
+        if self._org is None:
+            raise Refused(
+                f"adapter {self._name} acts for no organisation: set `org` in [adapters.{self._name}]"
+            )
+        return await self._hub.take(form, raw, self._org, station=station)
 
     def subscribe(
         self, filter: Filter, after: str | None = None

@@ -11,9 +11,9 @@ business alone. The built-in adapters use exactly this.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, runtime_checkable
 
@@ -80,11 +80,15 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The answer to readings, given only once they are durable: how many were new, how many known, and (index, code) of those refused."""
+    """The answer to readings, given only once they are durable: how many were new, how many known, and (index, code) of those refused.
+
+    `details` says of some of these, by index, what is wrong with them and where.
+    """
 
     accepted: int
     duplicate: int
     rejected: tuple[tuple[int, str], ...] = ()
+    details: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +228,13 @@ class HubApi(Protocol):
 
     async def observe(self, readings: Sequence[Reading]) -> Observed:
         """Hand in readings; answers once they are durable. Raises `Unavailable`."""
+        ...
+
+    async def take(self, form: str, raw: bytes, *, station: str | None = None) -> Observed:
+        """Hand in readings as they came: `json` or `csv` as at `/v1/readings`, or an uplink of `tts`, `chirpstack` or `sigfox`.
+
+        `station` is that of readings which name none. Answers once they are durable. Raises `BadRequest` where the whole does not read, `Refused`, `Unavailable`.
+        """
         ...
 
     def subscribe(

@@ -27,7 +27,7 @@ from lalert.canary import Canary
 from lalert.channel_canary import ChannelCanaries, Schedule
 from lalert.checklist import Checklist
 from lalert.clock import Clock, SystemClock
-from lalert.config import Settings, library_of, read_geocode_file
+from lalert.config import Settings, device_table, library_of, read_geocode_file
 from lalert.config import Station as StationConfig
 from lalert.dispatch import Dispatcher, StoredTargets, guarded_session
 from lalert.errors import ConfigError, LalertError, NotFound, StoreError, Unavailable
@@ -207,6 +207,7 @@ class Node:
             self.store, [_station(station) for station in self.settings.stations], self._warn, self.clock, bus
         )
         self.hub.sensors = engine
+        self.hub.devices = device_table(self.settings)
         self.hub.scores = self.scores
         self.hub.audit = self.audit
         tasks.start("scorecards", self.scores.run)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Protocol
 
@@ -13,10 +12,11 @@ import msgspec
 import orjson
 from aiohttp import hdrs, web
 
-from lalert import cap, matching, texts
+from lalert import cap, matching, texts, uplinks
 from lalert.errors import BadRequest, Conflict, Forbidden, LalertError, NotFound
 from lalert.hub import Hub
-from lalert.model import Alert, Entry, Filter, OriginKind, Reading, Role, Subscription
+from lalert.model import Alert, Entry, Filter, OriginKind, Role, Subscription
+from lalert.plugin import Observed
 from lalert.scores import Cards, cards_json
 from lalert.store import MAX_DAYS, Attempt, DeliveryRow, DeliveryState
 from lalert.store.audit import NOBODY, Actor, ActorKind
@@ -26,9 +26,9 @@ from lalert.web.request import check_type, identify, preferred, read_body, read_
 
 CAP_TYPES = ("application/cap+xml", "application/xml", "text/xml")
 TAKEN_TYPES = (*CAP_TYPES, cap.EDXL_TYPE)
-JSON, GEOJSON = "application/json", "application/geo+json"
-MAX_READINGS = 1_000
+JSON, GEOJSON, CSV = "application/json", "application/geo+json", "text/csv"
 MAX_READINGS_BYTES = 262_144
+MAX_UPLINK_BYTES = 65_536
 MAX_PAGE = 500
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2_048)]
@@ -84,6 +84,7 @@ class Api:
             web.get("/v1/alerts/{position}", self.by_position),
             web.get("/alerts/{id}", self.by_id),
             web.post("/v1/readings", self.observe),
+            web.post("/v1/uplinks/{network}", self.take_uplink),
             web.get("/v1/certificate", self.certificate),
             web.get("/v1/stations", self.list_stations),
             web.get("/v1/stations/{id}", self.station),
@@ -191,36 +192,44 @@ class Api:
 
     async def observe(self, request: web.Request) -> web.Response:
         self._permitted(request, Role.SENSOR)
-        body = await read_json(request, Any, MAX_READINGS_BYTES)
-        caller = self._permitted(request, Role.SENSOR)
-        assert caller.tenant is not None
-        items = body if isinstance(body, list) else [body]
-        if not 1 <= len(items) <= MAX_READINGS:
-            raise BadRequest(f"body: holds {len(items)} readings; send 1 to {MAX_READINGS} at a time")
-        readings: list[Reading] = []
-        numbers: list[int] = []
-        rejected: list[tuple[int, str]] = []
-        for number, item in enumerate(items):
-            try:
-                readings.append(_reading(item))
-                numbers.append(number)
-            except BadRequest as error:
-                rejected.append((number, error.error_code))
-        observed = await self._hub.observe(readings, caller.tenant.id)
-        rejected += [(numbers[index], code) for index, code in observed.rejected]
+        check_type(request, (JSON, CSV))
+        raw = await read_body(request, MAX_READINGS_BYTES)
+        form = "csv" if request.content_type == CSV else "json"
+        observed = await self._hub.take(form, raw, self._observer(request))
+        self._count(observed)
+        rejected = [{"index": index, "code": code} for index, code in observed.rejected]
+        return _json({"accepted": observed.accepted, "duplicate": observed.duplicate, "rejected": rejected})
+
+    async def take_uplink(self, request: web.Request) -> web.Response:
+        self._permitted(request, Role.SENSOR)
+        network = request.match_info["network"]
+        if network not in uplinks.NETWORKS:
+            raise NotFound(f"network: {network[:20]!r} is none of {', '.join(uplinks.NETWORKS)}")
+        own, pairs = take(request, "event")
+        nothing_else(pairs)
+        check_type(request, (JSON,))
+        raw = await read_body(request, MAX_UPLINK_BYTES)
+        observed = await self._hub.take(network, raw, self._observer(request), event=own.get("event", "up"))
+        self._count(observed)
+        rejected = [
+            {"index": index, "code": code, "detail": observed.details.get(index, "")}
+            for index, code in observed.rejected
+        ]
+        return _json({"accepted": observed.accepted, "duplicate": observed.duplicate, "rejected": rejected})
+
+    def _observer(self, request: web.Request) -> str:
+        """Return the organisation whose readings these are, asked again when the body has come."""
+        tenant = self._permitted(request, Role.SENSOR).tenant
+        assert tenant is not None
+        return tenant.id
+
+    def _count(self, observed: Observed) -> None:
         for outcome, count in (
             ("accepted", observed.accepted),
             ("duplicate", observed.duplicate),
-            ("rejected", len(rejected)),
+            ("rejected", len(observed.rejected)),
         ):
             self._metrics.readings.labels(outcome).inc(count)
-        return _json(
-            {
-                "accepted": observed.accepted,
-                "duplicate": observed.duplicate,
-                "rejected": [{"index": index, "code": code} for index, code in sorted(rejected)],
-            }
-        )
 
     async def certificate(self, request: web.Request) -> web.Response:
         self._caller(request)
@@ -448,51 +457,6 @@ def _pairs(filter: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, value in filter.items():
         pairs += [(name, str(item)) for item in (value if isinstance(value, list) else [value])]
     return pairs
-
-
-def _reading(item: object) -> Reading:
-    """Return one reading; the error's code is what `rejected` names."""
-    if not isinstance(item, Mapping):
-        raise BadRequest("a reading is an object", code="not-an-object")
-    known = {"station", "time", "level_m", "rain_mm", "period_s", "rain_total_mm", "seq"}
-    if not known.issuperset(item):
-        raise BadRequest(f"unknown field {next(iter(set(item) - known))!r}", code="unknown-field")
-    station, when = item.get("station"), item.get("time")
-    if not isinstance(station, str) or not 1 <= len(station) <= 64:
-        raise BadRequest("station must be a text of 1 to 64 characters", code="bad-station")
-    values = {name: _number(item.get(name), name) for name in ("level_m", "rain_mm", "rain_total_mm")}
-    if sum(value is not None for value in values.values()) != 1:
-        raise BadRequest("give exactly one of level_m, rain_mm, rain_total_mm", code="no-single-value")
-    period, seq = item.get("period_s"), item.get("seq")
-    if (values["rain_mm"] is not None) != (period is not None) or not _is_whole(period, 1, 86_400):
-        raise BadRequest("period_s, 1 to 86400, goes with rain_mm and with nothing else", code="bad-period")
-    if not _is_whole(seq, 0, 2**53):
-        raise BadRequest("seq must be a whole number", code="bad-seq")
-    return Reading(station=station, time=_instant(when), period_s=period, seq=seq, **values)
-
-
-def _number(value: object, name: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e6 < value < 1e6:
-        raise BadRequest(f"{name} must be a number", code="bad-value")
-    return float(value)
-
-
-def _is_whole(value: object, low: int, high: int) -> bool:
-    return value is None or (isinstance(value, int) and not isinstance(value, bool) and low <= value <= high)
-
-
-def _instant(value: object) -> datetime:
-    try:
-        when = datetime.fromisoformat(value) if isinstance(value, str) and len(value) <= 40 else None
-    except ValueError:
-        when = None
-    if when is None or when.tzinfo is None:
-        raise BadRequest(
-            "time must be RFC 3339 with an offset, such as 2026-06-03T10:20:00+09:00", code="bad-time"
-        )
-    return when
 
 
 def filter_json(filter: Filter) -> dict[str, list[str]]:
