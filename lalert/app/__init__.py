@@ -155,6 +155,7 @@ class Node:
                 may_see=_may_see,
                 key_valid=self.keyring.still_valid,
                 streamed=self._streamed,
+                storing=lambda: self.store.storing,
                 on_ack=self.receivers.hear,
                 on_round_trip=metrics.round_trip.observe,
                 clock=self.clock,

@@ -19,7 +19,7 @@ from lalert.live import ends, frames, resume
 from lalert.live.audience import Audience, Bodies, Body, Lineage, MaySee, Wants, nobody
 from lalert.live.connection import Connection, Lines, Subscriber
 from lalert.live.ends import Ends
-from lalert.live.fanout import FanOut, Streamed, uncounted
+from lalert.live.fanout import FanOut, Streamed, never, uncounted
 from lalert.live.follow import EndFollower, Follower
 from lalert.live.frames import Close, Wire
 from lalert.live.lanes import NewIndex
@@ -55,7 +55,7 @@ class Live:
     Handed in: `index` makes an empty filter index, `wants` decides for one filter, `body` writes an entry as one JSON object on one line,
     `key_valid` says whether a key still holds (asked twice a second), `may_see` whether an audience may see an entry that is not Public,
     `lineage` finds the earlier entries of an entry's incidents (the log's own by default), `on_ack` hears of acknowledgements, `on_round_trip`
-    of answers to heartbeats, `streamed` to how many each entry was written.
+    of answers to heartbeats, `streamed` to how many each entry was written. `storing` says whether a thread of the store is at work on an alert.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Live:
         on_ack: OnAck = _unheard,
         on_round_trip: OnRoundTrip = _unheard,
         streamed: Streamed = uncounted,
+        storing: Callable[[], bool] = never,
         clock: Clock | None = None,
         settings: LiveSettings | None = None,
     ) -> None:
@@ -82,6 +83,7 @@ class Live:
         self._on_ack = on_ack
         self._on_round_trip = on_round_trip
         self._streamed = streamed
+        self._storing = storing
         self._clock = clock or SystemClock()
         self._settings = settings or LiveSettings()
         self._audience = Audience(wants, may_see, lineage or log.lineage, self._clock)
@@ -93,7 +95,7 @@ class Live:
     async def __aenter__(self) -> Self:
         """Begin to hear of entries; the log must be open."""
         parts = (self._bodies, self._lines, self._settings, self._clock)
-        self._fan_out = FanOut(self._log, self._index, self._audience, *parts, self._streamed)
+        self._fan_out = FanOut(self._log, self._index, self._audience, *parts, self._streamed, self._storing)
         self._resume = Resume(self._log, self._fan_out, self._audience, *parts)
         self._listener = Listener(
             self._log,

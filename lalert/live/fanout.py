@@ -31,7 +31,16 @@ SLICE_SECONDS: Final = 0.004
 """How long a fan-out may keep the loop at most before other work gets a turn."""
 
 FIRST_SECONDS: Final = 0.00025
-"""How long its first turn is, and the least after which others interrupt it."""
+"""How long its first turn is."""
+
+REQUEST_TURNS: Final = 3
+"""Turns of the loop in which a request gets from its socket to the store, or from the store to its answer."""
+
+STORING_MS: Final = 1
+"""How long it stands still for an alert that is being stored."""
+
+MOST_AHEAD_SECONDS: Final = 0.02
+"""What others may have of the loop before the fan-out has had as much."""
 
 LONG_SECONDS: Final = 0.002
 """Of a turn for which it pays to wake another thread."""
@@ -76,6 +85,11 @@ def uncounted(_entry: Entry, _subscribers: int) -> None:
     """Hear it and keep nothing."""
 
 
+def never() -> bool:
+    """Say no."""
+    return False
+
+
 class Job(NamedTuple):
     """One frame and who gets it. The list is taken at one moment, so that nobody who joins later is in it."""
 
@@ -87,17 +101,19 @@ class Turn:
     """How long the fan-out may keep the loop before other work gets a turn.
 
     The first turns are short and each is twice as long as the last: whoever sent the alert has its answer after the first few, and a long fan-out loses little by them.
-    When something has come in from outside, a turn ends early, and short ones follow: a request takes several turns of the loop. But the fan-out keeps the loop
-    at least as long as the others just did.
+    When something has come in from outside, a turn ends early, and what came in has the loop for as many turns as a request takes, and the store's
+    thread the processor. But by how much the others are ahead is counted: once that is much, the fan-out keeps the loop at least as long as they just did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, storing: Callable[[], bool]) -> None:
         self._loop = asyncio.get_running_loop()
+        self._storing = storing
         self._waiting = waiting(self._loop)
         self.begin()
 
     def begin(self) -> None:
-        """Begin with a short turn."""
+        """Begin with a short turn, after a rest."""
+        self._ahead = 0.0
         self._length = FIRST_SECONDS
         self._set_out(self._loop.time(), 0.0)
 
@@ -109,34 +125,53 @@ class Turn:
     def over(self) -> bool:
         """Say whether others should have the loop now."""
         now = self._loop.time()
-        return now >= self._end or (now >= self._soonest and self._waiting())
+        return now >= self._end or (now >= self._soonest and self._waiting(0))
 
     async def pass_on(self) -> None:
-        """Let all who are ready have the loop once."""
+        """Let all who are ready have the loop once, and whoever asks for it early for a whole request."""
         passed_on = self._loop.time()
+        self._ahead = max(0.0, self._ahead - (passed_on - self._begun))
         early = passed_on < self._end
         await asyncio.sleep(0)
+        if early:
+            end = passed_on + SLICE_SECONDS
+            await self._let_on(end)
+            # Where all share one core, the store's thread would have it back after the disk only when this one is made to stop, which is after 4 ms.
+            if self._storing() and self._waiting(STORING_MS):
+                await self._let_on(end)
         now = self._loop.time()
+        self._ahead += now - passed_on
         self._length = FIRST_SECONDS if early else min(2 * self._length, SLICE_SECONDS)
         self._set_out(now, now - passed_on)
 
+    async def _let_on(self, end: float) -> None:
+        for _ in range(REQUEST_TURNS):
+            if self._loop.time() >= end:
+                return
+            await asyncio.sleep(0)
+
     def _set_out(self, now: float, others: float) -> None:
-        self._soonest = now + min(max(FIRST_SECONDS, others), SLICE_SECONDS)
-        self._end = now + min(max(self._length, others), SLICE_SECONDS)
+        least = min(others, SLICE_SECONDS) if self._ahead > MOST_AHEAD_SECONDS else 0.0
+        self._begun = now
+        self._soonest = now + least
+        self._end = now + max(self._length, least)
 
 
-def waiting(loop: asyncio.AbstractEventLoop) -> Callable[[], bool]:
-    """Return what says whether something has come to the loop from outside that it has not looked at yet; where that cannot be seen, nothing ever has."""
+def waiting(loop: asyncio.AbstractEventLoop) -> Callable[[int], bool]:
+    """Return what says whether something has come to the loop from outside that it has not looked at yet, or comes in so many milliseconds.
+
+    Where that cannot be seen, nothing ever has.
+    """
     # What asyncio and uvloop wait at; there is no public way to it. An epoll or kqueue is itself readable when one of those that it watches is ready.
     if hasattr(loop, "_get_backend_id"):
         descriptor = loop._get_backend_id()
     elif hasattr(loop, "_selector") and hasattr(loop._selector, "fileno"):
         descriptor = loop._selector.fileno()
     else:
-        return lambda: False
+        return lambda _milliseconds: False
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return lambda: bool(poll.poll(0))
+    return lambda milliseconds: bool(poll.poll(milliseconds))
 
 
 class FanOut:
@@ -152,6 +187,7 @@ class FanOut:
         settings: LiveSettings,
         clock: Clock,
         streamed: Streamed = uncounted,
+        storing: Callable[[], bool] = never,
     ) -> None:
         self._log = log
         self._audience = audience
@@ -182,7 +218,7 @@ class FanOut:
         ]
         self._slot = 0
         self._due: deque[Connection] = deque()
-        self._turn = Turn()
+        self._turn = Turn(storing)
         self._canaries: list[Callable[[], None]] = []
 
     def lane(self, filter: Filter) -> Lane:

@@ -194,6 +194,11 @@ class AlertLog(Protocol):
         """Return the position of the newest durable entry (`epoch-0` while there is none)."""
         ...
 
+    @property
+    def storing(self) -> bool:
+        """Whether a thread of this process is making an alert durable now: it wants a processor only for moments, and whoever keeps one busy can let it have them."""
+        ...
+
     def order(self, position: str) -> tuple[int, ...]:
         """Return what makes two positions comparable; raises `UnknownPosition` for another epoch or the future, `BadRequest` for what is no position."""
         ...

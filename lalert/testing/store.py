@@ -132,6 +132,7 @@ class StoreContract:
             assert entry.incident == alert.id
             assert entry.facts == declared_facts(alert)
             assert entry.position == store.newest
+            assert not store.storing
         async with self.open_store(clock=clock) as store:
             [again] = await store.read(None, 10)
             assert again == entry

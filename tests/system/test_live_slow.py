@@ -123,6 +123,7 @@ async def test_a_slow_receiver_that_makes_progress_is_waited_for_while_it_catche
     async with served(replace(SMALL, page_entries=20)) as hub:
         for _ in range(200):
             hub.publish(padding=1_000)
+        await until(lambda: hub.live._fan_out.idle)
         reader = await opened(hub, endpoint, query)
         stop_reading(reader)
         while not hub.live.stats()["lagging"]:
@@ -152,6 +153,7 @@ async def test_who_stalls_while_catching_up_is_reset(endpoint: str, query: str) 
     async with served(SMALL) as hub:
         for _ in range(400):
             hub.publish(padding=1_000)
+        await until(lambda: hub.live._fan_out.idle)
         reader = await opened(hub, endpoint, query)
         stop_reading(reader)
         await until(lambda: hub.live.stats()["cut_stalled"] == 1)
@@ -164,6 +166,7 @@ async def test_who_resets_the_connection_while_it_is_waited_for_is_let_go(endpoi
     async with served(replace(SMALL, stall_s=60.0), handler_cancellation=False) as hub:
         for _ in range(400):
             hub.publish(padding=1_000)
+        await until(lambda: hub.live._fan_out.idle)
         reader = await opened(hub, endpoint, "after=e-0")
         stop_reading(reader)
         await until(lambda: hub.live.stats()["lagging"] == 1)
@@ -175,6 +178,7 @@ async def test_a_stop_in_the_middle_of_a_snapshot_does_not_write_into_it() -> No
     async with served(replace(SMALL, stall_s=60.0)) as hub:
         for _ in range(400):
             hub.publish(padding=1_000)
+        await until(lambda: hub.live._fan_out.idle)
         reader = await opened(hub, "ws", "snapshot")
         stop_reading(reader)
         await until(lambda: hub.live.stats()["lagging"] == 1)

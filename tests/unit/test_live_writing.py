@@ -19,7 +19,7 @@ import pytest
 from lalert.clock import SystemClock
 from lalert.live import LiveSettings, fanout, writing
 from lalert.live.connection import Connection, Lines, Subscriber
-from lalert.live.fanout import Turn
+from lalert.live.fanout import Turn, never
 from lalert.live.frames import Wire
 from lalert.live.lanes import Lane
 from lalert.live.window import Mark
@@ -319,7 +319,7 @@ async def test_a_turn_ends_early_when_something_comes_in_and_is_long_when_nothin
     with ours, theirs:
         ours.setblocking(False)
         loop.add_reader(ours, lambda: heard.append(ours.recv(10)))
-        turn = Turn()
+        turn = Turn(never)
         for _ in range(6):
             spin_until(turn.over)
             await turn.pass_on()
@@ -329,7 +329,6 @@ async def test_a_turn_ends_early_when_something_comes_in_and_is_long_when_nothin
         theirs.send(b"news")
         assert turn.over()
         await turn.pass_on()
-        await asyncio.sleep(0)
         assert heard == [b"news"]
         assert not turn.over()
         loop.remove_reader(ours)
@@ -338,7 +337,7 @@ async def test_a_turn_ends_early_when_something_comes_in_and_is_long_when_nothin
 async def test_the_first_turns_are_short_and_each_is_twice_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fanout, "FIRST_SECONDS", 0.002)
     monkeypatch.setattr(fanout, "SLICE_SECONDS", 0.01)
-    turn = Turn()
+    turn = Turn(never)
     lengths = []
     for _ in range(4):
         begun = asyncio.get_running_loop().time()
@@ -348,6 +347,102 @@ async def test_the_first_turns_are_short_and_each_is_twice_as_long(monkeypatch: 
     assert all(
         0.9 * least <= length for least, length in zip((0.002, 0.004, 0.008, 0.01), lengths, strict=True)
     )
+
+
+@asynccontextmanager
+async def knocking(answer: Callable[[], object]) -> AsyncIterator[Callable[[], object]]:
+    """Yield what makes something come in from outside, at which `answer` is called."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+
+        def heard() -> None:
+            ours.recv(10)
+            answer()
+
+        loop.add_reader(ours, heard)
+        yield lambda: theirs.send(b"!")
+        loop.remove_reader(ours)
+
+
+async def test_what_comes_in_gets_as_far_as_a_request_must_without_the_fan_out_in_between() -> None:
+    steps: list[str] = []
+
+    async def request() -> None:
+        steps.append("begins")
+        await asyncio.sleep(0)
+        steps.append("asks the store")
+
+    tasks: list[asyncio.Task[None]] = []
+    async with knocking(lambda: tasks.append(asyncio.create_task(request()))) as knock:
+        turn = Turn(never)
+        knock()
+        assert turn.over()
+        await turn.pass_on()
+        assert steps == ["begins", "asks the store"]
+
+
+async def test_an_alert_that_is_being_stored_is_waited_for_and_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A thread that wants the core which this one keeps busy has it after 4 ms: unless this one waits.
+    monkeypatch.setattr(fanout, "SLICE_SECONDS", 5.0)
+    monkeypatch.setattr(fanout, "STORING_MS", 2_000)
+    loop = asyncio.get_running_loop()
+    stored: asyncio.Future[None] = loop.create_future()
+    answered: list[bool] = []
+
+    def store() -> None:
+        time.sleep(0.05)
+        loop.call_soon_threadsafe(stored.set_result, None)
+
+    async def request() -> None:
+        thread.start()
+        await stored
+        answered.append(True)
+
+    thread = threading.Thread(target=store)
+    tasks: list[asyncio.Task[None]] = []
+    async with knocking(lambda: tasks.append(asyncio.create_task(request()))) as knock:
+        turn = Turn(thread.is_alive)
+        knock()
+        assert turn.over()
+        await turn.pass_on()
+        assert answered
+        thread.join()
+
+
+async def test_others_are_ahead_of_the_fan_out_by_so_much_and_then_it_has_as_much_as_they(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fanout, "MOST_AHEAD_SECONDS", 20)
+    monkeypatch.setattr(fanout, "SLICE_SECONDS", 10)
+    clock, turn = Clock(), Turn(never)
+    turn._loop, turn._waiting = cast(Any, clock), lambda _: True
+    turn.begin()
+    shares = []
+    for _ in range(6):
+        begun = clock.now
+        while not turn.over():
+            clock.now += 1
+        shares.append(clock.now - begun)
+        asyncio.get_running_loop().call_soon(clock.work, 8)
+        await turn.pass_on()
+    assert shares == [0, 0, 0, 8, 8, 8], "while they are little ahead, they need not wait"
+
+
+class Clock:
+    """A loop's time, which stands still but for what is done."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def time(self) -> int:
+        return self.now
+
+    def work(self, long: int) -> None:
+        self.now += long
 
 
 def spin_until(condition: Callable[[], bool]) -> None:

@@ -187,6 +187,17 @@ async def test_an_alert_waits_for_no_more_notes_than_are_being_written(
         assert batches == [(1, 1), (1, 15), (0, 7)]
 
 
+async def test_it_says_whether_its_thread_is_at_work_on_an_alert(path: Path, disk: FaultyDisk) -> None:
+    async with SqliteStore(
+        path, revive=revive, on_append=ignore, clock=SystemClock(), vfs=disk.name
+    ) as store:
+        claims = [store.storing]
+        async with held(disk, store):
+            claims.append(store.storing)
+        claims.append(store.storing)
+    assert claims == [False, True, False]
+
+
 async def test_alerts_do_not_starve_the_hubs_own_notes(path: Path, disk: FaultyDisk) -> None:
     order: list[str] = []
     bounds = Bounds(batch_rows=5)

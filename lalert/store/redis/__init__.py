@@ -274,6 +274,10 @@ class RedisStore(BackupTables):
         return entry
 
     @property
+    def storing(self) -> bool:
+        return False  # the server makes it durable, and nobody's thread waits here
+
+    @property
     def _parts(self) -> Open:
         if self._broken:
             raise Unavailable(self._broken, retry_after=1.0)

@@ -99,6 +99,10 @@ class SqliteStore(
             finally:
                 self._open = None
 
+    @property
+    def storing(self) -> bool:
+        return self._open is not None and self._open.writer.urgent > 0
+
     async def check(self) -> None:
         token = secrets.token_hex(8)
 

@@ -123,6 +123,8 @@ class Writer:
         self._crowded = False
         self._open: dict[Write, None] = {}
         self._open_bytes = 0
+        self.urgent = 0
+        """Of those that were taken and are not settled, the alerts."""
         self._stalled = False
         self._settled = 0
         self._look: asyncio.TimerHandle | None = None
@@ -185,6 +187,7 @@ class Writer:
             self._arrivals.put((write,))
         self._open[write] = None
         self._open_bytes += size
+        self.urgent += urgent
         if self._look is None:
             self._look = self._loop.call_later(_LOOK_SECONDS, self._look_for_stall)
         return done
@@ -348,6 +351,7 @@ class Writer:
         for write in batch:
             del self._open[write]
             self._open_bytes -= write.size
+            self.urgent -= write.urgent
         durable = [write for write in batch if write.failure is None]
         if durable:
             try:
@@ -371,6 +375,7 @@ class Writer:
             if not write.done.done():
                 write.done.set_exception(StoreError(self._broken))
         self._open.clear()
+        self.urgent = 0
         self._ended.set_result(None)
 
     def _look_for_stall(self) -> None:
