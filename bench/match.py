@@ -155,13 +155,15 @@ class Plain:
         return np.unique(np.concatenate((found, np.array(by_code, dtype=np.intp))))
 
 
-def least_ms(call: Callable[[], object], rounds: int = ROUNDS) -> float:
-    times = []
+def medians_ms(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
+    """Time calls in turns, so that what else the machine does slows all of them."""
+    times: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
-        begun = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begun)
-    return sorted(times)[len(times) // 2] * 1_000
+        for own, call in zip(times, calls, strict=True):
+            begun = time.perf_counter()
+            call()
+            own.append(time.perf_counter() - begun)
+    return [sorted(own)[rounds // 2] * 1_000 for own in times]
 
 
 def resident() -> int:
@@ -236,8 +238,10 @@ def compare(
         each = sum(wants(filter, entry, (), gazetteer) for filter in asked)
         asking = (time.perf_counter() - begun) * len(filters) / len(asked) * 1_000
         assert each == np.searchsorted(told, len(asked)), name
-        mine = least_ms(lambda entry=entry: subscribers.of_filters(index.match(entry)))  # type: ignore[misc]
-        tree = least_ms(lambda entry=entry, ground=ground: plain.match(entry, ground))  # type: ignore[misc]
+        mine, tree = medians_ms(
+            lambda entry=entry: subscribers.of_filters(index.match(entry)),  # type: ignore[misc]
+            lambda entry=entry, ground=ground: plain.match(entry, ground),  # type: ignore[misc]
+        )
         print(f"  {name:38}{len(told):9,}{mine:10.3f}{tree:10.2f}{asking:10.0f}{tree / mine:12.1f}")
 
 
