@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import re
@@ -9,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -17,8 +18,9 @@ from lalert import texts, uplinks
 from lalert.cap import PROFILES
 from lalert.errors import ConfigError, InvalidCode
 from lalert.geo import Geocodes, normalise_code, read_geocodes
+from lalert.sensors import settings as sensor_settings
 
-S = TypeVar("S", bound=msgspec.Struct)
+S = TypeVar("S")
 
 _CAP_NAME = re.compile(r"[^\s,<&]{1,64}")
 
@@ -152,9 +154,8 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sender_name_en: str = ""
     contact: str = ""
     thresholds: Thresholds = Thresholds()
-    hysteresis_m: float = 0.2
-    hold: int = 1
-    """How many readings in a row must stand at or above a threshold before it counts."""
+    rule: sensor_settings.Rules = sensor_settings.Rules()
+    quality: sensor_settings.Quality = sensor_settings.Quality()
     status: str = "Actual"
     """`Exercise` while a station is tried out: its warnings then go only to those who ask for drills."""
 
@@ -282,17 +283,17 @@ def parse(text: str) -> Settings:
 def read(struct: type[S], raw: Mapping[str, Any], where: str, mistakes: list[str]) -> S | None:
     """Make a struct of a table, adding one sentence to `mistakes` for each thing that does not hold; None if any did not."""
     before = len(mistakes)
-    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    fields = _fields(struct)
     for key in raw:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f", did you mean {near[0]}?" if near else f"; known here: {', '.join(sorted(fields))}"
             mistakes.append(f"{where}{key}: unknown key{hint}")
     values: dict[str, Any] = {}
-    for name, field in fields.items():
+    for name, (attribute, kind, required) in fields.items():
         if name in raw:
-            values[field.name] = _value(field.type, raw[name], f"{where}{name}", mistakes)
-        elif field.required:
+            values[attribute] = _value(kind, raw[name], f"{where}{name}", mistakes)
+        elif required:
             mistakes.append(f"{where}{name}: is missing")
     if len(mistakes) > before:
         return None
@@ -303,19 +304,32 @@ def read(struct: type[S], raw: Mapping[str, Any], where: str, mistakes: list[str
         return None
 
 
+def _fields(struct: type[Any]) -> dict[str, tuple[str, Any, bool]]:
+    """Return what a table may have: key -> attribute, type, whether it must be given."""
+    if issubclass(struct, msgspec.Struct):
+        return {
+            field.encode_name: (field.name, field.type, field.required)
+            for field in msgspec.structs.fields(struct)
+        }
+    kinds = get_type_hints(struct)
+    return {
+        field.name: (field.name, kinds[field.name], field.default is dataclasses.MISSING)
+        for field in dataclasses.fields(struct)
+    }
+
+
+def _is_table(kind: object) -> bool:
+    return isinstance(kind, type) and (issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind))
+
+
 def _value(kind: Any, raw: Any, where: str, mistakes: list[str]) -> Any:  # noqa: ANN401  # as untyped as TOML is
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+    if _is_table(kind):
         if isinstance(raw, Mapping):
             return read(kind, raw, f"{where}.", mistakes)
         mistakes.append(f"{where}: must be a table")
         return None
     inner = get_args(kind)
-    if (
-        get_origin(kind) is tuple
-        and inner
-        and isinstance(inner[0], type)
-        and issubclass(inner[0], msgspec.Struct)
-    ):
+    if get_origin(kind) is tuple and inner and _is_table(inner[0]):
         if isinstance(raw, list):
             return tuple(_value(inner[0], item, f"{where}[{i}]", mistakes) for i, item in enumerate(raw, 1))
         mistakes.append(f"{where}: must be a list of tables")
@@ -480,10 +494,7 @@ def _station_mistakes(station: Station, where: str) -> list[str]:
         )
     if station.status not in ("Actual", "Exercise", "Test"):
         mistakes.append(f"{where}.status: {station.status!r} must be Actual, Exercise or Test")
-    if not 1 <= station.hold <= 100:
-        mistakes.append(f"{where}.hold: {station.hold} must be 1 to 100 readings")
-    if not 0 <= station.hysteresis_m <= 10:
-        mistakes.append(f"{where}.hysteresis_m: {station.hysteresis_m} must be 0 to 10 metres")
+    mistakes += [f"{where}.{mistake}" for mistake in sensor_settings.mistakes(station.rule, station.quality)]
     levels = [value for value in msgspec.structs.astuple(station.thresholds) if value is not None]
     if not all(map(math.isfinite, levels)) or levels != sorted(set(levels)):
         mistakes.append(

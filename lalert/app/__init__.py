@@ -549,8 +549,8 @@ def _station(config: StationConfig) -> Station:
         sender_name_en=config.sender_name_en,
         contact=config.contact,
         levels={stage: level for stage, level in levels.items() if level is not None},
-        hysteresis_m=config.hysteresis_m,
-        hold=config.hold,
+        rule=config.rule,
+        quality=config.quality,
         status=Status(config.status),
     )
 

@@ -22,6 +22,7 @@ from lalert.model import (
     Status,
     Urgency,
 )
+from lalert.sensors.settings import Rules
 
 STEP_SECONDS: Final = 4.0
 """Seconds between two steps at speed 1; a step stands for ten minutes of the storm."""
@@ -51,6 +52,9 @@ CITY: Final = Org("hitoyoshi", "人吉市(デモ)", (HITOYOSHI,), "bousai@hitoyo
 TOWN: Final = Org("nishiki", "錦町(デモ)", (NISHIKI,), "bousai@nishiki.example")
 ORGS: Final = (RIVER, CITY, TOWN)
 
+STORM: Final = Rules(quiet_min=0.0)
+"""The storm of hours passes in a minute: nothing can wait ten."""
+
 STATIONS: Final = (
     config.Station(
         id="taragi",
@@ -68,6 +72,7 @@ STATIONS: Final = (
         area_en="Taragi and Asagiri, along the Kuma River",
         lon=130.9336,
         lat=32.2610,
+        rule=STORM,
         thresholds=config.Thresholds(1.5, 2.2, 3.0, 3.6, 4.4),
     ),
     config.Station(
@@ -86,6 +91,7 @@ STATIONS: Final = (
         area_en="Sagara and Nishiki, along the Kawabe River",
         lon=130.7930,
         lat=32.2290,
+        rule=STORM,
         thresholds=config.Thresholds(2.0, 3.0, 4.0, 4.6, 5.4),
     ),
     config.Station(
@@ -104,6 +110,7 @@ STATIONS: Final = (
         area_en="Hitoyoshi and Kuma, along the Kuma River",
         lon=130.7620,
         lat=32.2140,
+        rule=STORM,
         thresholds=config.Thresholds(1.5, 3.0, 3.2, 3.4, 4.7),
     ),
 )

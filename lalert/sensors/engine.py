@@ -23,7 +23,9 @@ from lalert.clock import Clock
 from lalert.errors import Conflict, LalertError, Refused, Unavailable
 from lalert.model import Alert, Lease, Reading
 from lalert.plugin import Observed
+from lalert.sensors.quality import DOUBTS
 from lalert.sensors.rules import Act, Decision, Issued, State, step, told
+from lalert.sensors.settings import Mode
 from lalert.sensors.station import STAGES, Station
 from lalert.sensors.warning import warning
 from lalert.store import StoredReading
@@ -45,6 +47,10 @@ RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 Submit = Callable[[bytes, Station], Awaitable[object]]
 """Hand in a station's CAP document; raises `Refused` where it may never go out, another `LalertError` where it may later."""
+
+
+Propose = Callable[[Station, Decision], Awaitable[object]]
+"""Lay a decision before the officers of the station's organisation; called twice with the same one, it is laid before them once."""
 
 
 class SensorLog(Protocol):
@@ -71,11 +77,18 @@ class Engine:
     """Keeps the readings that this node is given; `run` judges those of all nodes."""
 
     def __init__(
-        self, store: SensorLog, stations: Sequence[Station], submit: Submit, clock: Clock, hints: Hints
+        self,
+        store: SensorLog,
+        stations: Sequence[Station],
+        submit: Submit,
+        clock: Clock,
+        hints: Hints,
+        propose: Propose | None = None,
     ) -> None:
         self._store = store
         self._stations = {station.id: station for station in stations}
         self._submit = submit
+        self._propose = propose
         self._clock = clock
         self._hints = hints
         self._judges = False
@@ -103,6 +116,7 @@ class Engine:
                 rejected.append((index, "bad-time"))
             else:
                 good.append(reading)
+        good.sort(key=lambda reading: reading.time)  # a device often sends its newest first
         kept = await self._store.append_readings(tenant, good, self._clock.now()) if good else []
         fresh = sum(stored is not None for stored in kept)
         if fresh:
@@ -154,23 +168,29 @@ class Engine:
         station = self._stations.get(arrived.reading.station)
         if station is None:
             return
-        state, decision = step(station, self._states.get(station.id, State()), arrived)
-        if decision is not None:
+        state, decisions = step(station, self._states.get(station.id, State()), arrived, self._states)
+        for decision in decisions:
             state = await self._act(station, state, decision)
         self._states[station.id] = state
 
     async def _act(self, station: Station, state: State, decision: Decision) -> State:
+        if decision.kind is Mode.PROPOSE:
+            if self._propose is None:
+                return state
+            await self._propose(station, decision)
+            return told(state, decision, None)
         try:
-            return told(state, await self._say(station, decision))
+            return told(state, decision, await self._say(station, decision))
         except Refused as error:
             self._log_refusal(station, error)
         if decision.act is Act.CHANGE:
             # What it refers to may no longer be this station's to change, as after a trial that ended (status) or a new owner:
             # an incident that nobody can continue must not silence the gauge.
             with suppress(Refused):
-                return told(state, await self._say(station, replace(decision, act=Act.WARN, answers=None)))
-        # As though the stage had not been reached: the next reading asks again, and what was refused is said once its cause is mended.
-        return replace(state, stage=decision.before)
+                anew = replace(decision, act=Act.WARN, answers=None)
+                return told(state, anew, await self._say(station, anew))
+        # Not told: the next reading asks again, and what was refused is said once its cause is mended.
+        return state
 
     def _log_refusal(self, station: Station, error: Refused) -> None:
         if self._refusals.get(station.id) != error.error_code:
@@ -223,7 +243,9 @@ class Engine:
 
     async def history(self, station: str, limit: int) -> list[dict[str, Any]]:
         """Return a station's newest readings by device time, rising, ready for JSON."""
-        return [_reading_json(stored) for stored in await self._store.readings(station, limit)]
+        states = self._states if self._judges else await self._states_kept()
+        marks = dict(states.get(station, State()).marks)
+        return [_reading_json(stored, marks) for stored in await self._store.readings(station, limit)]
 
 
 def _station_json(station: Station, state: State) -> dict[str, Any]:
@@ -243,6 +265,8 @@ def _station_json(station: Station, state: State) -> dict[str, Any]:
         "time": last[0].isoformat(timespec="seconds") if last else None,
         "level_m": last[1] if last else None,
         "doubt": doubted[1] if doubted else None,
+        "doubt_ja": DOUBTS[doubted[1]].ja if doubted and doubted[1] in DOUBTS else None,
+        "doubt_en": DOUBTS[doubted[1]].en if doubted and doubted[1] in DOUBTS else None,
         "warning": state.issued.identifier if state.issued else None,
     }
 
@@ -262,7 +286,7 @@ def _decode(raw: bytes) -> State:
     return msgspec.json.decode(raw, type=State)
 
 
-def _reading_json(stored: StoredReading) -> dict[str, Any]:
+def _reading_json(stored: StoredReading, marks: Mapping[datetime, str]) -> dict[str, Any]:
     reading = stored.reading
     values = {
         "level_m": reading.level_m,
@@ -270,6 +294,7 @@ def _reading_json(stored: StoredReading) -> dict[str, Any]:
         "period_s": reading.period_s,
         "rain_total_mm": reading.rain_total_mm,
         "seq": reading.seq,
+        "doubt": marks.get(reading.time),
     }
     return {
         "time": reading.time.isoformat(timespec="seconds"),

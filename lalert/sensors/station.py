@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 from lalert.model import Severity, Status, Urgency
+from lalert.sensors.settings import QUALITY, RULES, Quality, Rules
 
 
 class Stage(IntEnum):
@@ -74,8 +75,7 @@ STAGES: Final[Mapping[Stage, StageText]] = {
 class Station:
     """A gauge. Levels are metres above the station's own zero, rising with the stage; (lon, lat) in degrees.
 
-    `hold` is how many readings in a row must agree before a stage counts; `hysteresis_m` is how far the water must fall below a level
-    before it no longer counts as reached. `codes` are the municipalities that its warnings concern.
+    `codes` are the municipalities that its warnings concern.
     """
 
     id: str
@@ -94,8 +94,8 @@ class Station:
     sender_name_en: str = ""
     contact: str = ""
     levels: Mapping[Stage, float] = field(default_factory=dict)
-    hysteresis_m: float = 0.2
-    hold: int = 1
+    rule: Rules = RULES
+    quality: Quality = QUALITY
     status: Status = Status.ACTUAL
 
     def stage_at(self, level_m: float, lowered_by: float = 0.0) -> Stage:

@@ -19,8 +19,9 @@ from lalert.model import (
     Severity,
     Urgency,
 )
-from lalert.sensors.rules import Act, Decision
+from lalert.sensors.rules import RAIN, Act, Decision
 from lalert.sensors.station import STAGES, Stage, Station
+from lalert.sensors.words import Words, because, place, rain_parameters, words
 
 VALID: Final = timedelta(hours=24)
 """How long a warning stands if nothing more is heard: a gauge that has gone silent must not look like a river that has gone down."""
@@ -47,7 +48,7 @@ def warning(station: Station, decision: Decision) -> Alert:
     sent = evidence.received.astimezone(JST).replace(microsecond=0)
     measured = evidence.reading.time.astimezone(JST)
     return Alert(
-        identifier=f"{station.id}-{measured:%Y%m%dT%H%M%S%f}-{decision.stage.name.lower()}",
+        identifier=f"{station.id}-{measured:%Y%m%dT%H%M%S%f}-{_subject(decision)}",
         sender=station.sender,
         sent=sent,
         sent_text=sent.isoformat(timespec="seconds"),
@@ -61,6 +62,10 @@ def warning(station: Station, decision: Decision) -> Alert:
     )
 
 
+def _subject(decision: Decision) -> str:
+    return f"rain-{int(decision.grade)}" if decision.rule == RAIN else decision.stage.name.lower()
+
+
 def _references(decision: Decision) -> tuple[Reference, ...]:
     issued = decision.answers
     if issued is None:
@@ -71,26 +76,26 @@ def _references(decision: Decision) -> tuple[Reference, ...]:
 def _note(station: Station, decision: Decision) -> str | None:
     if decision.act is not Act.LIFT:
         return None
+    if decision.rule == RAIN:
+        return f"{station.name}の雨が弱まったため、雨量についての注意喚起を解除します。"
+    if decision.before not in STAGES:
+        return f"{_place(station, 'ja')}の増水のおそれが小さくなったため、注意喚起を解除します。"
     return f"{_place(station, 'ja')}の水位が{STAGES[Stage.CAUTION].name}を下回ったため、水位についての注意喚起を解除します。"
 
 
 def _info(station: Station, decision: Decision, language: str) -> Info:
     japanese = language == "ja"
     evidence = decision.evidence
-    text = STAGES.get(decision.stage)
     sent = evidence.received.astimezone(JST).replace(microsecond=0)
+    said = words(station, decision, language) or _of_stage(station, decision, language)
     return Info(
         language=language,
         categories=("Met",),
-        event="河川水位" if japanese else "River level",
-        response_types=("AllClear",)
-        if text is None
-        else ("Monitor",)
-        if decision.stage is Stage.CAUTION
-        else ("Prepare",),
-        urgency=text.urgency if text else Urgency.PAST,
-        severity=text.severity if text else Severity.MINOR,
-        certainty=Certainty.OBSERVED,
+        event=said.event,
+        response_types=(said.response,),
+        urgency=said.urgency,
+        severity=said.severity,
+        certainty=said.certainty,
         effective=sent,
         onset=evidence.reading.time.astimezone(JST).replace(microsecond=0),
         expires=sent + VALID,
@@ -98,23 +103,40 @@ def _info(station: Station, decision: Decision, language: str) -> Info:
         or station.sender_name
         or None,
         contact=station.contact or None,
-        headline=_headline(station, decision, language),
-        description=_description(station, decision, language),
-        instruction=(text.advice if japanese else text.advice_en) if text else LIFTED[language],
+        headline=said.headline,
+        description=said.description,
+        instruction=said.instruction,
         parameters=_parameters(station, decision),
         areas=(_area(station, language),),
     )
 
 
+def _of_stage(station: Station, decision: Decision, language: str) -> Words:
+    japanese = language == "ja"
+    text = STAGES.get(decision.stage)
+    return Words(
+        "河川水位" if japanese else "River level",
+        _headline(station, decision, language),
+        _description(station, decision, language),
+        (text.advice if japanese else text.advice_en) if text else LIFTED[language],
+        text.severity if text else Severity.MINOR,
+        text.urgency if text else Urgency.PAST,
+        Certainty.OBSERVED,
+        "AllClear" if text is None else "Monitor" if decision.stage is Stage.CAUTION else "Prepare",
+    )
+
+
 def _headline(station: Station, decision: Decision, language: str) -> str:
-    place, text = _place(station, language), STAGES.get(decision.stage)
+    where, text = _place(station, language), STAGES.get(decision.stage)
     if language == "ja":
+        if text is None and decision.before not in STAGES:
+            return f"{where} 増水のおそれが小さくなり、注意喚起を解除"
         if text is None:
-            return f"{place} {STAGES[Stage.CAUTION].name}を下回り、注意喚起を解除"
-        return f"{place} {text.name}{MOVES['ja'][_move(decision)]}"
+            return f"{where} {STAGES[Stage.CAUTION].name}を下回り、注意喚起を解除"
+        return f"{where} {text.name}{MOVES['ja'][_move(decision)]}"
     if text is None:
-        return f"{place}: river level warning lifted"
-    return f"{place}: {MOVES['en'][_move(decision)]} {text.name_en}"
+        return f"{where}: river level warning lifted"
+    return f"{where}: {MOVES['en'][_move(decision)]} {text.name_en}"
 
 
 def _move(decision: Decision) -> int:
@@ -130,22 +152,29 @@ def _description(station: Station, decision: Decision, language: str) -> str:
     text = STAGES.get(decision.stage)
     if language == "ja":
         named = f"({text.name} {level:.2f}m)" if text and level is not None else ""
-        return f"{measured.month}月{measured.day}日{measured.hour}時{measured.minute:02d}分の観測水位は{reading.level_m:.2f}mです{named}。自動観測による速報値です。"
+        return f"{measured.month}月{measured.day}日{measured.hour}時{measured.minute:02d}分の観測水位は{reading.level_m:.2f}mです{named}。{because(decision, 0)}自動観測による速報値です。"
     named = f" ({text.name_en} {level:.2f} m)" if text and level is not None else ""
-    return f"Observed {reading.level_m:.2f} m at {measured:%H:%M} JST on {measured:%d %B}{named}. Automatic observation, not yet verified."
+    return f"Observed {reading.level_m:.2f} m at {measured:%H:%M} JST on {measured:%d %B}{named}. {because(decision, 1)}Automatic observation, not yet verified."
 
 
 def _parameters(station: Station, decision: Decision) -> tuple[NamedValue, ...]:
     reading = decision.evidence.reading
+    of_what = (
+        [("kind", "rain"), *rain_parameters(decision)]
+        if reading.level_m is None
+        else [
+            ("kind", "river-level"),
+            ("stage", decision.stage.name.lower()),
+            ("level_m", f"{reading.level_m:.2f}"),
+        ]
+    )
     named = [
-        ("kind", "river-level"),
+        *of_what,
         ("station", station.id),
-        ("stage", decision.stage.name.lower()),
-        ("level_m", f"{reading.level_m:.2f}"),
         ("observed", reading.time.astimezone(JST).isoformat(timespec="seconds")),
         ("received", decision.evidence.received.astimezone(JST).isoformat(timespec="milliseconds")),
     ]
-    if decision.stage in STAGES:
+    if decision.rule != RAIN and decision.stage in STAGES:
         # 相当: what the level corresponds to. It is not the mayor's 警戒レベル, which only an order carries.
         named += [
             ("警戒レベル相当", str(int(decision.stage))),
@@ -162,6 +191,4 @@ def _area(station: Station, language: str) -> Area:
 
 
 def _place(station: Station, language: str) -> str:
-    if language == "ja":
-        return f"{station.river} {station.name}".strip()
-    return f"{station.river_en or station.river} at {station.name_en or station.name}".removeprefix(" at ")
+    return place(station, 0 if language == "ja" else 1)

@@ -75,7 +75,7 @@ def test_a_station_must_hold() -> None:
     assert "must rise" in mistakes_of(station(more="thresholds = {caution_m = 3.0, danger_m = 2.0}"))[0]
     assert "must rise" in mistakes_of(station(more="thresholds = {caution_m = 3.0, danger_m = 3.0}"))[0]
     assert "Actual, Exercise or Test" in mistakes_of(station(more='status = "Draft"'))[0]
-    assert "1 to 100 readings" in mistakes_of(station(more="hold = 0"))[0]
+    assert "1 to 100 readings" in mistakes_of(station(more="rule = {hold = 0}"))[0]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,17 @@ def test_a_station_must_hold() -> None:
     [
         ("thresholds = {caution_m = nan}", "thresholds: must rise"),
         ("thresholds = {caution_m = inf}", "thresholds: must rise"),
-        ("hysteresis_m = -0.1", "hysteresis_m: -0.1 must be 0 to 10"),
-        ("hysteresis_m = nan", "hysteresis_m: nan must be 0 to 10"),
+        ("rule = {hysteresis_m = -0.1}", "rule.hysteresis_m: -0.1 must be"),
+        ("rule = {hysteresis_m = nan}", "rule.hysteresis_m: nan must be"),
+        ("rule = {hysteresis_m = 11}", "must be 0 to 10"),
+        ("rule = {hold = 3, of = 2}", "rule.of: 2 must be 0, or rule.hold"),
+        ("rule = {propose_from = 2}", "rule.propose_from: 2 must be 3, 4 or 5"),
+        ("rule = {rises = [{metres = 0}]}", "rule.rises[1]: metres must be above 0"),
+        ('rule = {rain = [{window = "1h", mm = 0}]}', "rule.rain[1].mm: must be above 0"),
+        ('rule = {rain = [{window = "2h", mm = 10}]}', "stations[1].rule.rain[1].window: "),
+        ("rule = {holds = 2}", "rule.holds: unknown key, did you mean hold?"),
+        ("quality = {stale_h = inf}", "quality.stale_h: inf must be a number"),
+        ("quality = {lowest_m = 2, highest_m = 1}", "highest_m: must be above"),
     ],
 )
 def test_a_level_that_could_never_warn_or_lift_is_a_mistake(more: str, place: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from lalert.model import MsgType, Reading, Severity, Status
 from lalert.sensors import Stage, Station
 from lalert.sensors.quality import doubt
 from lalert.sensors.rules import Act, Decision, Issued, State, step, told
+from lalert.sensors.settings import Rules
 from lalert.sensors.warning import warning
 from lalert.store import StoredReading
 
@@ -51,14 +53,14 @@ def play(levels: Sequence[float], station: Station = GAUGE, every: float = 10.0)
     """Feed levels, acting on each decision as the engine does."""
     state, decisions = State(), []
     for number, level in enumerate(levels):
-        state, decision = step(station, state, arrived(level, number * every, number))
-        if decision is not None:
+        state, made = step(station, state, arrived(level, number * every, number))
+        for decision in made:
             decisions.append(decision)
             alert = warning(station, decision)
             issued = (
                 None if decision.act is Act.LIFT else Issued(alert.sender, alert.identifier, alert.sent_text)
             )
-            state = told(state, issued)
+            state = told(state, decision, issued)
     return decisions
 
 
@@ -91,7 +93,7 @@ def test_a_hub_that_starts_during_a_flood_warns_of_it() -> None:
 
 
 def test_hold_waits_for_readings_that_agree() -> None:
-    patient = Station(**{**{f: getattr(GAUGE, f) for f in GAUGE.__slots__}, "hold": 3})
+    patient = replace(GAUGE, rule=Rules(hold=3))
     assert play([3.5, 3.5, 2.0, 3.5, 3.5], patient) == []
     assert acts(play([3.05, 3.5, 3.25], patient)) == [(Act.WARN, Stage.CAUTION)]
 
@@ -116,12 +118,12 @@ def test_a_jumping_float_triggers_nothing_but_a_wave_that_stays_is_believed() ->
     ],
 )
 def test_a_doubtful_reading_is_named(reading: StoredReading, word: str | None) -> None:
-    assert doubt(GAUGE, reading.reading, reading.received, (START, 1.5)) == word
+    assert doubt(GAUGE, reading.reading, reading.received, State(last=(START, 1.5)), {}) == word
 
 
 def test_a_doubtful_reading_is_remembered_with_its_reason_and_changes_no_stage() -> None:
-    state, decision = step(GAUGE, State(last=(START, 1.0)), arrived(24.9, 10))
-    assert decision is None
+    state, decisions = step(GAUGE, State(last=(START, 1.0)), arrived(24.9, 10))
+    assert decisions == ()
     assert state.stage is Stage.CALM
     assert state.doubted is not None
     assert state.doubted[1] == "out-of-range"
@@ -129,15 +131,15 @@ def test_a_doubtful_reading_is_remembered_with_its_reason_and_changes_no_stage()
 
 def test_rain_says_nothing_to_the_level_rule() -> None:
     rain = StoredReading(1, "river", Reading("hitoyoshi", START, rain_mm=30.0, period_s=600), START)
-    assert step(GAUGE, State(), rain) == (State(), None)
+    state, decisions = step(GAUGE, State(), rain)
+    assert (replace(state, rain=None), decisions) == (State(), ())
 
 
 @given(st.lists(st.floats(0.0, 6.0), min_size=1, max_size=60), st.integers(1, 4), st.floats(0.0, 1.0))
 def test_every_incident_begins_with_one_alert_and_each_message_answers_the_one_before(
     levels: list[float], hold: int, hysteresis: float
 ) -> None:
-    changes = {"hold": hold, "hysteresis_m": hysteresis}
-    station = Station(**{**{f: getattr(GAUGE, f) for f in GAUGE.__slots__}, **changes})
+    station = replace(GAUGE, rule=Rules(hold=hold, hysteresis_m=hysteresis))
     before: Issued | None = None
     for decision in play(levels, station, every=60):
         assert decision.answers == before
@@ -216,5 +218,5 @@ def test_a_warning_that_still_holds_is_said_again_before_it_expires() -> None:
 
 
 def test_a_station_on_trial_issues_exercises() -> None:
-    trial = Station(**{**{f: getattr(GAUGE, f) for f in GAUGE.__slots__}, "status": Status.EXERCISE})
+    trial = replace(GAUGE, status=Status.EXERCISE)
     assert warning(trial, play([3.5], trial)[0]).status is Status.EXERCISE
