@@ -7,6 +7,7 @@ import difflib
 import math
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -413,6 +414,35 @@ def read_geocode_file(name: str) -> tuple[Geocodes, list[str]]:
     return geocodes, [f"gazetteer.geocodes: {name}: {mistake}" for mistake in mistakes]
 
 
+def read_station(raw: Mapping[str, Any]) -> tuple[Station | None, list[str]]:
+    """Return a station that is set up while the hub runs, None where it does not hold, and its mistakes."""
+    mistakes: list[str] = []
+    station = read(Station, raw, "station.", mistakes)
+    if station is not None:
+        mistakes += _station_mistakes(station, "station")
+    return (None if mistakes else station), mistakes
+
+
+def station_document(station: Station) -> bytes:
+    """Return a station as it is kept; what is as by default is left out."""
+    values = [(field, getattr(station, field.name)) for field in _STATION_FIELDS]
+    return msgspec.json.encode(
+        {field.encode_name: value for field, value in values if value != field.default}
+    )
+
+
+def station_of(document: bytes) -> Station:
+    """Return a station that was kept, less what this version does not know of it; raises `ValueError`."""
+    raw = msgspec.json.decode(document)
+    known = {
+        field.encode_name: raw[field.encode_name] for field in _STATION_FIELDS if field.encode_name in raw
+    }
+    return msgspec.convert(known, Station)
+
+
+_STATION_FIELDS = msgspec.structs.fields(Station)
+
+
 def _out_of_bounds(settings: Settings) -> list[str]:
     mistakes: list[str] = []
     for name, value, low, high in (
@@ -483,6 +513,12 @@ def _station_mistakes(station: Station, where: str) -> list[str]:
             mistakes.append(
                 f"{where}.{name}: {text[:80]!r} must be 1 to 64 characters without spaces, commas, < or &"
             )
+    for name, text in msgspec.structs.asdict(station).items():
+        # No document can hold them.
+        if isinstance(text, str) and any(
+            unicodedata.category(each) in ("Cc", "Cs") for each in text if each not in "\n\t"
+        ):
+            mistakes.append(f"{where}.{name}: holds a control character")
     for code in station.codes:
         try:
             normalise_code(code)

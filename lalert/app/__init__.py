@@ -27,7 +27,7 @@ from lalert.canary import Canary
 from lalert.channel_canary import ChannelCanaries, Schedule
 from lalert.checklist import Checklist
 from lalert.clock import Clock, SystemClock
-from lalert.config import Settings, device_table, library_of, read_geocode_file
+from lalert.config import Settings, device_table, library_of, read_geocode_file, station_of
 from lalert.config import Station as StationConfig
 from lalert.dispatch import Dispatcher, StoredTargets, guarded_session
 from lalert.errors import ConfigError, LalertError, NotFound, StoreError, Unavailable
@@ -42,7 +42,7 @@ from lalert.receivers import Receivers
 from lalert.retention import Archive, Retention
 from lalert.route import Router
 from lalert.scores import Scores
-from lalert.sensors import Engine, Stage, Station
+from lalert.sensors import Engine, Roster, Stage, Station
 from lalert.signing import Signing
 from lalert.store import Store
 from lalert.store.audit import LOCAL, Action, Detail, Document, Head, KeptLine, Note
@@ -204,9 +204,9 @@ class Node:
         listings = [adapter for adapter in adapters if isinstance(adapter, Listing)]
         router = Router(self.hub, self.live, self.dispatcher, listings)
         self.hub.dispatcher = self.dispatcher
-        engine = Engine(
-            self.store, [_station(station) for station in self.settings.stations], self._warn, self.clock, bus
-        )
+        roster = Roster(self.store, map(_station, self.settings.stations), _kept_station, bus)
+        await roster.refresh()
+        engine = Engine(self.store, roster, self._warn, self.clock, bus)
         self.hub.sensors = engine
         self.hub.devices = device_table(self.settings)
         self.hub.scores = self.scores
@@ -219,6 +219,7 @@ class Node:
         self._stack.callback(bus.attend(self.keyring.hear))
         tasks.start("keys", self.keyring.watch)
         tasks.start("hints of keys", self.keyring.heed)
+        tasks.start("changes of stations", roster.follow)
         tasks.start("sensors", partial(alone, "stations", engine.run))
         self.checklist = Checklist(
             self.dispatcher,
@@ -553,6 +554,10 @@ def _station(config: StationConfig) -> Station:
         quality=config.quality,
         status=Status(config.status),
     )
+
+
+def _kept_station(document: bytes) -> Station:
+    return _station(station_of(document))
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from lalert.errors import Conflict, LalertError, Refused, Unavailable
 from lalert.model import Alert, Lease, Reading
 from lalert.plugin import Observed
 from lalert.sensors.quality import DOUBTS
+from lalert.sensors.roster import Roster
 from lalert.sensors.rules import Act, Decision, Issued, State, step, told
 from lalert.sensors.settings import Mode
 from lalert.sensors.station import STAGES, Station
@@ -79,14 +80,14 @@ class Engine:
     def __init__(
         self,
         store: SensorLog,
-        stations: Sequence[Station],
+        stations: Roster,
         submit: Submit,
         clock: Clock,
         hints: Hints,
         propose: Propose | None = None,
     ) -> None:
         self._store = store
-        self._stations = {station.id: station for station in stations}
+        self._stations = stations
         self._submit = submit
         self._propose = propose
         self._clock = clock
@@ -105,6 +106,9 @@ class Engine:
         Rejected by index: `unknown-station` (another organisation's is answered alike: stations are public, who owns which is
         nobody's guess by writing to them) and `bad-time`, a time without offset or outside the calendar that can be kept.
         """
+        if any(reading.station not in self._stations for reading in readings):
+            # It may have been set up a moment ago at another node.
+            await self._stations.refresh()
         good: list[Reading] = []
         rejected: list[tuple[int, str]] = []
         for index, reading in enumerate(readings):
@@ -146,6 +150,8 @@ class Engine:
         while True:
             self._news.clear()
             while batch := await self._store.readings_after(judged, BATCH):
+                if any(arrived.reading.station not in self._stations for arrived in batch):
+                    await self._stations.refresh()
                 changed: dict[str, bytes] = {}
                 for arrived in batch:
                     await self._judge(arrived)
@@ -226,10 +232,13 @@ class Engine:
 
     async def stations(self) -> list[dict[str, Any]]:
         """Return every station with its thresholds and how it stands, ready for JSON; at a node that does not judge up to a second late."""
-        states = self._states if self._judges else await self._states_kept()
+        states = await self._known_states()
         return [
             _station_json(station, states.get(station.id, State())) for station in self._stations.values()
         ]
+
+    async def _known_states(self) -> Mapping[str, State]:
+        return self._states if self._judges else await self._states_kept()
 
     async def _states_kept(self) -> Mapping[str, State]:
         """Return what the node that judges has kept, up to a second ago, or what was known last while the store cannot be asked."""
@@ -241,9 +250,17 @@ class Engine:
             self._seen = now
         return self._kept
 
+    async def station(self, name: str) -> dict[str, Any] | None:
+        """Return one station as `stations` does, None where there is none of that id."""
+        station = self._stations.get(name)
+        if station is None:
+            return None
+        states = await self._known_states()
+        return _station_json(station, states.get(name, State()))
+
     async def history(self, station: str, limit: int) -> list[dict[str, Any]]:
         """Return a station's newest readings by device time, rising, ready for JSON."""
-        states = self._states if self._judges else await self._states_kept()
+        states = await self._known_states()
         marks = dict(states.get(station, State()).marks)
         return [_reading_json(stored, marks) for stored in await self._store.readings(station, limit)]
 

@@ -59,6 +59,8 @@ class Stations(Protocol):
 
     async def stations(self) -> list[dict[str, Any]]: ...
 
+    async def station(self, name: str) -> dict[str, Any] | None: ...
+
     async def history(self, station: str, limit: int) -> list[dict[str, Any]]: ...
 
 
@@ -254,10 +256,10 @@ class Api:
         )
 
     async def _station(self, station_id: str) -> dict[str, Any]:
-        for station in await self._stations.stations():
-            if station["id"] == station_id:
-                return station
-        raise NotFound("there is no such station; GET /v1/stations lists them")
+        station = await self._stations.station(station_id)
+        if station is None:
+            raise NotFound("there is no such station; GET /v1/stations lists them")
+        return station
 
     async def subscribe(self, request: web.Request) -> web.Response:
         self._permitted(request, Role.RECEIVER, Role.ADMIN)

@@ -21,8 +21,9 @@ from lalert.errors import Fenced, Unavailable
 from lalert.geo import Gazetteer, normalise_code
 from lalert.hub import Follower, Hub
 from lalert.model import Alert, Entry, Facts, Lease, MsgType, OriginKind, Reading, Status
-from lalert.sensors import Engine, Stage, Station
+from lalert.sensors import Engine, Roster, Stage, Station
 from lalert.sensors.engine import READINGS, SensorLog, Submit
+from lalert.store import KeptStation
 from lalert.store.sqlite import SqliteStore
 from lalert.tenancy import Administration, Caller, KeyRing
 from lalert.testing.clock import FakeClock
@@ -110,6 +111,13 @@ class Life:
         return await self.store.read(None, 100)
 
 
+def roster(store: SqliteStore, *stations: Station) -> Roster:
+    def decode(document: bytes) -> Station:
+        return replace(GAUGE, id="kept", name=document.decode())
+
+    return Roster(store, stations or [GAUGE], decode, LocalBus())
+
+
 @asynccontextmanager
 async def life(
     folder: Path,
@@ -140,7 +148,9 @@ async def life(
         async def submit(raw: bytes, station: Station) -> object:
             return await hub.issue(raw, Caller(keyring.tenant(station.org)), OriginKind.SENSOR, station.id)
 
-        yield Life(store, Engine(log(store), stations or [GAUGE], submit, clock, LocalBus()), clock, submit)
+        yield Life(
+            store, Engine(log(store), roster(store, *stations), submit, clock, LocalBus()), clock, submit
+        )
 
 
 def kinds(entries: Sequence[Entry]) -> list[MsgType]:
@@ -226,7 +236,9 @@ async def test_readings_given_to_any_node_are_judged_by_the_one_that_may_and_eve
 ) -> None:
     async with life(tmp_path) as node:
         bus = LocalBus()
-        judge, other = (Engine(node.store, [GAUGE], node.submit, node.clock, bus) for _ in range(2))
+        judge, other = (
+            Engine(node.store, roster(node.store), node.submit, node.clock, bus) for _ in range(2)
+        )
         judging = asyncio.create_task(judge.run(LEASE))
         [before] = await other.stations()
         assert before["stage"] == "calm"
@@ -263,7 +275,7 @@ async def test_a_node_that_begins_to_judge_while_it_reads_for_others_judges_by_w
 
     async with life(tmp_path) as node:
         slow = Slow(node.store)
-        engine = Engine(slow, [GAUGE], node.submit, node.clock, LocalBus())
+        engine = Engine(slow, roster(node.store), node.submit, node.clock, LocalBus())
 
         async def read_late() -> dict[str, bytes]:
             states = await node.store.rule_states()
@@ -304,7 +316,9 @@ async def test_a_flood_of_readings_is_a_trickle_of_hints_and_the_last_one_is_jud
         bus = LocalBus()
         hints: list[str] = []
         bus.attend(lambda kind, _: hints.append(kind))
-        judge, other = (Engine(node.store, [GAUGE], node.submit, node.clock, bus) for _ in range(2))
+        judge, other = (
+            Engine(node.store, roster(node.store), node.submit, node.clock, bus) for _ in range(2)
+        )
         judging = asyncio.create_task(judge.run(LEASE))
         for minutes in range(30):
             time = START + timedelta(minutes=minutes)
@@ -335,7 +349,7 @@ async def test_a_node_whose_lease_is_another_s_by_now_stops_judging_and_tells_wh
             raise Fenced([fence.name])
 
     async with life(tmp_path) as node:
-        frozen = Engine(Taken(node.store), [GAUGE], node.submit, node.clock, LocalBus())
+        frozen = Engine(Taken(node.store), roster(node.store), node.submit, node.clock, LocalBus())
         await node.engine.observe(ORG, [Reading(GAUGE.id, START, level_m=3.1)])
         with pytest.raises(Fenced):
             await frozen.run(LEASE)
@@ -345,3 +359,18 @@ async def test_a_node_whose_lease_is_another_s_by_now_stops_judging_and_tells_wh
         assert [told["stage"] for told in await frozen.stations()] == ["caution"]
         # What the frozen one had said was the same document.
         assert kinds(await node.said()) == [MsgType.ALERT]
+
+
+async def test_a_station_that_was_just_set_up_at_another_node_is_heard_and_judged(tmp_path: Path) -> None:
+    async with life(tmp_path) as node:
+        await node.store.save_stations([KeptStation("kept", ORG, "新しい橋".encode())])
+        reading = Reading("kept", START, level_m=3.1)
+        assert (await node.engine.observe(ORG, [reading])).accepted == 1
+        await node.judge()
+        [entry] = await node.said()
+        assert "新しい橋" in (entry.alert.infos[0].headline or "")
+        await node.store.forget_station("kept", ORG)
+        await node.engine.observe(ORG, [Reading("nobody", START, level_m=3.1)])
+        again = await node.engine.observe(ORG, [replace(reading, time=START + timedelta(minutes=1))])
+        assert again.rejected == ((0, "unknown-station"),)
+        assert await node.engine.station("kept") is None

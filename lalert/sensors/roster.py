@@ -1,0 +1,111 @@
+"""Every station that there is: those of the configuration, and those of the store as they are set up, changed and forgotten at whichever node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Final, Protocol
+
+import structlog
+
+from lalert.bus import Hints
+from lalert.errors import LalertError
+from lalert.sensors.station import Station
+from lalert.store import KeptStation
+
+log = structlog.get_logger()
+
+CHANGED: Final = "stations"
+"""The hint that some were changed."""
+LOOK_SECONDS: Final = 5.0
+"""When changes are looked for without a hint."""
+PAGE: Final = 1_000
+
+Decode = Callable[[bytes], Station]
+"""Read a document of the store; raises `ValueError` for one that this version cannot read."""
+
+
+class Shelf(Protocol):
+    """What the roster asks of the store."""
+
+    async def stations_after(self, revision: int, limit: int) -> list[KeptStation]: ...
+
+
+class Roster(Mapping[str, Station]):
+    """Stations by id, as they were known at the last look. Where both name one, the configuration's counts."""
+
+    def __init__(self, shelf: Shelf, configured: Iterable[Station], decode: Decode, hints: Hints) -> None:
+        self._shelf = shelf
+        self._configured = {station.id: station for station in configured}
+        self._stations = dict(self._configured)
+        self._decode = decode
+        self._hints = hints
+        self._revision = 0
+        self._one = asyncio.Lock()
+        self._news = asyncio.Event()
+
+    def __getitem__(self, station: str) -> Station:
+        return self._stations[station]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stations)
+
+    def __len__(self) -> int:
+        return len(self._stations)
+
+    def configured(self, station: str) -> bool:
+        """Say whether a station stands in the configuration, where alone it can be changed."""
+        return station in self._configured
+
+    async def refresh(self) -> None:
+        """Take in what was changed since the last look; raises `Unavailable`."""
+        # One at a time: an older look must not undo a newer one.
+        async with self._one:
+            while page := await self._shelf.stations_after(self._revision, PAGE):
+                self._take(page)
+                self._revision = page[-1].revision
+                if len(page) < PAGE:
+                    return
+
+    def _take(self, page: Sequence[KeptStation]) -> None:
+        for kept in page:
+            if self.configured(kept.id):
+                continue
+            if kept.document is None:
+                self._stations.pop(kept.id, None)
+                continue
+            try:
+                self._stations[kept.id] = self._decode(kept.document)
+            except ValueError as error:
+                # A newer node's, perhaps: what was known of it holds on.
+                log.error("a station cannot be read", station=kept.id, detail=str(error))
+
+    def changed(self) -> None:
+        """Tell every node, this one too, to look."""
+        self._hints.hint(CHANGED, "")
+
+    async def follow(self) -> None:
+        """Look at every hint, and now and then, for ever; owned by the app's task group."""
+        detach = self._hints.attend(lambda kind, _: self._news.set() if kind == CHANGED else None)
+        cause = ""
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._news.wait()
+                self._news.clear()
+                cause = await self._look(cause)
+        finally:
+            detach()
+
+    async def _look(self, cause: str) -> str:
+        try:
+            await self.refresh()
+        except LalertError as error:
+            if error.detail != cause:
+                log.warning(
+                    "the stations cannot be read; those that were known last hold", cause=error.detail
+                )
+            return error.detail
+        return ""
