@@ -29,6 +29,10 @@ _SPAN: Final = 16
 _TRIED_FIRST: Final = np.array(((0.0,), (0.5,), (0.25,), (0.75,)))
 """Of the way along the corners: most that reach into a larger area have one of these in it."""
 
+_FEW: Final = 16_000
+_PER_SURFACE: Final = 100
+"""So many corners, and that for each surface, are made geometry in less time than a picture is drawn."""
+
 _CORNERS_AT_ONCE: Final = 1_000_000
 """Corners looked at together: 100 MB or so of work space."""
 
@@ -50,11 +54,14 @@ class Surfaces:
         """Return those of some surfaces that share a point with what is drawn: exactly those of which `shapely.intersects` says so."""
         if not len(which):
             return which
+        if _PER_SURFACE * len(which) + self.lengths[which].sum() < _FEW:
+            reaches: Flags = shapely.intersects(drawn.geometry, self._geometries(which))
+            return which[reaches]
         picture = Raster.of(drawn, _cells(len(which)))
         left = which[picture.may_meet(self.boxes.take(which, axis=0))]
         tried = self.starts[left] + (_TRIED_FIRST * self.lengths[left]).astype(np.intp)
         within = picture.inside(picture.cells(self.corners.take(tried.reshape(-1), axis=0)))
-        reaches: Flags = np.any(within.reshape(tried.shape), axis=0)
+        reaches = np.any(within.reshape(tried.shape), axis=0)
         met = [left[reaches]]
         for some in self._portions(left[~reaches]):
             reaches = self._borders_meet(some, drawn, picture)
@@ -85,6 +92,15 @@ class Surfaces:
             np.cumsum(spans, dtype=np.int32) - spans,
             self.span_boxes[stretches(self.span_starts[which], spans)],
         )
+
+    def _geometries(self, which: Places) -> npt.NDArray[np.object_]:
+        lengths = self.lengths[which]
+        corners = self.corners.take(stretches(self.starts[which], lengths), axis=0)
+        if lengths.min() < _RING or np.isnan(corners[:, 0]).any():
+            return np.array([self.geometry(one) for one in which.tolist()], dtype=object)
+        owners = np.arange(len(which)).repeat(lengths)
+        polygons: npt.NDArray[np.object_] = shapely.polygons(shapely.linearrings(corners, indices=owners))
+        return polygons
 
     def _portions(self, which: Places) -> Iterator[Places]:
         ends = np.cumsum(self.lengths[which]) // _CORNERS_AT_ONCE
@@ -132,8 +148,7 @@ class Surfaces:
         """Say of each surface whose border is clear of what is drawn whether a part of that lies within it."""
         holds = drawn.may_lie_in(self.boxes[which])
         if holds.any():
-            shapes = np.array([self.geometry(one) for one in which[holds].tolist()], dtype=object)
-            holds[holds] = shapely.intersects(shapes, drawn.witnesses())
+            holds[holds] = shapely.intersects(self._geometries(which[holds]), drawn.witnesses())
         return holds
 
 
