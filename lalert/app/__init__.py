@@ -282,7 +282,7 @@ class Node:
                 self.scores,
                 self.store,
                 self.audit,
-                router,
+                site,
             ),
         )
         self._write_setup_link(token)

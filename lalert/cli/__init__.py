@@ -29,6 +29,7 @@ _MODULES: Final[Mapping[str, str]] = {
     "scorecard": "scorecard",
     "gazetteer": "gazetteer",
     "doctor": "doctor",
+    "channels": "channels",
     "texts": "texts",
 }
 """Command -> its module, imported when the command is called: to check a file needs no web server."""

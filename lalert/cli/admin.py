@@ -150,6 +150,10 @@ class SocketOffice:
         """Ask the node for a dry run."""
         return await self._call("POST", "/route", query=query, raw=raw)
 
+    async def channels(self) -> list[Row]:
+        """Ask the node how each of its channels fares."""
+        return list((await self._call("GET", "/channels"))["channels"])
+
     async def backup(self, file: Path, *, force: bool) -> int:
         """Have the node back its store up, which takes as long as it takes."""
         body = {"file": str(file), "force": force}

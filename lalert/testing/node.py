@@ -16,6 +16,7 @@ from lalert.app import Node
 from lalert.clock import Clock
 from lalert.config import Outbound, Settings
 from lalert.model import Role
+from lalert.web.admin import socket_path
 
 ORG = "hitoyoshi"
 CODES = ("432032",)
@@ -49,6 +50,16 @@ class RunningNode:
         """Return the headers of a caller: a secret, the standing key of a role, or nobody."""
         secret = self.keys[key] if isinstance(key, Role) else key
         return ({"Authorization": f"Bearer {secret}"} if secret else {}) | more
+
+    async def local(self, path: str) -> dict[str, Any]:
+        """Ask the local socket for something, as the command line does."""
+        with socket_path(self.node.data) as socket:
+            async with (
+                aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session,
+                session.get(f"http://node{path}", raise_for_status=True) as response,
+            ):
+                body: dict[str, Any] = await response.json()
+        return body
 
     async def post(
         self, raw: bytes, key: str | Role | None = Role.SENDER, content_type: str = "application/cap+xml"

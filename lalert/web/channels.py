@@ -1,4 +1,7 @@
-"""`/v1/channels` and `/v1/canaries`: how the channels fare, and where the far end of one says that a canary has reached it."""
+"""`/v1/channels` and `/v1/canaries`: which channels there are and whether they are well, and where the far end of one says that a canary has reached it.
+
+What a channel says of its far end, and how much goes through it, is all organisations' together: that is for whoever runs the hub, over the local socket.
+"""
 
 from __future__ import annotations
 
@@ -31,25 +34,14 @@ class Canaries(Protocol):
 
 
 def routes(hub: Hub, canaries: Canaries) -> list[web.RouteDef]:
-    """Return the two routes."""
+    """Return the two public routes."""
 
     async def channels(request: web.Request) -> web.Response:
         require(identify(request, hub.keyring, hub.clock), Role.ADMIN)
         nothing_else(take(request)[1])
-        stats, now = hub.dispatcher.by_channel(), hub.clock.now()
-        shown = [
-            {
-                "name": name,
-                "drill_safe": channel.drill_safe,
-                "health": _health(channel),
-                "canary": _canary(canaries.record(name), canaries.schedules.get(name), now),
-                "deliveries": asdict(stats[name]),
-            }
-            for name, channel in sorted(hub.channels.items())
-        ]
-        headers = {hdrs.CACHE_CONTROL: "no-store"}
-        body = orjson.dumps({"channels": shown}) + b"\n"
-        return web.Response(body=body, content_type="application/json", headers=headers)
+        now = hub.clock.now()
+        shown = [_outline(name, channel, canaries, now) for name, channel in sorted(hub.channels.items())]
+        return _json({"channels": shown})
 
     async def answer(request: web.Request) -> web.Response:
         """Take it from whoever has the token: nobody else knows it, and nothing but this one check is said with it."""
@@ -57,6 +49,36 @@ def routes(hub: Hub, canaries: Canaries) -> list[web.RouteDef]:
         return web.Response(status=204)
 
     return [web.get("/v1/channels", channels), web.post("/v1/canaries/{token}", answer)]
+
+
+def local_routes(hub: Hub, canaries: Canaries) -> list[web.RouteDef]:
+    """Return what the local socket answers: everything that is known of each channel."""
+
+    async def channels(request: web.Request) -> web.Response:
+        stats, now = hub.dispatcher.by_channel(), hub.clock.now()
+        shown = [
+            {
+                "name": name,
+                "drill_safe": channel.drill_safe,
+                "health": _health(channel),
+                "canary": _canary(canaries, name, now),
+                "deliveries": asdict(stats[name]),
+            }
+            for name, channel in sorted(hub.channels.items())
+        ]
+        return _json({"channels": shown})
+
+    return [web.get("/channels", channels)]
+
+
+def _outline(name: str, channel: Channel, canaries: Canaries, now: datetime) -> dict[str, Any]:
+    health, canary = _health(channel), _canary(canaries, name, now)
+    return {
+        "name": name,
+        "drill_safe": channel.drill_safe,
+        "ok": health and health["ok"],
+        "canary": canary and {member: canary[member] for member in ("well", "age_s")},
+    }
 
 
 def _health(channel: Channel) -> dict[str, Any] | None:
@@ -68,7 +90,8 @@ def _health(channel: Channel) -> dict[str, Any] | None:
         return {"ok": False, "detail": f"the adapter cannot say: {type(error).__name__}"}
 
 
-def _canary(record: Record | None, schedule: Schedule | None, now: datetime) -> dict[str, Any] | None:
+def _canary(canaries: Canaries, channel: str, now: datetime) -> dict[str, Any] | None:
+    record, schedule = canaries.record(channel), canaries.schedules.get(channel)
     if record is None or schedule is None:
         return None
     last = record.last
@@ -88,6 +111,11 @@ def _canary(record: Record | None, schedule: Schedule | None, now: datetime) -> 
         "within_s": schedule.within,
         "observe": schedule.observe,
     }
+
+
+def _json(body: dict[str, Any]) -> web.Response:
+    headers = {hdrs.CACHE_CONTROL: "no-store"}
+    return web.Response(body=orjson.dumps(body) + b"\n", content_type="application/json", headers=headers)
 
 
 def _text(when: datetime | None) -> str | None:

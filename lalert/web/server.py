@@ -88,13 +88,14 @@ def make_admin_app(
     scores: Scorecards,
     store: Kept,
     noted: admin.Audit,
-    router: Router,
+    site: Site,
 ) -> web.Application:
     """Return the application of the local socket."""
     app = web.Application(client_max_size=cap.MAX_BYTES, middlewares=[middleware(lambda *_: None)])
     app.add_routes(admin.routes(administration, changed, scores, store, noted))
     app.add_routes(audit.local_routes(store))
-    app.add_routes(route.local_routes(router))
+    app.add_routes(route.local_routes(site.router))
+    app.add_routes(channels.local_routes(site.hub, site.channel_canaries))
     return app
 
 

@@ -532,7 +532,7 @@ async def test_a_whole_hub_retains_what_is_posted_until_it_is_cancelled_or_ends_
                 await cleared(first)
                 soon = datetime.now(UTC) + timedelta(seconds=2)
                 await cleared(make_cap(sender=sender, identifier="short", level=4, expires=soon))
-            _, shown = await node.get("/v1/channels", Role.ADMIN)
+            shown = await node.local("/channels")
             [mqtt] = [channel for channel in shown["channels"] if channel["name"] == "mqtt"]
             assert mqtt["canary"]["last"]["sighting"] == "observed"
             assert mqtt["health"] == {"ok": True, "detail": ""}

@@ -1,7 +1,8 @@
-"""A canary through a whole hub: sent on schedule, answered by its recipient, missed and found again; with what metrics and `/v1/channels` say."""
+"""A canary through a whole hub: sent on schedule, answered by its recipient, missed and found again; with what metrics, the local socket and `/v1/channels` say."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 import standardwebhooks
 from aiohttp import web
+from click.testing import CliRunner
 
+from lalert.cli import main
+from lalert.cli.channels import COUNTS, WORDS, report
 from lalert.clock import SystemClock
 from lalert.config import Hub, Settings
 from lalert.model import Role
@@ -61,8 +65,7 @@ async def recipient() -> AsyncIterator[Recipient]:
 
 
 async def canary_of(node: RunningNode) -> dict[str, Any]:
-    status, body = await node.get("/v1/channels", Role.ADMIN)
-    assert status == 200
+    body = await node.local("/channels")
     [hook] = [channel for channel in body["channels"] if channel["name"] == "webhook"]
     found: dict[str, Any] = hook["canary"]
     return found
@@ -99,6 +102,66 @@ async def test_it_is_sent_answered_missed_and_found_again_and_readiness_never_de
         assert (await node.get("/v1/alerts"))[1]["alerts"] == []
         for role in (Role.SENDER, Role.RECEIVER, None):
             assert (await node.get("/v1/channels", role))[0] in (401, 403)
+        seen = await node.get("/v1/channels", Role.ADMIN)
+        assert [set(one) for one in seen[1]["channels"]] == [{"name", "drill_safe", "ok", "canary"}] * len(
+            seen[1]["channels"]
+        )
+        [hook] = [one for one in seen[1]["channels"] if one["name"] == "webhook"]
+        assert set(hook["canary"]) == {"well", "age_s"}
+
+
+async def test_what_a_far_end_says_and_how_much_goes_through_are_for_whoever_runs_the_hub(
+    tmp_path: Path, recipient: Recipient
+) -> None:
+    recipient.status = 500
+    target = f"http://127.0.0.1:{recipient.port}/canary"
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    block = {
+        "allow_http": True,
+        "canary_secret_file": str(secret),
+        "canary": {"target": target, "every_s": 30, "within_s": 1},
+    }
+    async with running_node(tmp_path / "data", Settings(adapters={"webhook": block}), Fast()) as node:
+        while not ((found := await canary_of(node))["last"]):
+            pass
+        assert found["last"]["detail"]
+        await node.org("elsewhere", ["13"], ["*@elsewhere.example"])
+        _, body = await node.get("/v1/channels", await node.key(Role.ADMIN, "elsewhere"))
+        assert "HTTP 500" not in str(body)
+        assert "deliveries" not in str(body)
+        said = await asyncio.to_thread(
+            CliRunner().invoke, main, ["channels", "--data", str(node.node.data), "--format", "text"]
+        )
+        assert said.exit_code == 1, said.output
+        assert "webhook: NOT WELL" in said.output
+        assert "HTTP 500" in said.output
+        assert "0 targets" in said.output
+        assert "127.0.0.1" not in said.output
+    gone = CliRunner().invoke(main, ["channels", "--data", str(tmp_path / "data")])
+    assert gone.exit_code == 1
+    assert "no node runs" in gone.output
+
+
+def test_the_words_of_the_view_are_in_both_languages() -> None:
+    row: dict[str, Any] = {
+        "name": "urgentmail",
+        "drill_safe": False,
+        "health": {"ok": True, "detail": "the folder is there"},
+        "canary": None,
+        "deliveries": dict.fromkeys(("lanes", *COUNTS), 3) | {"oldest_s": 61.0},
+    }
+    canary = {"well": True, "age_s": 12.0, "arrived": "2026-06-03T10:20:00+09:00", "last": None}
+    for lang, well, ill, drills in (
+        ("en", "well", "NOT WELL", "carries no drills"),
+        ("ja", "正常", "異常あり", "訓練は流しません"),
+    ):
+        lines = list(report([row, row | {"canary": canary | {"well": False}}], lang))
+        assert lines[0] == f"urgentmail: {well}"
+        assert f"urgentmail: {ill}" in lines
+        assert any(drills in line for line in lines)
+        assert not any("{" in line for line in lines)
+    assert WORDS["en"].keys() == WORDS["ja"].keys()
 
 
 async def test_of_two_nodes_one_sends_and_the_answer_may_come_to_the_other(
