@@ -74,7 +74,7 @@ class FilterIndex:
         self._ids: dict[str, int] = {}
         self._base = Base.of(Overlay().rows())
         self._overlay = Overlay()
-        self._unplaced: list[tuple[int, BaseGeometry]] = []
+        self._unplaced: list[tuple[int, BaseGeometry | tuple[float, float]]] = []
         self._fresh = 0
         self._dead: list[int] = []
         self._free: list[int] = []
@@ -87,21 +87,23 @@ class FilterIndex:
 
     def number(self, filter: Filter) -> int | None:
         """Return the number of a filter, or None if it is not there."""
-        wish = self._wishes.find(filter)
+        wish = self._wishes.find(_wish(filter))
         return None if wish is None else self._numbers.get(_digest(filter, wish))
 
     def add(self, filter: Filter) -> int:
         """Take a filter in and return its number; once more changes nothing. Raises InvalidGeometry for one that `parse_filter` would have refused."""
-        number = self.number(filter)
-        if number is not None:
-            return number
+        asked = _wish(filter)
+        wish = self._wishes.find(asked)
+        digest = None if wish is None else _digest(filter, wish)
+        if digest is not None and (known := self._numbers.get(digest)) is not None:
+            return known
         spots, surfaces = _shapes(filter)
         if len(self._unplaced) >= _AT_ONCE:
             # First: whatever is wrong here, this filter is then not half taken in.
             self._place()
-        wish = self._wishes.take(filter)
+        wish = self._wishes.take(asked)
         number = self._new_number(wish)
-        self._numbers[_digest(filter, wish)] = number
+        self._numbers[digest or _digest(filter, wish)] = number
         self._fresh += 1
         if filter.anywhere:
             self._overlay.add_anywhere(number)
@@ -112,14 +114,16 @@ class FilterIndex:
         for surface in surfaces:
             self._overlay.add_surface(corners_of(surface), number)
         if self._gazetteer is not None:
-            if spots:
+            if len(spots) == 1:
+                self._unplaced.append((number, spots[0]))
+            elif spots:
                 self._unplaced.append((number, shapely.MultiPoint(spots)))
             self._unplaced += [(number, surface) for surface in surfaces]
         return number
 
     def discard(self, filter: Filter) -> None:
         """Forget a filter, if it is there."""
-        wish = self._wishes.find(filter)
+        wish = self._wishes.find(_wish(filter))
         number = None if wish is None else self._numbers.pop(_digest(filter, wish), None)
         if wish is None or number is None:
             return
@@ -184,7 +188,11 @@ class FilterIndex:
         """Look up in which municipalities the latest positions and surfaces are."""
         if not self._unplaced or self._gazetteer is None:
             return
-        numbers, shapes = zip(*self._unplaced, strict=True)
+        numbers, places = zip(*self._unplaced, strict=True)
+        # Many points at once are made much more quickly than each by itself.
+        spots = np.array([place for place in places if isinstance(place, tuple)], dtype=np.float64)
+        points = iter(shapely.points(spots.reshape(-1, 2)).tolist())
+        shapes = [next(points) if isinstance(place, tuple) else place for place in places]
         found = _leaves_meeting(shapes, self._gazetteer)
         self._unplaced = []
         for number, leaves in zip(numbers, found, strict=True):
@@ -253,11 +261,10 @@ class _Wishes:
         self._held: list[int] = []
         self._free: list[int] = []
 
-    def find(self, filter: Filter) -> int | None:
-        return self._numbers.get(_wish(filter))
+    def find(self, wish: Filter) -> int | None:
+        return self._numbers.get(wish)
 
-    def take(self, filter: Filter) -> int:
-        wish = _wish(filter)
+    def take(self, wish: Filter) -> int:
         number = self._numbers.get(wish)
         if number is None:
             if self._free:
