@@ -206,7 +206,14 @@ class Node:
         self.hub.dispatcher = self.dispatcher
         roster = Roster(self.store, map(_station, self.settings.stations), _kept_station, bus)
         await roster.refresh()
-        engine = Engine(self.store, roster, self._warn, self.clock, bus)
+        engine = Engine(
+            self.store,
+            roster,
+            self._warn,
+            self.clock,
+            bus,
+            public_address=lambda: self.settings.hub.base_url.rstrip("/"),
+        )
         self.hub.sensors = engine
         self.hub.devices = device_table(self.settings)
         self.hub.scores = self.scores

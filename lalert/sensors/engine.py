@@ -23,6 +23,7 @@ from lalert.clock import Clock
 from lalert.errors import Conflict, LalertError, Refused, Unavailable
 from lalert.model import Alert, Lease, Reading
 from lalert.plugin import Observed
+from lalert.sensors.evidence import with_evidence
 from lalert.sensors.quality import DOUBTS
 from lalert.sensors.roster import Roster
 from lalert.sensors.rules import Act, Decision, Issued, State, step, told
@@ -34,6 +35,8 @@ from lalert.store import StoredReading
 log = structlog.get_logger()
 
 BATCH = 500
+EVIDENCE = 500
+"""So many of a station's newest readings are looked through for what goes with a warning."""
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 READINGS = "readings"
 """The hint that there are new ones."""
@@ -85,13 +88,17 @@ class Engine:
         clock: Clock,
         hints: Hints,
         propose: Propose | None = None,
+        *,
+        public_address: Callable[[], str] = lambda: "",
     ) -> None:
+        """`public_address` is that of the hub, such as `https://hub.example`, or "" where it has none."""
         self._store = store
         self._stations = stations
         self._submit = submit
         self._propose = propose
         self._clock = clock
         self._hints = hints
+        self._public_address = public_address
         self._judges = False
         self._seen: float | None = None
         self._hinted: float | None = None
@@ -186,7 +193,7 @@ class Engine:
             await self._propose(station, decision)
             return told(state, decision, None)
         try:
-            return told(state, decision, await self._say(station, decision))
+            return told(state, decision, await self._say(station, state, decision))
         except Refused as error:
             self._log_refusal(station, error)
         if decision.act is Act.CHANGE:
@@ -194,7 +201,7 @@ class Engine:
             # an incident that nobody can continue must not silence the gauge.
             with suppress(Refused):
                 anew = replace(decision, act=Act.WARN, answers=None)
-                return told(state, anew, await self._say(station, anew))
+                return told(state, anew, await self._say(station, state, anew))
         # Not told: the next reading asks again, and what was refused is said once its cause is mended.
         return state
 
@@ -208,14 +215,17 @@ class Engine:
                 detail=error.detail,
             )
 
-    async def _say(self, station: Station, decision: Decision) -> Issued | None:
-        alert = warning(station, decision)
+    async def _say(self, station: Station, state: State, decision: Decision) -> Issued | None:
+        alert: Alert | None = None
         attempt = 0
         while True:
             try:
+                # Once: what is said again after a refusal for now is the same document.
+                alert = alert or await self._evidenced(station, state, decision)
                 await self._submit(cap.render(alert), station)
             except Conflict:
                 # Said before a crash, and the station's name or our wording has changed since: it is out, only in other words.
+                assert alert is not None
                 return _issued(decision, alert)
             except Refused:
                 raise
@@ -229,6 +239,17 @@ class Engine:
             else:
                 self._refusals.pop(station.id, None)
                 return _issued(decision, alert)
+
+    async def _evidenced(self, station: Station, state: State, decision: Decision) -> Alert:
+        alert = warning(station, decision)
+        readings = await self._store.readings(station.id, EVIDENCE)
+        try:
+            doubted = {time for time, _ in state.marks}
+            return with_evidence(alert, station, decision, readings, self._public_address(), doubted)
+        except Exception:
+            # A defect of ours in drawing: a warning is worth more than its image.
+            log.exception("a station's warning goes out without its evidence", station=station.id)
+            return alert
 
     async def stations(self) -> list[dict[str, Any]]:
         """Return every station with its thresholds and how it stands, ready for JSON; at a node that does not judge up to a second late."""

@@ -16,7 +16,18 @@ from lalert.model import Role
 from lalert.plugin import Access, Endpoint, Route
 from lalert.route import Router
 from lalert.tenancy import Administration, Tickets, require
-from lalert.web import admin, audit, channels, checklist, health, pages, receivers, route, streams
+from lalert.web import (
+    admin,
+    audit,
+    channels,
+    checklist,
+    health,
+    hydrographs,
+    pages,
+    receivers,
+    route,
+    streams,
+)
 from lalert.web.api import CORS, Api, Scorecards, Stations
 from lalert.web.context import FirstKeys, PagesContext
 from lalert.web.health import Metrics
@@ -64,6 +75,7 @@ def make_app(site: Site) -> web.Application:
     app.on_response_prepare.append(_security_headers)
     app.add_routes(health.routes(site.hub.store, site.canary, site.metrics, site.durability, site.stopping))
     app.add_routes(Api(site.hub, site.stations, site.metrics, site.scores).routes())
+    app.add_routes(hydrographs.routes(site.hub))
     app.add_routes(channels.routes(site.hub, site.channel_canaries))
     app.add_routes(checklist.routes(site.hub, site.checklist))
     app.add_routes(route.routes(site.hub, site.router))

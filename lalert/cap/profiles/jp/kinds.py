@@ -141,6 +141,12 @@ POSITION: Final = Form(
 )
 LEVEL: Final = Form("one digit from 1 to 5", "1から5までの1桁の数字", lambda t: digit(t) is not None)
 KANA: Final = Form("hiragana or katakana", "ひらがなまたはカタカナ", lambda t: _KANA.fullmatch(t) is not None)
+TRENDS: Final[Mapping[str, str]] = {
+    "rising": "上昇",
+    "steady": "横ばい",
+    "falling": "下降",
+    "unknown": "不明",
+}
 YES_NO: Final = one_of({"yes": "はい", "no": "いいえ"})
 RECORD: Final = Form("a record: key=value; key=value", "「項目=値; 項目=値」の形", bool)
 
@@ -342,6 +348,10 @@ KINDS: Final[Mapping[str, Kind]] = {
                 Parameter("level_m", METRES, needed=True),
                 Parameter("stage", one_of({stage: name for stage, (name, _) in STAGES.items()})),
                 Parameter("threshold_m", METRES),
+                Parameter("trend", one_of(TRENDS)),
+                Parameter("rise_m_per_h", METRES),
+                Parameter("history", TEXT),
+                Parameter("thresholds", TEXT),
                 _EQUIVALENT,
             ),
             expires=True,
