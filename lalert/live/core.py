@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, Protocol, Self
 
 from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 
 from lalert.bus import Bus
 from lalert.clock import Clock, SystemClock
@@ -203,12 +204,8 @@ class Live:
         """Serve one WebSocket until it ends; as `sse`. Whether its `Origin` may connect is judged before."""
         after = _position(after)
         socket = LiveSocket(self._lines)
-        if not socket.can_prepare(request):
-            raise BadRequest(
-                "this address speaks WebSocket (RFC 6455, version 13); /v1/stream has the same events over HTTP"
-            )
         with self._limits.admit(key_id, address or request.remote, lang) as lang:
-            drain = await socket.prepare(request)
+            drain = await _shaken(socket, request)
             about = Subscriber(filter, format, lang, key_id, address or request.remote, audience)
             conn = self._connect(request, Wire.WS, about, seconds)
             try:
@@ -376,6 +373,16 @@ class Live:
 
     def _check_keys(self) -> None:
         self._lines.check_keys(self._key_valid)
+
+
+async def _shaken(socket: LiveSocket, request: web.Request) -> AbstractStreamWriter:
+    """Answer the handshake; raises `BadRequest` where there is none."""
+    try:
+        return await socket.prepare(request)
+    except web.HTTPBadRequest as error:
+        raise BadRequest(
+            "this address speaks WebSocket (RFC 6455, version 13); /v1/stream has the same events over HTTP"
+        ) from error
 
 
 def _position(text: str | None) -> str | None:
