@@ -20,6 +20,8 @@ from lalert.cap import PROFILES
 from lalert.errors import ConfigError, InvalidCode
 from lalert.geo import Geocodes, normalise_code, read_geocodes
 from lalert.sensors import settings as sensor_settings
+from lalert.sensors import upkeep
+from lalert.sensors.upkeep import Datum, Maintenance, Post
 
 S = TypeVar("S")
 
@@ -159,6 +161,14 @@ class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quality: sensor_settings.Quality = sensor_settings.Quality()
     status: str = "Actual"
     """`Exercise` while a station is tried out: its warnings then go only to those who ask for drills."""
+    source: str = ""
+    """The station whose readings this one judges by, where it has none of its own."""
+    shared: tuple[str, ...] = ()
+    """Organisations that may judge by its readings."""
+    maintenance: Maintenance | None = None
+    datum: tuple[Datum, ...] = ()
+    posts: tuple[Post, ...] = ()
+    """Which device measures here from when on (see [[devices]])."""
 
 
 class LayoutValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -531,6 +541,11 @@ def _station_mistakes(station: Station, where: str) -> list[str]:
     if station.status not in ("Actual", "Exercise", "Test"):
         mistakes.append(f"{where}.status: {station.status!r} must be Actual, Exercise or Test")
     mistakes += [f"{where}.{mistake}" for mistake in sensor_settings.mistakes(station.rule, station.quality)]
+    mistakes += [
+        f"{where}.{mistake}" for mistake in upkeep.mistakes(station.maintenance, station.datum, station.posts)
+    ]
+    if station.source and station.source == station.id:
+        mistakes.append(f"{where}.source: must be another station")
     levels = [value for value in msgspec.structs.astuple(station.thresholds) if value is not None]
     if not all(map(math.isfinite, levels)) or levels != sorted(set(levels)):
         mistakes.append(

@@ -560,6 +560,11 @@ def _station(config: StationConfig) -> Station:
         rule=config.rule,
         quality=config.quality,
         status=Status(config.status),
+        source=config.source,
+        shared=config.shared,
+        maintenance=config.maintenance,
+        datum=config.datum,
+        posts=config.posts,
     )
 
 

@@ -29,6 +29,7 @@ from lalert.sensors.roster import Roster
 from lalert.sensors.rules import Act, Decision, Issued, State, step, told
 from lalert.sensors.settings import Mode
 from lalert.sensors.station import STAGES, Station
+from lalert.sensors.upkeep import Datum, Maintenance, levelled, under
 from lalert.sensors.warning import warning
 from lalert.store import StoredReading
 
@@ -120,7 +121,7 @@ class Engine:
         rejected: list[tuple[int, str]] = []
         for index, reading in enumerate(readings):
             station = self._stations.get(reading.station)
-            if station is None or station.org != tenant:
+            if station is None or station.org != tenant or station.source:
                 rejected.append((index, "unknown-station"))
             elif not _can_be_kept(reading.time):
                 # Kept, it could not be read again, and one such reading would stop the rules of every station for good.
@@ -161,10 +162,10 @@ class Engine:
                     await self._stations.refresh()
                 changed: dict[str, bytes] = {}
                 for arrived in batch:
-                    await self._judge(arrived)
-                    name = arrived.reading.station
-                    if name in self._states:
-                        changed[name] = msgspec.json.encode(self._states[name])
+                    for station in self._stations.judges_of(arrived.reading.station):
+                        await self._judge(station, arrived)
+                        if station.id in self._states:
+                            changed[station.id] = msgspec.json.encode(self._states[station.id])
                 judged = batch[-1].number
                 await self._store.save_rule_states(changed, judged, lease)
             try:
@@ -177,10 +178,13 @@ class Engine:
     async def _read_states(self) -> dict[str, State]:
         return {name: _decode(raw) for name, raw in (await self._store.rule_states()).items()}
 
-    async def _judge(self, arrived: StoredReading) -> None:
-        station = self._stations.get(arrived.reading.station)
-        if station is None:
+    async def _judge(self, station: Station, said: StoredReading) -> None:
+        # By both times: what was measured while a hand was in the water may come when it is out again.
+        own = self._stations.get(said.reading.station, station)
+        times = (said.reading.time, said.received)
+        if any(under(each.maintenance, time) for each in (station, own) for time in times):
             return
+        arrived = replace(said, reading=levelled(own.datum, said.reading))
         state, decisions = step(station, self._states.get(station.id, State()), arrived, self._states)
         for decision in decisions:
             state = await self._act(station, state, decision)
@@ -283,7 +287,15 @@ class Engine:
         """Return a station's newest readings by device time, rising, ready for JSON."""
         states = await self._known_states()
         marks = dict(states.get(station, State()).marks)
-        return [_reading_json(stored, marks) for stored in await self._store.readings(station, limit)]
+        own = self._stations.get(station)
+        if own is not None and own.source:
+            heard = self._stations.get(own.source)
+            own = heard if heard is not None and own.hears(heard) else None
+        if own is None:
+            return []
+        return [
+            _reading_json(stored, marks, own.datum) for stored in await self._store.readings(own.id, limit)
+        ]
 
 
 def _station_json(station: Station, state: State) -> dict[str, Any]:
@@ -306,6 +318,18 @@ def _station_json(station: Station, state: State) -> dict[str, Any]:
         "doubt_ja": DOUBTS[doubted[1]].ja if doubted and doubted[1] in DOUBTS else None,
         "doubt_en": DOUBTS[doubted[1]].en if doubted and doubted[1] in DOUBTS else None,
         "warning": state.issued.identifier if state.issued else None,
+        "source": station.source or None,
+        "maintenance": _maintenance_json(station.maintenance),
+    }
+
+
+def _maintenance_json(maintenance: Maintenance | None) -> dict[str, Any] | None:
+    if maintenance is None:
+        return None
+    return {
+        "since": maintenance.since.isoformat(timespec="seconds"),
+        "until": maintenance.until.isoformat(timespec="seconds"),
+        "reason": maintenance.reason,
     }
 
 
@@ -324,10 +348,14 @@ def _decode(raw: bytes) -> State:
     return msgspec.json.decode(raw, type=State)
 
 
-def _reading_json(stored: StoredReading, marks: Mapping[datetime, str]) -> dict[str, Any]:
-    reading = stored.reading
+def _reading_json(
+    stored: StoredReading, marks: Mapping[datetime, str], data: Sequence[Datum]
+) -> dict[str, Any]:
+    reading = levelled(data, stored.reading)
+    said = stored.reading.level_m
     values = {
         "level_m": reading.level_m,
+        "said_m": said if said != reading.level_m else None,
         "rain_mm": reading.rain_mm,
         "period_s": reading.period_s,
         "rain_total_mm": reading.rain_total_mm,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Final, Protocol
 
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from lalert.bus import Hints
 from lalert.errors import LalertError
 from lalert.sensors.station import Station
+from lalert.sensors.upkeep import Post, posted
 from lalert.store import KeptStation
 
 log = structlog.get_logger()
@@ -38,7 +40,11 @@ class Roster(Mapping[str, Station]):
     def __init__(self, shelf: Shelf, configured: Iterable[Station], decode: Decode, hints: Hints) -> None:
         self._shelf = shelf
         self._configured = {station.id: station for station in configured}
-        self._stations = dict(self._configured)
+        self._stations: dict[str, Station] = {}
+        self._hearers: dict[str, set[str]] = {}
+        self._posted: dict[str, set[str]] = {}
+        for station in self._configured.values():
+            self._put(station)
         self._decode = decode
         self._hints = hints
         self._revision = 0
@@ -58,6 +64,25 @@ class Roster(Mapping[str, Station]):
         """Say whether a station stands in the configuration, where alone it can be changed."""
         return station in self._configured
 
+    def judges_of(self, name: str) -> list[Station]:
+        """Return who judges by a station's readings: itself, then those that hear it, by id."""
+        station = self._stations.get(name)
+        if station is None:
+            return []
+        hearers = (self._stations[each] for each in sorted(self._hearers.get(name, ())))
+        own = [] if station.source else [station]
+        return own + [each for each in hearers if each.hears(station)]
+
+    def posted(self, device: str, time: datetime) -> tuple[Station, Post] | None:
+        """Return where a device measures at a time; where it is said of several stations, at the one that it came to last."""
+        found = [
+            (post.since, station.id, station, post)
+            for name in self._posted.get(device.lower(), ())
+            for station in (self._stations[name],)
+            if (post := posted(station.posts, time)) is not None and post.id.lower() == device.lower()
+        ]
+        return max(found, key=lambda each: each[:2])[2:] if found else None
+
     async def refresh(self) -> None:
         """Take in what was changed since the last look; raises `Unavailable`."""
         # One at a time: an older look must not undo a newer one.
@@ -72,14 +97,29 @@ class Roster(Mapping[str, Station]):
         for kept in page:
             if self.configured(kept.id):
                 continue
-            if kept.document is None:
-                self._stations.pop(kept.id, None)
-                continue
             try:
-                self._stations[kept.id] = self._decode(kept.document)
+                station = None if kept.document is None else self._decode(kept.document)
             except ValueError as error:
                 # A newer node's, perhaps: what was known of it holds on.
                 log.error("a station cannot be read", station=kept.id, detail=str(error))
+                continue
+            self._drop(kept.id)
+            if station is not None:
+                self._put(station)
+
+    def _put(self, station: Station) -> None:
+        self._stations[station.id] = station
+        if station.source:
+            self._hearers.setdefault(station.source, set()).add(station.id)
+        for post in station.posts:
+            self._posted.setdefault(post.id.lower(), set()).add(station.id)
+
+    def _drop(self, name: str) -> None:
+        station = self._stations.pop(name, None)
+        if station is not None:
+            self._hearers.get(station.source, set()).discard(name)
+            for post in station.posts:
+                self._posted.get(post.id.lower(), set()).discard(name)
 
     def changed(self) -> None:
         """Tell every node, this one too, to look."""

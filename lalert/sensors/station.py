@@ -9,6 +9,7 @@ from typing import Final
 
 from lalert.model import Severity, Status, Urgency
 from lalert.sensors.settings import QUALITY, RULES, Quality, Rules
+from lalert.sensors.upkeep import Datum, Maintenance, Post
 
 
 class Stage(IntEnum):
@@ -75,7 +76,8 @@ STAGES: Final[Mapping[Stage, StageText]] = {
 class Station:
     """A gauge. Levels are metres above the station's own zero, rising with the stage; (lon, lat) in degrees.
 
-    `codes` are the municipalities that its warnings concern.
+    `codes` are the municipalities that its warnings concern. One with a `source` has no device of its own: it judges by the readings of that station, by
+    its own thresholds and for its own organisation. `shared` are the organisations that may do so.
     """
 
     id: str
@@ -97,6 +99,15 @@ class Station:
     rule: Rules = RULES
     quality: Quality = QUALITY
     status: Status = Status.ACTUAL
+    source: str = ""
+    shared: tuple[str, ...] = ()
+    maintenance: Maintenance | None = None
+    datum: tuple[Datum, ...] = ()
+    posts: tuple[Post, ...] = ()
+
+    def hears(self, other: Station) -> bool:
+        """Say whether it judges by the readings of another: which it has named, and whose organisation is its own or shares it."""
+        return self.source == other.id and (self.org == other.org or self.org in other.shared)
 
     def stage_at(self, level_m: float, lowered_by: float = 0.0) -> Stage:
         """Return the highest stage whose level, lowered by so many metres, the water has reached."""

@@ -23,6 +23,7 @@ from lalert.hub import Follower, Hub
 from lalert.model import Alert, Entry, Facts, Lease, MsgType, OriginKind, Reading, Status
 from lalert.sensors import Engine, Roster, Stage, Station
 from lalert.sensors.engine import READINGS, SensorLog, Submit
+from lalert.sensors.upkeep import Datum, Maintenance
 from lalert.store import KeptStation
 from lalert.store.sqlite import SqliteStore
 from lalert.tenancy import Administration, Caller, KeyRing
@@ -374,3 +375,43 @@ async def test_a_station_that_was_just_set_up_at_another_node_is_heard_and_judge
         again = await node.engine.observe(ORG, [replace(reading, time=START + timedelta(minutes=1))])
         assert again.rejected == ((0, "unknown-station"),)
         assert await node.engine.station("kept") is None
+
+
+async def test_in_maintenance_readings_are_kept_and_judged_by_nobody(tmp_path: Path) -> None:
+    work = Maintenance(START, START + timedelta(minutes=30))
+    async with life(tmp_path, replace(GAUGE, maintenance=work)) as node:
+        await node.river((0, 3.5), (10, 3.5))
+        assert await node.said() == []
+        assert len(await node.engine.history(GAUGE.id, 10)) == 2
+        # It was measured while they worked, and comes when they are gone.
+        node.clock.step(START + timedelta(minutes=40))
+        await node.engine.observe(ORG, [Reading(GAUGE.id, START + timedelta(minutes=29), level_m=3.5)])
+        await node.judge()
+        assert await node.said() == []
+        await node.river((41, 3.1))
+        assert kinds(await node.said()) == [MsgType.ALERT]
+
+
+async def test_a_level_is_judged_from_the_zero_that_holds_and_kept_as_the_device_said_it(
+    tmp_path: Path,
+) -> None:
+    async with life(tmp_path, replace(GAUGE, datum=(Datum(START, 1.0),))) as node:
+        await node.river((0, 1.9), (10, 2.1))
+        [entry] = await node.said()
+        assert {p.name: p.value for p in entry.alert.infos[0].parameters}["level_m"] == "3.10"
+        [stored] = (await node.store.readings(GAUGE.id, 1))[-1:]
+        assert stored.reading.level_m == 2.1
+        shown = (await node.engine.history(GAUGE.id, 1))[0]
+        assert (shown["level_m"], shown["said_m"]) == (3.1, 2.1)
+
+
+async def test_a_neighbour_warns_by_a_gauge_that_is_shared_by_its_own_thresholds(tmp_path: Path) -> None:
+    shared = replace(GAUGE, shared=("friend",))
+    lower = replace(GAUGE, id="below", name="下流", source=GAUGE.id, levels={Stage.CAUTION: 2.0})
+    async with life(tmp_path, shared, lower) as node:
+        await node.river((0, 2.5))
+        [entry] = await node.said()
+        assert entry.alert.identifier.startswith("below-")
+        assert [each["level_m"] for each in await node.engine.history("below", 5)] == [2.5]
+        answer = await node.engine.observe(ORG, [Reading("below", START, level_m=9.0)])
+        assert answer.rejected == ((0, "unknown-station"),)
