@@ -212,6 +212,8 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The devEui or the Sigfox id, in any case of letters."""
     station: str
     layout: str
+    org: str = ""
+    """Whose it is; needed for a station that is not in this file."""
     offset_m: float = 0.0
     """Added to its levels: the height above the station's zero at which it hangs."""
 
@@ -481,7 +483,9 @@ def device_table(settings: Settings) -> uplinks.DeviceTable:
     layouts = {name: _layout(name, layout) for name, layout in settings.layouts.items()}
     orgs = {station.id: station.org for station in settings.stations}
     return uplinks.DeviceTable(
-        uplinks.Device(one.id.lower(), orgs[one.station], one.station, layouts[one.layout], one.offset_m)
+        uplinks.Device(
+            one.id.lower(), one.org or orgs[one.station], one.station, layouts[one.layout], one.offset_m
+        )
         for one in settings.devices
     )
 
@@ -506,8 +510,10 @@ def _device_mistakes(settings: Settings, stations: set[str]) -> list[str]:
         if device.id.lower() in seen:
             mistakes.append(f"{where}.id: {device.id!r} stands twice")
         seen.add(device.id.lower())
-        if device.station not in stations:
-            mistakes.append(f"{where}.station: {device.station[:80]!r} is not one of [[stations]]")
+        if device.station not in stations and not device.org:
+            mistakes.append(
+                f"{where}.station: {device.station[:80]!r} is not one of [[stations]]; one that is kept elsewhere needs org too"
+            )
         if device.layout not in settings.layouts:
             mistakes.append(f"{where}.layout: there is no [layouts.{device.layout[:80]}]")
         if not abs(device.offset_m) <= 10_000:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -47,7 +47,7 @@ from lalert.model import (
 from lalert.plugin import Channel, HubApi, Observed, Receipt, Room, State, Text
 from lalert.store import Attempt, DeliveryRow, Store
 from lalert.store.audit import Action, Actor, ActorKind, Detail, actor_of
-from lalert.tenancy import Caller, KeyRing, may_see
+from lalert.tenancy import Caller, KeyRing, may_see, station_allowed
 
 if TYPE_CHECKING:
     import aiohttp
@@ -421,15 +421,24 @@ class Hub:
         return await self.sensors.observe(tenant, readings)
 
     async def take(
-        self, form: str, raw: bytes, tenant: str, *, station: str | None = None, event: str = "up"
+        self,
+        form: str,
+        raw: bytes,
+        tenant: str,
+        *,
+        only: Collection[str] = (),
+        station: str | None = None,
+        event: str = "up",
     ) -> Observed:
         """Take readings as they came: `json`, `csv`, or the uplink of a network; returns once they are durable.
 
-        `station` and `event` are as `uplinks` has them. Raises `BadRequest` where the whole does not read, and `Unavailable`.
+        `only` are the stations that the key is limited to; `station` and `event` are as `uplinks` has them. Raises `BadRequest` where the whole
+        does not read, and `Unavailable`.
         """
         if form in uplinks.NETWORKS:
-            return await self._take_uplink(form, raw, tenant, event)
-        items = (uplinks.read_csv if form == "csv" else uplinks.read_json)(raw, station)
+            return await self._take_uplink(form, raw, tenant, event, only)
+        read = uplinks.read_csv if form == "csv" else uplinks.read_json
+        items = [_limited(item, only) for item in read(raw, station)]
         good = [(item.index, item.reading) for item in items if item.reading is not None]
         observed = await self.observe([reading for _, reading in good], tenant)
         rejected = [(good[index][0], code) for index, code in observed.rejected]
@@ -438,7 +447,9 @@ class Hub:
         details = {index: error.detail for index, error in errors.items()}
         return replace(observed, rejected=tuple(sorted(rejected)), details=details)
 
-    async def _take_uplink(self, network: str, raw: bytes, tenant: str, event: str) -> Observed:
+    async def _take_uplink(
+        self, network: str, raw: bytes, tenant: str, event: str, only: Collection[str]
+    ) -> Observed:
         """Take an uplink; one that says nothing is rejected, not refused.
 
         A network that is answered with errors too often ends its calls, and then those of all devices.
@@ -449,6 +460,8 @@ class Hub:
             if uplink is None:
                 return Observed(0, 0)
             device = self._device(uplink, tenant)
+            if not station_allowed(only, device.station):
+                raise _not_yours(device.station)
             said = uplinks.signs_of(uplink, device)
         except BadRequest as error:
             if error.error_code not in uplinks.REJECTED:
@@ -596,6 +609,16 @@ class Hub:
         details = {"channel": subscription.channel, "state": trial.state}
         await self.audit.note(Action.TESTED, subscription.id, by=by, org=org, details=details)
         return trial
+
+
+def _limited(item: uplinks.Item, only: Collection[str]) -> uplinks.Item:
+    if item.reading is None or station_allowed(only, item.reading.station):
+        return item
+    return uplinks.Item(item.index, None, _not_yours(item.reading.station))
+
+
+def _not_yours(station: str) -> BadRequest:
+    return BadRequest(f"station: this key may not write readings of {station}", code="station-not-yours")
 
 
 async def _kept(

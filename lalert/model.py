@@ -481,6 +481,8 @@ class Key:
     exercise_only: bool = False
     expires: datetime | None = None
     revoked: datetime | None = None
+    stations: tuple[str, ...] = ()
+    """Of a sensor's key: the only stations that it may write readings of, as shell patterns; none are all of the organisation's."""
 
     def valid_at(self, now: datetime) -> bool:
         """Say whether the key may be used at `now`."""

@@ -52,7 +52,7 @@ class Office(Protocol):
     async def orgs(self) -> list[Row]: ...
 
     async def create_key(
-        self, org: str, role: Role, exercise_only: bool, expires: datetime | None
+        self, org: str, role: Role, exercise_only: bool, expires: datetime | None, stations: list[str]
     ) -> str: ...
 
     async def keys(self, org: str | None) -> list[Row]: ...
@@ -118,8 +118,12 @@ class SocketOffice:
     async def orgs(self) -> list[Row]:
         return list((await self._call("GET", "/orgs"))["orgs"])
 
-    async def create_key(self, org: str, role: Role, exercise_only: bool, expires: datetime | None) -> str:
+    async def create_key(
+        self, org: str, role: Role, exercise_only: bool, expires: datetime | None, stations: list[str]
+    ) -> str:
         body: Row = {"org": org, "role": role.value, "exercise_only": exercise_only}
+        if stations:
+            body["stations"] = stations
         if expires is not None:
             body["expires"] = expires.isoformat()
         return str((await self._call("POST", "/keys", body))["secret"])
@@ -179,8 +183,12 @@ class StoreOffice:
     async def orgs(self) -> list[Row]:
         return [org_json(tenant) for tenant in await self._administration.orgs()]
 
-    async def create_key(self, org: str, role: Role, exercise_only: bool, expires: datetime | None) -> str:
-        new = await self._administration.create_key(org, role, exercise_only=exercise_only, expires=expires)
+    async def create_key(
+        self, org: str, role: Role, exercise_only: bool, expires: datetime | None, stations: list[str]
+    ) -> str:
+        new = await self._administration.create_key(
+            org, role, exercise_only=exercise_only, expires=expires, stations=stations
+        )
         return str(new.secret)
 
     async def keys(self, org: str | None) -> list[Row]:
@@ -377,12 +385,19 @@ def key() -> None:
 @click.option("--role", required=True, type=click.Choice([role.value for role in Role]))
 @click.option("--exercise-only", is_flag=True, help="The key can send Exercise and Test, never Actual.")
 @click.option("--expires", help="When it ends, with its offset: 2027-03-31T23:59:59+09:00")
+@click.option(
+    "--station",
+    "stations",
+    multiple=True,
+    help="Of a sensor key: the station that it may write readings of, or a pattern such as kuma-*; may be given several times.",
+)
 @node_options
 def key_create(
     org_id: str,
     role: str,
     exercise_only: bool,
     expires: str | None,
+    stations: tuple[str, ...],
     config_file: Path | None,
     data: Path | None,
 ) -> None:
@@ -394,7 +409,11 @@ def key_create(
             f"{expires!r} is no date such as 2027-03-31T23:59:59+09:00", param_hint="--expires"
         ) from error
     click.echo(
-        run(config_file, data, lambda office: office.create_key(org_id, Role(role), exercise_only, end))
+        run(
+            config_file,
+            data,
+            lambda office: office.create_key(org_id, Role(role), exercise_only, end, list(stations)),
+        )
     )
 
 
@@ -404,7 +423,7 @@ def key_create(
 def key_list(org_id: str | None, config_file: Path | None, data: Path | None) -> None:
     """List the keys: ids and what they may do, never the secrets."""
     rows = run(config_file, data, lambda office: office.keys(org_id))
-    _print(["key", "org", "role", "exercise_only", "created", "expires", "revoked"], rows)
+    _print(["key", "org", "role", "exercise_only", "stations", "created", "expires", "revoked"], rows)
 
 
 @key.command("revoke")

@@ -2,7 +2,7 @@
 
 from lalert.tenancy.admin import Administration, NewKey
 from lalert.tenancy.keys import ANONYMOUS, CHANGED, Caller, KeyRing, new_secret, secret_digest
-from lalert.tenancy.rights import may_see, require, sender_allowed, sender_tolerated
+from lalert.tenancy.rights import may_see, require, sender_allowed, sender_tolerated, station_allowed
 from lalert.tenancy.tickets import Tickets
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "secret_digest",
     "sender_allowed",
     "sender_tolerated",
+    "station_allowed",
 ]

@@ -164,9 +164,13 @@ class Administration:
         *,
         exercise_only: bool = False,
         expires: datetime | None = None,
+        stations: Sequence[str] = (),
         by: Actor = LOCAL,
     ) -> NewKey:
-        """Add a key; the answer is the only time that its secret is seen. Raises `NotFound` for an unknown organisation, `BadRequest`."""
+        """Add a key; the answer is the only time that its secret is seen. Raises `NotFound` for an unknown organisation, `BadRequest`.
+
+        A sensor's key that is given `stations`, as shell patterns, writes no other's readings.
+        """
         now = self._clock.now()
         if expires is not None and expires.tzinfo is None:
             raise BadRequest("expires: give its offset too, such as 2027-03-31T23:59:59+09:00")
@@ -179,6 +183,13 @@ class Administration:
             raise BadRequest("expires: lies in the past; give a time to come, with its offset")
         if exercise_only and role is not Role.SENDER:
             raise BadRequest("exercise-only: only a sender key can be limited to exercises")
+        limits = tuple(dict.fromkeys(stations))
+        if limits and role is not Role.SENSOR:
+            raise BadRequest("station: only a sensor key can be limited to stations")
+        if len(limits) > _MAX_PATTERNS or not all(1 <= len(station) <= 64 for station in limits):
+            raise BadRequest(
+                f"station: name up to {_MAX_PATTERNS} station ids, or patterns such as kuma-*, of 1 to 64 characters"
+            )
         secret = new_secret()
         key = Key(
             id=new_key_id(),
@@ -188,11 +199,14 @@ class Administration:
             created=now,
             exercise_only=exercise_only,
             expires=expires,
+            stations=limits,
         )
         if await self._known(org) is None:
             raise NotFound(f"there is no organisation {org[:64]}; create it first")
         ends = expires.isoformat(timespec="seconds") if expires is not None else None
         described: dict[str, Detail] = {"role": str(role), "exercise_only": exercise_only, "expires": ends}
+        if limits:
+            described["stations"] = list(limits)
         await self._note(Action.KEY_CREATED, key.id, org, by, described)
         await self._directory.save_key(key)
         return NewKey(key, secret)

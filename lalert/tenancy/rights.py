@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 
 from lalert.errors import Forbidden, Unauthenticated
@@ -28,6 +29,11 @@ def sender_allowed(tenant: Tenant, sender: str) -> bool:
 def sender_tolerated(tenant: Tenant, sender: str) -> bool:
     """Say whether the alerts of this CAP sender are taken in spite of errors that do not hide what they say."""
     return any(fnmatchcase(sender, pattern) for pattern in tenant.tolerant)
+
+
+def station_allowed(stations: Collection[str], station: str) -> bool:
+    """Say whether a key that is limited to these stations may write readings of this one; where none are named, of every one."""
+    return not stations or any(station == pattern or fnmatchcase(station, pattern) for pattern in stations)
 
 
 def patterns_meet(one: str, other: str) -> bool:

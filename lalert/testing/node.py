@@ -40,9 +40,13 @@ class RunningNode:
         await self.node.administration.create_org(org, codes, senders)
         await self.node.keyring.refresh()
 
-    async def key(self, role: Role, org: str = ORG, *, exercise_only: bool = False) -> str:
+    async def key(
+        self, role: Role, org: str = ORG, *, exercise_only: bool = False, stations: Sequence[str] = ()
+    ) -> str:
         """Make a key and return its secret."""
-        made = await self.node.administration.create_key(org, role, exercise_only=exercise_only)
+        made = await self.node.administration.create_key(
+            org, role, exercise_only=exercise_only, stations=stations
+        )
         await self.node.keyring.refresh()
         return made.secret
 

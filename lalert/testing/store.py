@@ -1006,17 +1006,19 @@ class StoreContract:
     async def test_keys_belong_to_an_organisation_and_are_revoked_once_for_good(self) -> None:
         key = Key("key-1", "hitoyoshi", Role.SENDER, b"\x01" * 32, TEN)
         drill = Key("key-2", "hitoyoshi", Role.SENDER, b"\x02" * 32, LATER, exercise_only=True, expires=LATER)
+        gauge = Key("key-3", "hitoyoshi", Role.SENSOR, b"\x03" * 32, LATER, stations=("kuma-*", "人吉"))
         async with self.open_store() as store:
             await refuses(store.save_key(key), NotFound)
             await store.save_tenant(Tenant("hitoyoshi", "人吉市", frozenset({HITOYOSHI}), ("*",)))
             await store.save_key(key)
             await store.save_key(drill)
-            assert await store.keys() == [key, drill]
+            await store.save_key(gauge)
+            assert await store.keys() == [key, drill, gauge]
             await refuses(store.revoke_key("nobody's", TEN), NotFound)
             await store.revoke_key("key-1", TEN)
             await store.revoke_key("key-1", LATER)
         async with self.open_store() as store:
-            assert await store.keys() == [replace(key, revoked=TEN), drill]
+            assert await store.keys() == [replace(key, revoked=TEN), drill, gauge]
 
     async def test_a_keys_id_and_digest_are_its_own(self) -> None:
         key = Key("key-1", "hitoyoshi", Role.SENDER, b"\x01" * 32, TEN)

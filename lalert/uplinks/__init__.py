@@ -9,7 +9,15 @@ from lalert.uplinks.messages import NETWORKS, Uplink, read_uplink
 from lalert.uplinks.plain import MAX_READINGS, Item, read_csv, read_json
 
 REJECTED = frozenset(
-    {"unknown-device", "simulated-uplink", "bad-payload", "no-declared-value", "bad-value", "bad-time"}
+    {
+        "unknown-device",
+        "station-not-yours",
+        "simulated-uplink",
+        "bad-payload",
+        "no-declared-value",
+        "bad-value",
+        "bad-time",
+    }
 )
 """Codes of uplinks that read as such, but say nothing that can be kept."""
 

@@ -63,6 +63,7 @@ class NewKeyOrder(msgspec.Struct, forbid_unknown_fields=True):
     role: Role
     exercise_only: bool = False
     expires: datetime | None = None
+    stations: _Patterns = []
 
 
 class Revocation(msgspec.Struct, forbid_unknown_fields=True):
@@ -158,7 +159,11 @@ def routes(
     async def create_key(request: web.Request) -> web.Response:
         order: NewKeyOrder = await read_json(request, NewKeyOrder)
         new = await administration.create_key(
-            order.org, order.role, exercise_only=order.exercise_only, expires=order.expires
+            order.org,
+            order.role,
+            exercise_only=order.exercise_only,
+            expires=order.expires,
+            stations=order.stations,
         )
         await changed()
         return _json(key_json(new.key) | {"secret": new.secret})
@@ -233,6 +238,7 @@ def key_json(key: Key) -> dict[str, Any]:
         "org": key.tenant,
         "role": key.role.value,
         "exercise_only": key.exercise_only,
+        "stations": list(key.stations),
         "created": key.created.isoformat(timespec="seconds"),
         "expires": key.expires.isoformat(timespec="seconds") if key.expires else None,
         "revoked": key.revoked.isoformat(timespec="seconds") if key.revoked else None,

@@ -197,7 +197,8 @@ class Api:
         check_type(request, (JSON, CSV))
         raw = await read_body(request, MAX_READINGS_BYTES)
         form = "csv" if request.content_type == CSV else "json"
-        observed = await self._hub.take(form, raw, self._observer(request))
+        org, only = self._observer(request)
+        observed = await self._hub.take(form, raw, org, only=only)
         self._count(observed)
         rejected = [{"index": index, "code": code} for index, code in observed.rejected]
         return _json({"accepted": observed.accepted, "duplicate": observed.duplicate, "rejected": rejected})
@@ -211,7 +212,8 @@ class Api:
         nothing_else(pairs)
         check_type(request, (JSON,))
         raw = await read_body(request, MAX_UPLINK_BYTES)
-        observed = await self._hub.take(network, raw, self._observer(request), event=own.get("event", "up"))
+        org, only = self._observer(request)
+        observed = await self._hub.take(network, raw, org, only=only, event=own.get("event", "up"))
         self._count(observed)
         rejected = [
             {"index": index, "code": code, "detail": observed.details.get(index, "")}
@@ -219,11 +221,12 @@ class Api:
         ]
         return _json({"accepted": observed.accepted, "duplicate": observed.duplicate, "rejected": rejected})
 
-    def _observer(self, request: web.Request) -> str:
-        """Return the organisation whose readings these are, asked again when the body has come."""
-        tenant = self._permitted(request, Role.SENSOR).tenant
-        assert tenant is not None
-        return tenant.id
+    def _observer(self, request: web.Request) -> tuple[str, Sequence[str]]:
+        """Return the organisation whose readings these are, and the stations that the key is limited to; asked again when the body has come."""
+        caller = self._permitted(request, Role.SENSOR)
+        assert caller.tenant is not None
+        assert caller.key is not None
+        return caller.tenant.id, caller.key.stations
 
     def _count(self, observed: Observed) -> None:
         for outcome, count in (

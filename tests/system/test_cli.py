@@ -248,6 +248,7 @@ def test_an_empty_hub_hands_out_one_link_by_a_private_file(tmp_path: Path) -> No
         (["key", "create", "--org", "nobody", "--role", "sender"], 1, "nobody"),
         (["key", "create", "--org", "x", "--role", "king"], 2, "king"),
         (["key", "create", "--org", "x", "--role", "sender", "--expires", "soon"], 2, "soon"),
+        (["key", "create", "--org", "x", "--role", "sender", "--station", "g"], 1, "only a sensor key"),
         (["org", "set", "nobody", "--tolerant", "*"], 1, "nobody"),
         (["org", "set", "x"], 2, "--tolerant"),
         (["org", "set", "x", "--certificate", "missing.pem"], 2, "missing.pem"),

@@ -154,6 +154,23 @@ async def test_a_table_is_answered_as_a_list_is_with_lines_for_indexes(node: Run
     assert answer["detail"].startswith("line 1: ")
 
 
+async def test_a_key_of_one_station_writes_no_other_ones_readings(node: RunningNode) -> None:
+    key = await node.key(Role.SENSOR, stations=["g-*", "h"])
+    table = b"station,time,level_m\ng,2026-06-03T13:00:00+09:00,1\n"
+    _, answer = await post(node, "/v1/readings", table, key, "text/csv")
+    assert answer == NOTHING | {"rejected": [{"index": 2, "code": "station-not-yours"}]}
+    now = datetime.now(UTC).isoformat()
+    heard = dict(vars(node.node.hub.device_status)["heard"])
+    _, answer = await post(node, "/v1/uplinks/tts", tts(received_at=now, f_cnt=99), key)
+    assert [one["code"] for one in answer["rejected"]] == ["station-not-yours"]
+    assert vars(node.node.hub.device_status)["heard"] == heard
+    key = await node.key(Role.SENSOR, stations=["h", "[g]"])
+    _, answer = await post(node, "/v1/uplinks/tts", tts(received_at=now, f_cnt=99), key)
+    assert answer == NOTHING | {"accepted": 1}
+    _, answer = await post(node, "/v1/readings", table, key, "text/csv")
+    assert answer == NOTHING | {"accepted": 1}
+
+
 async def test_the_examples_of_the_page_work(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "sensors.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"```csv\n(.*?)```", page, re.DOTALL)

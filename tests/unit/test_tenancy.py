@@ -184,6 +184,11 @@ async def test_a_key_must_hold(office: Administration) -> None:
         await office.create_key("hitoyoshi", Role.SENDER, expires=datetime(2027, 1, 1))  # noqa: DTZ001
     with pytest.raises(BadRequest, match="calendar"):
         await office.create_key("hitoyoshi", Role.SENDER, expires=PAST_THE_CALENDAR)
+    with pytest.raises(BadRequest, match="only a sensor key"):
+        await office.create_key("hitoyoshi", Role.SENDER, stations=["g"])
+    for stations in (["g" * 65], [""], [str(number) for number in range(101)]):
+        with pytest.raises(BadRequest, match="station: name up to 100"):
+            await office.create_key("hitoyoshi", Role.SENSOR, stations=stations)
     with pytest.raises(BadRequest, match="sender key"):
         await office.create_key("hitoyoshi", Role.RECEIVER, exercise_only=True)
 

@@ -100,7 +100,7 @@ class BackupTables(
         yield _META, [("trimmed", min(newest, int(await self._look("GET", TRIMMED) or 0)))]
         keys = await self.keys()  # before the organisations that they need
         yield _into("tenant", 8), [encode_tenant(tenant) for tenant in await self.tenants()]
-        yield _into("key", 8), [encode_key(each) for each in keys]
+        yield _into("key", 9), [encode_key(each) for each in keys]
         yield (
             _into("subscription", 10),
             [

@@ -69,6 +69,8 @@ class DirectoryTables(Tables):
     async def save_key(self, key: Key) -> None:
         row = list(encode_key(key))
         digest = row[_DIGEST] = key.digest.hex()
+        if not key.stations:
+            row.pop()  # nodes of an earlier version, still there while a newer one is brought in, know no limit and read no more than this
         # A key that is revoked when it is saved (a backup put back) is so from the first moment.
         reply = await self._change(
             _SAVE_KEY, [TENANTS, KEYS, DIGESTS], [key.id, digest, key.tenant, encode(row)]

@@ -249,11 +249,12 @@ def encode_key(key: Key) -> tuple[Value, ...]:
         key.exercise_only,
         _micros(key.expires),
         _micros(key.revoked),
+        orjson.dumps(key.stations).decode(),
     )
 
 
 def decode_key(row: Row) -> Key:
-    id, tenant, role, digest, created, exercise_only, expires, revoked = row
+    id, tenant, role, digest, created, exercise_only, expires, revoked, *stations = row
     return Key(
         id,
         tenant,
@@ -263,6 +264,7 @@ def decode_key(row: Row) -> Key:
         exercise_only=bool(exercise_only),
         expires=_moment(expires),
         revoked=_moment(revoked),
+        stations=tuple(orjson.loads(stations[0])) if stations else (),
     )
 
 

@@ -53,7 +53,7 @@ class DirectoryTables(Access):
         def save(db: apsw.Connection) -> None:
             if row(db, "SELECT 1 FROM tenant WHERE id = ?", (key.tenant,)) is None:
                 raise NotFound(f"there is no organisation {key.tenant}; create it first")
-            db.execute("INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", values)
+            db.execute("INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", values)
             if not db.changes():
                 raise Conflict(f"the key {key.id} exists already")
 

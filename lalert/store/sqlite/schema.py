@@ -320,6 +320,11 @@ def _keep_stations(db: apsw.Connection) -> None:
     )
 
 
+def _limit_keys(db: apsw.Connection) -> None:
+    # Keys that were there before are for all stations of their organisation, as they were. JSON, an empty list where there is no limit.
+    db.execute("ALTER TABLE key ADD COLUMN stations TEXT NOT NULL DEFAULT '[]'")
+
+
 STEPS: Final[tuple[Step, ...]] = (
     _create,
     _keep_sender_policy,
@@ -330,6 +335,7 @@ STEPS: Final[tuple[Step, ...]] = (
     _keep_confirmations,
     _keep_attempts,
     _keep_stations,
+    _limit_keys,
 )
 """Step n brings a file from version n to n + 1. A step that has been released is never edited: add another."""
 
