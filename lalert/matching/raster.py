@@ -10,6 +10,7 @@ from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 
 from lalert.matching.columns import Boxes, Flags, Floats, Places, stretches
 from lalert.matching.drawn import Drawn
@@ -127,12 +128,12 @@ def _filled(border: Flags, drawn: Drawn, origin: Floats, scale: Floats, width: i
     Of cells in a row with no border between them all lie inside, or none: one is asked for each run. What runs through the frame is outside.
     """
     turns = np.flatnonzero(border[1:] != border[:-1]) + 1
-    begins, ends = turns[1:-1:2], turns[2::2]
-    rows, columns = np.divmod(begins, width)
-    inside = drawn.has(origin + (np.stack((columns, rows), axis=1) + 0.5) / scale)
-    within = np.zeros_like(border)
-    within[stretches(begins[inside], ends[inside] - begins[inside])] = True
-    return within
+    rows, columns = np.divmod(turns[1:-1:2], width)
+    x, y = origin[0] + (columns + 0.5) / scale[0], origin[1] + (rows + 0.5) / scale[1]
+    # A run without and a run on the border in turns, the first and the last of them through the frame.
+    inside = np.zeros(len(turns) + 1, dtype=bool)
+    inside[2:-1:2] = shapely.intersects_xy(drawn.geometry, x, y)
+    return inside.repeat(np.diff(turns, prepend=0, append=len(border)))
 
 
 def _twice(numbers: Floats) -> Floats:
