@@ -392,6 +392,7 @@ class Dispatcher:
                 await self._store.save_subscription(subscription, known.cursor.position)
                 self._replace(known, subscription)
                 return
+            self._journal.keep(subscription.id)
             newest = self._newest()
             lane = Lane(subscription, newest, outlet.channel.limits.per_target, lease)
             # Registered before it is saved, or an alert accepted meanwhile would be planned without it; held, so that nothing is sent before that.
@@ -466,6 +467,8 @@ class Dispatcher:
                 raise NotFound("the alert of that delivery is no longer kept")
             now = self._clock.now()
             planned = self._planned(entry, None, ())
+            if not (planned.actual or await self._takes_drills(row.subscription)):
+                raise Conflict(f"this must not be sent: {_unsafe(entry)}")
             if await self._replaced(entry, planned):
                 raise Conflict("a later message has replaced this one; it must not be sent after it")
             again = replace(
@@ -475,6 +478,10 @@ class Dispatcher:
             lane = self._lanes.get(row.subscription)
             if lane is not None:
                 self._again(lane, planned, again)
+
+    async def _takes_drills(self, subscription_id: str) -> bool:
+        outlet = self._outlets.get((await self.subscription(subscription_id)).channel)
+        return outlet is not None and outlet.channel.drill_safe
 
     async def _has_lane(self, subscription_id: str) -> bool:
         if subscription_id in self._lanes:
@@ -1145,8 +1152,7 @@ class Dispatcher:
     def _settle_barred_or_add(self, lane: Lane, planned: Planned, entry: Entry) -> None:
         bar = barred(planned, self._clock.now(), drill_safe=self._outlet(lane).channel.drill_safe)
         if bar is Bar.NOT_DRILL_SAFE:
-            detail = f"status {entry.alert.status}, and the channel is not drill-safe"
-            self._settle(lane, planned, DeliveryState.DROPPED, detail)
+            self._settle(lane, planned, DeliveryState.DROPPED, _unsafe(entry))
         elif bar is Bar.TOO_LATE:
             self._settle_overdue(lane, planned)
         elif bar is Bar.OUTDATED or lane.superseded(planned):
@@ -1305,6 +1311,9 @@ class Dispatcher:
             return _Verdict(DeliveryState.RETRY, _clean(error.detail, subscription))
         if entry is None:
             return _Verdict(DeliveryState.DEAD, "the alert is no longer kept")
+        if not (flight.planned.actual or outlet.channel.drill_safe):
+            # What waited for another try may have been planned when this name was another adapter's.
+            return _Verdict(DeliveryState.DROPPED, _unsafe(entry), well=True)
         return await _handed_over(outlet.channel, Delivery(flight.key, entry, subscription, attempt))
 
     def _land(self, outlet: Outlet, flight: Flight, attempt: int, verdict: _Verdict) -> None:
@@ -1391,7 +1400,8 @@ class Dispatcher:
         self._journal.note(result)
 
     def _journals(self, outlet: Outlet) -> bool:
-        return len(outlet.lanes) <= self._settings.journal_lanes
+        # What people have to tick is the row itself, however many others there are.
+        return outlet.by_hand or len(outlet.lanes) <= self._settings.journal_lanes
 
     def _say(self, lane: Lane, verdict: _Verdict) -> None:
         """Log a change of a target's state, not each attempt: a dead target has 1,400 a day."""
@@ -1454,12 +1464,17 @@ class Dispatcher:
 
     async def _tidy(self) -> None:
         """Let the cursors of quiet lanes follow the log, and drop what they tell by then."""
-        notes = self._told.notes
+        notes, before = self._told.notes, self._idle
         await self._journal.advance(self._lanes.values())
+        # Also before: what was planned to its end meanwhile is beyond the cursors that were just written.
+        if notes and before and self._idle:
+            await self._told.forget(notes)
+
+    @property
+    def _idle(self) -> bool:
         busy = any(outlet.busy for outlet in self._outlets.values())
         busy = busy or self._real.busy or self._drills.busy
-        if notes and not (busy or self._gaps or self._journal.unrecorded):
-            await self._told.forget(notes)
+        return not (busy or self._gaps or self._journal.unrecorded)
 
 
 async def _handed_over(channel: Channel, delivery: Delivery) -> _Verdict:
@@ -1503,6 +1518,10 @@ def _said(
 ) -> _Verdict:
     request, response = (_clean(text, subscription, MAX_SAID) for text in (said.request, said.response))
     return _Verdict(state, _clean(detail, subscription), request=request, response=response)
+
+
+def _unsafe(entry: Entry) -> str:
+    return f"status {entry.alert.status}, and the channel is not drill-safe"
 
 
 def _left(lanes: Mapping[str, Lane]) -> dict[str, Lane]:

@@ -88,6 +88,13 @@ class Journal:
         self._pending[result.row.key] = result
         self._work.set()
 
+    def keep(self, subscription_id: str) -> None:
+        """Forget no subscription whose target was gone and has just been subscribed again, under the same id."""
+        self._gone.pop(subscription_id, None)
+        for result in (*self._pending.values(), *self._writing.values()):
+            if result.lane.id == subscription_id:
+                result.gone = False
+
     async def run(self) -> None:
         """Write until cancelled."""
         while True:
@@ -220,8 +227,9 @@ class Journal:
             if result.gone:
                 self._gone[result.lane.id] = None
         for subscription_id in list(self._gone):
-            await self._store.drop_subscription(subscription_id)
-            del self._gone[subscription_id]
+            if subscription_id in self._gone:
+                await self._store.drop_subscription(subscription_id)
+                self._gone.pop(subscription_id, None)
 
     def _move(self, lane: Lane, recorded: set[str]) -> Mark | None:
         """Return where a lane's cursor may go, None if it stays."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from heapq import heappop, heappush
 
 from lalert.dispatch.lanes import Lane, Order, Planned
-from lalert.plugin import Channel
+from lalert.plugin import ByHand, Channel
 from lalert.store import DeliveryState
 
 Urgency = tuple[bool, int, Order]
@@ -91,6 +91,7 @@ class Outlet:
     def __init__(self, name: str, channel: Channel) -> None:
         self.name = name
         self.channel = channel
+        self.by_hand = isinstance(channel, ByHand) and channel.by_hand
         self.lanes: dict[str, Lane] = {}
         self.busy: dict[str, Lane] = {}
         """Those with something to send."""

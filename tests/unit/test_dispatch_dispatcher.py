@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from lalert.dispatch.dispatcher import LAUNCHES, LONG_TURN_S
 from lalert.dispatch.lanes import Planned
 from lalert.dispatch.outlets import Flight, Outlet
 from lalert.dispatch.planning import TURN
+from lalert.dispatch.told import Told
 from lalert.errors import (
     BadRequest,
     Conflict,
@@ -537,6 +539,45 @@ async def test_a_channel_that_is_not_drill_safe_never_gets_a_drill_and_the_journ
             await dispatcher.redeliver(rows["Exercise"].key)
 
 
+async def test_a_drill_that_waits_is_not_sent_once_its_channel_is_one_that_carries_none(
+    make_hub: MakeHub,
+) -> None:
+    """As where another adapter is configured under the same name."""
+    hub = make_hub(FakeChannel(failing(TemporaryFailure("down"))))
+    async with hub.running() as dispatcher:
+        await dispatcher.subscribe(subscription(filter=ALL))
+        await hub.submit("drill", status="Exercise")
+        await hub.submit("other", status="Test")
+        await until_async(lambda: _has(hub, 2))
+    other = RealOnly()
+    hub.channels = {"fake": other}
+    async with hub.running() as dispatcher:
+        await until_async(lambda: _are(hub, drill=DeliveryState.DROPPED, other=DeliveryState.DROPPED))
+        rows = await hub.rows()
+        assert "drill-safe" in rows["drill"].detail
+        await hub.store.record([replace(rows["drill"], state=DeliveryState.DEAD)], {})
+        with pytest.raises(Conflict, match="drill-safe"):
+            await dispatcher.redeliver(rows["drill"].key)
+    assert other.calls == []
+
+
+async def _are(hub: Hub, **states: DeliveryState) -> bool:
+    return await hub.states() == states
+
+
+async def test_what_people_have_to_tick_has_a_row_however_many_targets_there_are(make_hub: MakeHub) -> None:
+    class People(FakeChannel):
+        by_hand: ClassVar[bool] = True
+
+    hub = make_hub(People(), settings=replace(QUICK, journal_lanes=1))
+    async with hub.running() as dispatcher:
+        for n in range(3):
+            await dispatcher.subscribe(subscription(f"s{n}"))
+        await hub.submit("one")
+        for n in range(3):
+            await until_async(partial(hub.rows, f"s{n}"))
+
+
 async def _has(hub: Hub, number: int) -> bool:
     return len(await hub.rows()) == number
 
@@ -894,6 +935,35 @@ async def test_a_target_that_is_gone_loses_its_subscription_and_keeps_its_histor
         assert await dispatcher.subscriptions() == []
         assert (await hub.rows())["one" if channel.sent == ["one"] else "two"].state is DeliveryState.DROPPED
     assert len(channel.calls) == 1
+
+
+async def test_who_is_gone_and_subscribes_again_before_that_is_written_stays_subscribed(
+    make_hub: MakeHub,
+) -> None:
+    channel = FakeChannel(failing(Gone("HTTP 410")))
+    hub = make_hub(channel)
+    writing, door = asyncio.Event(), asyncio.Event()
+
+    class Slow(Proxy):
+        async def record(self, rows: Any, cursors: Any, fences: Any = ()) -> None:
+            writing.set()
+            await door.wait()
+            await self.store.record(rows, cursors, fences)
+
+    hub.around = Slow
+    async with hub.running() as dispatcher:
+        await dispatcher.subscribe(subscription())
+        await hub.submit("one")
+        await until(writing.is_set)
+        assert await dispatcher.subscriptions() == []
+        channel.reply = take
+        await dispatcher.subscribe(subscription())
+        door.set()
+        await until_async(hub.rows)
+        await until(lambda: not dispatcher.stats()["unrecorded"])
+    async with hub.running():
+        await hub.submit("two")
+        await until(lambda: channel.arrived == ["two"])
 
 
 async def _no_lanes(hub: Hub) -> bool:
@@ -1635,6 +1705,62 @@ async def test_a_channel_with_very_many_targets_keeps_rows_only_where_the_cursor
         await hub.submit("next")
         await until(lambda: len(channel.taken) == 3)
     assert channel.arrived == ["in-turn", "tried-again", "next"]
+
+
+async def test_notes_of_who_was_told_are_kept_while_a_cursor_is_behind_them(make_hub: MakeHub) -> None:
+    """What is planned to its end while cursors are being written is beyond them."""
+    door, pace, writing, written = (asyncio.Event() for _ in range(4))
+
+    async def reply(delivery: Delivery) -> Outcome:
+        await door.wait()
+        return Outcome()
+
+    class Slow(Proxy):
+        async def record(self, rows: Any, cursors: Any, fences: Any = ()) -> None:
+            if isinstance(rows, tuple):  # cursors that follow the log
+                writing.set()
+                await written.wait()
+            await self.store.record(rows, cursors, fences)
+
+    channel = FakeChannel(reply)
+    hub = make_hub(channel, settings=replace(QUICK, journal_lanes=0))
+    hub.around = Slow
+    async with hub.running() as dispatcher:
+        rest, told = dispatcher._pace.rest, dispatcher._told
+
+        async def held(patience: int = 0) -> None:
+            await pace.wait()
+            await rest(patience)
+
+        for n in range(3 * TURN):
+            await dispatcher.subscribe(subscription(f"s{n}", filter=Filter(areas=frozenset({"432032"}))))
+        await hub.submit("elsewhere", codes=["131016"])
+        await until(lambda: dispatcher._real.examined == dispatcher._newest())
+        dispatcher._pace.rest = held  # type: ignore[method-assign]
+        door.set()
+        entry = await hub.submit("one", codes=["432032"])
+        await until(lambda: channel.taken and told.notes and not dispatcher.stats()["unrecorded"])
+        await until(lambda: not dispatcher.stats()["waiting"])
+        assert dispatcher._real.busy
+        tidy = asyncio.create_task(dispatcher._tidy())
+        await until(writing.is_set)
+        door.clear()
+        pace.set()
+        await until(lambda: not dispatcher._real.busy)
+        door.set()
+        await until(lambda: len(channel.taken) == 3 * TURN and not dispatcher.stats()["unrecorded"])
+        written.set()
+        await tidy
+        noted = Told(hub.store)
+        await noted.load()
+        order = hub.store.order
+        for lane in await hub.store.lanes():
+            reached = order(lane.cursor) >= order(entry.position)
+            assert reached or noted.knows(lane.subscription.id, entry.alert.id)
+        assert noted.notes
+        await dispatcher._tidy()
+        await dispatcher._tidy()
+        assert not told.notes
 
 
 async def test_what_was_tried_has_its_row_settled_however_many_targets_a_channel_has(
