@@ -50,6 +50,8 @@ CALLS: Final = 16
 """How many callbacks are asked at once; so many more as `WAITING` wait, and nobody else is taken."""
 WAITING: Final = 256
 MAX_KNOWN: Final = 20_000
+AT_ONCE: Final = 200
+"""Subscriptions that are looked at in one turn of the loop: about a millisecond."""
 PASSING: Final = frozenset({302, 303, 307, 404, 408, 421, 425, 429})
 """Answers below 500 after which another try is worth it: they do not say that the address is wrong for good (RFC 9110, 15.4 and 15.5.5)."""
 USER_AGENT: Final = "lalert-websub/1"
@@ -209,24 +211,30 @@ class WebSub:
     async def _unsubscribe(self, asked: _Asked) -> None:
         id = subscription_id(self._name, asked.callback, asked.topic)
         # Who is not subscribed is not called: there is nothing to end.
-        if any(each.id == id for each in await self._hub.subscriptions()) and await self._verified(asked):
+        if await self._hub.subscription(id) is not None and await self._verified(asked):
             await self._hub.drop_subscription(id)
             self._sent.pop(id, None)
 
     async def _full(self, asked: _Asked) -> str:
         """Return why there is no room for one more subscription, "" where there is; drops those whose lease has run out."""
         now, id = self._hub.clock.now(), subscription_id(self._name, asked.callback, asked.topic)
-        others = []
-        for each in await self._hub.subscriptions():
+        others = of_host = 0
+        for number, each in enumerate(await self._hub.subscriptions()):
+            if number % AT_ONCE == 0:
+                # Anybody may ask, again and again, and alerts must not wait for who does.
+                await asyncio.sleep(0)
             if _until(each) <= now:
                 await self._hub.drop_subscription(each.id)
             elif each.id != id:
-                others.append(each)
-        if len(others) >= self._config.max_subscriptions:
+                others += 1
+                of_host += _host(each.target) == asked.host
+        if others >= self._config.max_subscriptions:
             return "this hub has as many subscriptions as it takes"
-        if sum(_host(each.target) == asked.host for each in others) >= self._config.max_per_host:
-            return "this host has as many subscriptions as it may have"
-        return ""
+        return (
+            "this host has as many subscriptions as it may have"
+            if of_host >= self._config.max_per_host
+            else ""
+        )
 
     async def _verified(self, asked: _Asked) -> bool:
         """Ask the callback whether it wants this (WebSub, 5.3): it does if it answers 2xx with the challenge and nothing else."""

@@ -7,6 +7,7 @@ Microsoft, "Create incoming webhooks with Workflows", the Teams connector's limi
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -626,6 +627,22 @@ async def test_a_room_that_says_nothing_is_a_temporary_failure_after_the_configu
     async with make_rig("slack", config=ChatConfig(timeout_s=0.05, allow_http=True)) as rig:
         rig.answer(Answer.SILENCE)
         assert (await failure(rig)).detail == "no answer within 0.05 s"
+
+
+async def test_a_compressed_answer_is_not_unpacked() -> None:
+    """A receiver key names the host, and a few bytes may stand for very many."""
+    asked: list[str | None] = []
+
+    class Packing(Server):
+        async def handle(self, request: web.Request) -> web.Response:
+            asked.append(request.headers.get("Accept-Encoding"))
+            headers = {"Content-Encoding": "gzip"}
+            return web.Response(status=404, body=gzip.compress(b"no_service"), headers=headers)
+
+    async with make_rig("slack") as rig, running(Packing("slack")) as server:
+        with pytest.raises(TemporaryFailure) as error:
+            await rig.channel.deliver(delivery(replace(rig.subscription, target=server.url)))
+    assert (asked, error.value.detail) == (["identity"], "HTTP 404")
 
 
 async def test_a_room_that_is_not_there_is_a_temporary_failure() -> None:

@@ -527,6 +527,17 @@ async def test_there_are_no_more_subscriptions_and_places_than_the_hub_takes() -
         assert (await visitor.subscribe("20", endpoint="https://service.example/1"))[0] == 400
 
 
+async def test_who_is_known_is_found_without_a_look_at_all_others() -> None:
+    async with visiting() as visitor:
+        await visitor.subscribe()
+        visitor.hub.subscriptions = None  # type: ignore[method-assign, assignment]
+        assert await visitor.subscribe("43") == following("43", HITOYOSHI)
+        moved = "https://service.example/2"
+        assert (await visitor.subscribe(None, endpoint=moved, replaces=visitor.endpoint))[0] == 200
+        assert await visitor.ask("places", endpoint=moved) == following("43", HITOYOSHI)
+        assert await visitor.ask("unsubscribe", endpoint=moved) == following()
+
+
 async def test_nobody_asks_more_often_than_the_operator_allows() -> None:
     async with visiting(max_per_minute=3) as visitor:
         answers = [(await visitor.ask("places", endpoint="x"))[0] for _ in range(4)]

@@ -339,6 +339,36 @@ async def test_a_flood_is_bounded() -> None:
         assert await at.ask() == 202
 
 
+async def test_who_asks_while_very_many_are_subscribed_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with desk() as at:
+        await at.ask()
+        [one] = at.hub.saved.values()
+        for n in range(2_000):
+            at.hub.saved[f"{n}"] = replace(one, id=f"{n}", target=f"https://{n}.example/")
+        looked, most = 0, 0
+        until_of = syndication_websub._until
+
+        def look(subscription: Subscription) -> Any:
+            nonlocal looked, most
+            looked += 1
+            most = max(most, looked)
+            return until_of(subscription)
+
+        async def turns() -> None:
+            nonlocal looked
+            while True:
+                looked = 0
+                await asyncio.sleep(0)
+
+        monkeypatch.setattr(syndication_websub, "_until", look)
+        loop = asyncio.create_task(turns())
+        assert await at.ask() == 202
+        loop.cancel()
+        assert 0 < most <= 2 * syndication_websub.AT_ONCE
+
+
 async def test_one_callback_host_is_not_called_at_the_bidding_of_many() -> None:
     async with desk(max_per_minute=2) as at:
         answers = []

@@ -141,8 +141,13 @@ class Chat:
             async with self._hub.http.post(
                 url,
                 data=body,
-                headers={"Content-Type": "application/json", "Idempotency-Key": key},
+                headers={
+                    "Content-Type": "application/json",
+                    "Idempotency-Key": key,
+                    "Accept-Encoding": "identity",
+                },
                 allow_redirects=False,
+                auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=self._config.timeout_s),
             ) as response:
                 return judge(

@@ -146,9 +146,8 @@ class Desk:
         """
         asked = await self._read(request, _Joining)
         async with self._keeping:
-            known = {each.id: each for each in await self._hub.subscriptions()}
-            before = known.get(self._id(asked.endpoint))
-            former = known.get(self._id(asked.replaces)) if asked.replaces else None
+            before = await self._known(asked.endpoint)
+            former = await self._known(asked.replaces) if asked.replaces else None
             areas = frozenset({asked.place} if asked.place else ()).union(
                 *(each.filter.areas for each in (before, former) if each)
             )
@@ -157,7 +156,7 @@ class Desk:
             if len(areas) > MAX_PLACES:
                 raise BadRequest(f"place: one browser may follow at most {MAX_PLACES} places")
             source = before or former
-            if source is None and len(known) >= self._max:
+            if source is None and len(await self._hub.subscriptions()) >= self._max:
                 raise TooManyRequests("this hub has as many subscriptions as it takes", retry_after=3_600)
             fresh = Subscription(
                 self._id(asked.endpoint),
@@ -196,8 +195,7 @@ class Desk:
         return _told(known.filter if known else Filter())
 
     async def _known(self, endpoint: str) -> Subscription | None:
-        id = self._id(endpoint)
-        return next((each for each in await self._hub.subscriptions() if each.id == id), None)
+        return await self._hub.subscription(self._id(endpoint))
 
     def _id(self, endpoint: str) -> str:
         digest = hashlib.sha256(f"{self._name}\x00{endpoint}".encode(errors="replace")).digest()
