@@ -120,6 +120,21 @@ class Client:
             self._http.post(f"{self._url}/v1/alerts", data=raw, headers=headers, allow_redirects=False)
         )
 
+    async def observe(self, readings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Hand in up to 1,000 readings as `POST /v1/readings` takes them; returns `{accepted, duplicate, rejected}` once they are durable.
+
+        Handing in the same ones again is harmless, and is what to do after `Unavailable`. Raises `Refused`, `Unavailable`.
+        """
+        headers = {"Content-Type": "application/json"}
+        return await self._json(
+            self._http.post(
+                f"{self._url}/v1/readings",
+                data=orjson.dumps(list(readings)),
+                headers=headers,
+                allow_redirects=False,
+            )
+        )
+
     async def route(self, raw: bytes, query: Pairs = ()) -> dict[str, Any]:
         """Ask who would get a CAP document, which is not sent; the answer is that of `POST /v1/route`. `query` may hold `limit` and `as`.
 

@@ -204,7 +204,7 @@ class Node:
         listings = [adapter for adapter in adapters if isinstance(adapter, Listing)]
         router = Router(self.hub, self.live, self.dispatcher, listings)
         self.hub.dispatcher = self.dispatcher
-        roster = Roster(self.store, map(_station, self.settings.stations), _kept_station, bus)
+        roster = Roster(self.store, stations_of(self.settings), _kept_station, bus)
         await roster.refresh()
         engine = Engine(
             self.store,
@@ -529,6 +529,11 @@ def _may_see(audience: Hashable, entry: Entry) -> bool:
 
 def _owner_may_see(subscription: Subscription, entry: Entry) -> bool:
     return may_see(subscription.tenant, entry)
+
+
+def stations_of(settings: Settings) -> list[Station]:
+    """Return the stations of a configuration as the rules know them."""
+    return [_station(station) for station in settings.stations]
 
 
 def _station(config: StationConfig) -> Station:

@@ -31,6 +31,7 @@ _MODULES: Final[Mapping[str, str]] = {
     "doctor": "doctor",
     "channels": "channels",
     "texts": "texts",
+    "sensors": "sensors",
 }
 """Command -> its module, imported when the command is called: to check a file needs no web server."""
 

@@ -67,7 +67,10 @@ def _rise(station: Station, state: State) -> tuple[float, float] | None:
 
 
 def _near(station: Station, state: State, ahead: Crossing | None) -> bool:
-    within = station.rule.forecast_min * (FORECAST_KEPT if FORECAST in _told(state) else 1.0)
+    told = FORECAST in _told(state)
+    if told and state.last is not None and station.stage_at(state.last[1]) > state.stage:
+        return True  # it has come true, and does not count yet
+    within = station.rule.forecast_min * (FORECAST_KEPT if told else 1.0)
     return ahead is not None and ahead.minutes <= within
 
 

@@ -148,17 +148,17 @@ def _river(station: Station, after: State, arrived: StoredReading, ahead: Outloo
     holds = stage in STAGES or bool(early)
     if after.issued is None:
         act = Act.WARN if holds else None
-    elif (holds and stage > said) or (holds and _since(after.issued, arrived) >= RENEW):
+    elif _warning(stage) > _warning(said) or (holds and _since(after.issued, arrived) >= RENEW):
         act = Act.CHANGE
     elif _since(after.issued, arrived) < timedelta(minutes=station.rule.quiet_min):
         act = None
     elif not holds:
         act = Act.LIFT
     else:
-        act = Act.CHANGE if stage < said or fresh else None
+        act = Act.CHANGE if _warning(stage) < _warning(said) or fresh else None
     if act is None:
         return ()
-    by_stage = stage in STAGES and (stage != said or not fresh)
+    by_stage = stage in STAGES and (_warning(stage) != _warning(said) or not fresh)
     return (
         Decision(
             act,
@@ -170,6 +170,10 @@ def _river(station: Station, after: State, arrived: StoredReading, ahead: Outloo
             outlook=replace(ahead, rules=early),
         ),
     )
+
+
+def _warning(stage: Stage) -> Stage:
+    return stage if stage in STAGES else Stage.CALM
 
 
 def _since(issued: Issued, arrived: StoredReading) -> timedelta:

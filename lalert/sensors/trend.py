@@ -1,4 +1,4 @@
-"""Where the water is going: a robust slope over the last hour, and when the next threshold is reached at this rate. Pure; always an estimate."""
+"""Where the water is going: a robust slope of late, and when the next threshold is reached at this rate. Pure; always an estimate."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ KEPT: Final = timedelta(minutes=75)
 APART: Final = timedelta(minutes=4)
 """Points are kept no closer than this, so that a gauge that reports every second fills no memory: 20 at most."""
 FEWEST: Final = 3
+SPARSE: Final = timedelta(hours=6)
+"""Of a gauge that reports less often than that, the newest three are taken, if they are no older."""
 SHORTEST: Final = timedelta(minutes=15)
 """From fewer points, or within less, no slope is told."""
 FARTHEST: Final = timedelta(hours=6)
@@ -33,21 +35,24 @@ class Crossing:
 
 
 def remember(points: Sequence[Point], newest: Point) -> tuple[Point, ...]:
-    """Return the points with one that is later than all of them: those of the last 75 minutes, thinned."""
-    kept = [point for point in points if newest[0] - point[0] <= KEPT]
+    """Return the points with one that is later than all of them: those of the last 75 minutes, thinned, and three of the last 6 hours in any case."""
+    recent = [point for point in points if newest[0] - point[0] <= KEPT]
+    sparse = [point for point in points[1 - FEWEST :] if newest[0] - point[0] <= SPARSE]
+    kept = max(recent, sparse, key=len)
     if len(kept) >= 2 and kept[-1][0] - kept[-2][0] < APART:
         kept.pop()
     return (*kept, newest)
 
 
 def slope(points: Sequence[Point]) -> float | None:
-    """Return metres per hour over the last hour, or None where too little is known.
+    """Return metres per hour over the last hour (of a gauge that reports seldom, over its newest three points), or None where too little is known.
 
-    The median of the slopes between all pairs (Theil, Sen): one wild value in four does not move it.
+    The median of the slopes between all pairs (Theil, Sen): one wild value in five does not move it.
     """
     if not points:
         return None
     recent = [point for point in points if points[-1][0] - point[0] <= HOUR]
+    recent = recent if len(recent) >= FEWEST else list(points[-FEWEST:])
     if len(recent) < FEWEST or recent[-1][0] - recent[0][0] < SHORTEST:
         return None
     return median((b[1] - a[1]) / ((b[0] - a[0]) / HOUR) for a, b in combinations(recent, 2))

@@ -104,8 +104,8 @@ def because(decision: Decision, i: int) -> str:
         name = STAGES[Stage(ahead.stage)]
         said.append(
             (
-                f"過去1時間の傾向が続いた場合、約{ahead.minutes:.0f}分で{name.name}({ahead.level_m:.2f}m)に達する見込みです(推定)。",
-                f"At the rate of the last hour it would reach {name.name_en} ({ahead.level_m:.2f} m) in about {ahead.minutes:.0f} minutes (estimate). ",
+                f"最近の上昇が続いた場合、約{ahead.minutes:.0f}分で{name.name}({ahead.level_m:.2f}m)に達する見込みです(推定)。",
+                f"At its present rate it would reach {name.name_en} ({ahead.level_m:.2f} m) in about {ahead.minutes:.0f} minutes (estimate). ",
             )[i]
         )
     if found.upstream is not None:

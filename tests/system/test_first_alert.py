@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,25 @@ async def test_a_gauge_warns_by_itself_and_lifts_by_itself(node: RunningNode, st
     assert lifted["data"]["msgType"] == "Cancel"
     assert lifted["data"]["incident"] == warned[0]["data"]["id"]
     assert (await node.get("/v1/alerts?active=true"))[1]["alerts"] == []
+
+
+async def test_a_recording_is_played_into_a_node_and_warns_there(
+    node: RunningNode, stream: Stream, tmp_path: Path
+) -> None:
+    file, key = tmp_path / "flood.csv", tmp_path / "key"
+    rows = [f"2026-06-03T10:{minute}:00+09:00,hitoyoshi,{level}" for minute, level in ((10, 2.9), (20, 3.1))]
+    file.write_text("\n".join(["obs_time,code,level_m", *rows, "2026-06-03T10:20:00+09:00,nobody,1.0"]))
+    key.write_text(await node.key(Role.SENSOR))
+    done = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "lalert", "sensors", "replay", file, "--hub", node.url, "--key-file", key,
+        "--speed", "1000", stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said, _ = await done.communicate()
+    assert (done.returncode, said.decode()) == (
+        1,
+        "2 accepted, 0 known already, 1 rejected\n  unknown-station: 1\n",
+    )
+    assert (await stream.next())["data"]["info"][0]["headline"] == "球磨川 人吉 氾濫注意水位に到達"
 
 
 def _now(seconds: float) -> str:

@@ -34,7 +34,7 @@ def test_centimetres_for_metres_are_never_believed_however_often_they_are_said()
 
 
 def test_a_small_brook_that_rises_a_hundredfold_is_no_mistake_of_the_unit() -> None:
-    assert play(gauge(), river([0.04, 4.2])).said == [("warn", "WARN", "DANGER")]
+    assert play(gauge(), river([0.04, 4.2], every=30)).said == [("warn", "WARN", "DANGER")]
 
 
 def test_a_level_beyond_what_the_sensor_can_say_is_never_believed() -> None:

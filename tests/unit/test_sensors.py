@@ -114,7 +114,8 @@ def test_a_jumping_float_triggers_nothing_but_a_wave_that_stays_is_believed() ->
         (arrived(24.8, 60), "out-of-range"),
         (arrived(9.0, 10), "spike"),
         (arrived(2.4, 0.1), None),
-        (arrived(5.0, 10), None),
+        (arrived(3.4, 10), None),
+        (arrived(3.6, 10), "spike"),
     ],
 )
 def test_a_doubtful_reading_is_named(reading: StoredReading, word: str | None) -> None:
