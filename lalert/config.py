@@ -438,9 +438,16 @@ def read_station(raw: Mapping[str, Any]) -> tuple[Station | None, list[str]]:
 def station_document(station: Station) -> bytes:
     """Return a station as it is kept; what is as by default is left out."""
     values = [(field, getattr(station, field.name)) for field in _STATION_FIELDS]
-    return msgspec.json.encode(
-        {field.encode_name: value for field, value in values if value != field.default}
-    )
+    told = {field.encode_name: value for field, value in values if value != field.default}
+    return msgspec.json.encode(_without_nulls(msgspec.to_builtins(told)))
+
+
+def _without_nulls(told: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_nulls(value) if isinstance(value, dict) else value
+        for name, value in told.items()
+        if value is not None
+    }
 
 
 def station_of(document: bytes) -> Station:
@@ -480,7 +487,7 @@ def _out_of_bounds(settings: Settings) -> list[str]:
 
 def device_table(settings: Settings) -> uplinks.DeviceTable:
     """Return the devices of a configuration that has no mistakes."""
-    layouts = {name: _layout(name, layout) for name, layout in settings.layouts.items()}
+    layouts = layouts_of(settings)
     orgs = {station.id: station.org for station in settings.stations}
     return uplinks.DeviceTable(
         uplinks.Device(
@@ -488,6 +495,11 @@ def device_table(settings: Settings) -> uplinks.DeviceTable:
         )
         for one in settings.devices
     )
+
+
+def layouts_of(settings: Settings) -> dict[str, uplinks.Layout]:
+    """Return the layouts of a configuration that has no mistakes."""
+    return {name: _layout(name, layout) for name, layout in settings.layouts.items()}
 
 
 def _layout(name: str, layout: Layout) -> uplinks.Layout:

@@ -27,7 +27,7 @@ from lalert.canary import Canary
 from lalert.channel_canary import ChannelCanaries, Schedule
 from lalert.checklist import Checklist
 from lalert.clock import Clock, SystemClock
-from lalert.config import Settings, device_table, library_of, read_geocode_file, station_of
+from lalert.config import Settings, device_table, layouts_of, library_of, read_geocode_file, station_of
 from lalert.config import Station as StationConfig
 from lalert.dispatch import Dispatcher, StoredTargets, guarded_session
 from lalert.errors import ConfigError, LalertError, NotFound, StoreError, Unavailable
@@ -44,6 +44,7 @@ from lalert.route import Router
 from lalert.scores import Scores
 from lalert.sensors import Engine, Roster, Stage, Station
 from lalert.signing import Signing
+from lalert.stations import Desk, KnownDevices
 from lalert.store import Store
 from lalert.store.audit import LOCAL, Action, Detail, Document, Head, KeptLine, Note
 from lalert.store.sqlite.audit import chain_in
@@ -215,7 +216,16 @@ class Node:
             public_address=lambda: self.settings.hub.base_url.rstrip("/"),
         )
         self.hub.sensors = engine
-        self.hub.devices = device_table(self.settings)
+        layouts = layouts_of(self.settings)
+        self.hub.devices = KnownDevices(device_table(self.settings), roster, layouts, self.clock)
+        desk = Desk(
+            self.store,
+            roster,
+            gazetteer,
+            self.clock,
+            layouts=layouts,
+            signs=self.signing.given or not self.settings.store.url,
+        )
         self.hub.scores = self.scores
         self.hub.audit = self.audit
         tasks.start("scorecards", self.scores.run)
@@ -263,6 +273,7 @@ class Node:
             tickets=Tickets(ground.shelf, self.keyring, self.clock),
             receivers=self.receivers,
             stations=engine,
+            desk=desk,
             metrics=metrics,
             canary=self.canary,
             channel_canaries=self.channel_canaries,

@@ -43,6 +43,8 @@ class Action(StrEnum):
     TESTED = "subscription.tested"
     REDELIVERED = "delivery.repeated"
     TICKED = "checklist.ticked"
+    STATION_SAVED = "station.saved"
+    STATION_FORGOTTEN = "station.forgotten"
     STARTED = "node.started"
     STOPPED = "node.stopped"
     BACKED_UP = "store.backed-up"

@@ -15,6 +15,7 @@ from lalert.hub import Hub
 from lalert.model import Role
 from lalert.plugin import Access, Endpoint, Route
 from lalert.route import Router
+from lalert.stations import Desk
 from lalert.tenancy import Administration, Tickets, require
 from lalert.web import (
     admin,
@@ -26,6 +27,7 @@ from lalert.web import (
     pages,
     receivers,
     route,
+    stations,
     streams,
 )
 from lalert.web.api import CORS, Api, Scorecards, Stations
@@ -53,6 +55,7 @@ class Site:
     tickets: Tickets
     receivers: receivers.Confirmations
     stations: Stations
+    desk: Desk
     metrics: Metrics
     canary: health.Watch
     channel_canaries: channels.Canaries
@@ -76,6 +79,7 @@ def make_app(site: Site) -> web.Application:
     app.add_routes(health.routes(site.hub.store, site.canary, site.metrics, site.durability, site.stopping))
     app.add_routes(Api(site.hub, site.stations, site.metrics, site.scores).routes())
     app.add_routes(hydrographs.routes(site.hub))
+    app.add_routes(stations.routes(site.hub, site.desk))
     app.add_routes(channels.routes(site.hub, site.channel_canaries))
     app.add_routes(checklist.routes(site.hub, site.checklist))
     app.add_routes(route.routes(site.hub, site.router))
@@ -105,6 +109,7 @@ def make_admin_app(
     """Return the application of the local socket."""
     app = web.Application(client_max_size=cap.MAX_BYTES, middlewares=[middleware(lambda *_: None)])
     app.add_routes(admin.routes(administration, changed, scores, store, noted))
+    app.add_routes(stations.local_routes(site.desk, site.hub.keyring.tenant))
     app.add_routes(audit.local_routes(store))
     app.add_routes(route.local_routes(site.router))
     app.add_routes(channels.local_routes(site.hub, site.channel_canaries))

@@ -68,7 +68,7 @@ async def test_every_route_is_described_and_every_description_is_served(node: Ru
         (method.upper(), path)
         for path, item in OPENAPI["paths"].items()
         for method in item
-        if method in ("get", "post", "put", "delete")
+        if method in ("get", "post", "put", "patch", "delete")
     }
     own = {(method, path) for method, path in served if path not in PAGES and path not in STREAMS}
     assert own == described
