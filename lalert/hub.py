@@ -685,12 +685,12 @@ class AdapterHub:
             )
         return await self._hub.observe(readings, self._org)
 
-    async def take(self, form: str, raw: bytes, *, station: str | None = None) -> Observed:
+    async def take(self, form: str, raw: bytes, *, station: str | None = None, event: str = "up") -> Observed:
         if self._org is None:
             raise Refused(
                 f"adapter {self._name} acts for no organisation: set `org` in [adapters.{self._name}]"
             )
-        return await self._hub.take(form, raw, self._org, station=station)
+        return await self._hub.take(form, raw, self._org, station=station, event=event)
 
     def subscribe(
         self, filter: Filter, after: str | None = None

@@ -230,10 +230,10 @@ class HubApi(Protocol):
         """Hand in readings; answers once they are durable. Raises `Unavailable`."""
         ...
 
-    async def take(self, form: str, raw: bytes, *, station: str | None = None) -> Observed:
+    async def take(self, form: str, raw: bytes, *, station: str | None = None, event: str = "up") -> Observed:
         """Hand in readings as they came: `json` or `csv` as at `/v1/readings`, or an uplink of `tts`, `chirpstack` or `sigfox`.
 
-        `station` is that of readings which name none. Answers once they are durable. Raises `BadRequest` where the whole does not read, `Refused`, `Unavailable`.
+        `station` is that of readings which name none, `event` ChirpStack's word for what its message is. Answers once they are durable. Raises `BadRequest` where the whole does not read, `Refused`, `Unavailable`.
         """
         ...
 

@@ -62,8 +62,8 @@ class FakeHub:
     async def observe(self, readings: Sequence[Reading]) -> Observed:
         raise Unavailable(f"the fake hub takes no readings ({len(readings)})")
 
-    async def take(self, form: str, raw: bytes, *, station: str | None = None) -> Observed:
-        raise Unavailable(f"the fake hub takes no readings ({form}, {len(raw)} bytes, {station})")
+    async def take(self, form: str, raw: bytes, *, station: str | None = None, event: str = "up") -> Observed:
+        raise Unavailable(f"the fake hub takes no readings ({form} {event}, {len(raw)} bytes, {station})")
 
     @asynccontextmanager
     async def subscribe(
