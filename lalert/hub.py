@@ -283,10 +283,17 @@ class Hub:
         return await self._take(raw, caller, kind, remote, own)
 
     async def foresee(
-        self, raw: bytes, caller: Caller, kind: OriginKind, remote: str | None = None
+        self,
+        raw: bytes,
+        caller: Caller,
+        kind: OriginKind,
+        remote: str | None = None,
+        *,
+        own: bool = False,
     ) -> Foresight:
-        """Judge a CAP document just as `submit` does, and keep, count and tell nothing. Raises what `submit` raises."""
-        foreseen, warnings = await self._judged(raw, caller, kind, remote, None, self.store.foresee)
+        """Judge a CAP document just as `submit` does (`own`: as `issue` does), and keep, count and tell nothing. Raises what that raises."""
+        unsigned = cap.Verification(signed=False) if own else None
+        foreseen, warnings = await self._judged(raw, caller, kind, remote, unsigned, self.store.foresee)
         warnings = (*warnings, *intake.found_by_the_log(foreseen.entry))
         return Foresight(foreseen.entry, foreseen.fresh, foreseen.lineage, warnings)
 

@@ -565,7 +565,8 @@ class Reading:
 class Proposal:
     """What a rule would have an officer order: never sent by itself (sensors propose; the mayor orders).
 
-    `state` is `open` until somebody (`by`) decides: any other word is a decision.
+    `state` is `open` until somebody (`by`) decides: any other word is a decision. `document` is the CAP document that would be sent, `reason` what was
+    said with the decision.
     """
 
     id: str
@@ -578,3 +579,5 @@ class Proposal:
     state: str = "open"
     decided: datetime | None = None
     by: str | None = None
+    document: str = ""
+    reason: str = ""

@@ -42,7 +42,7 @@ from lalert.receivers import Receivers
 from lalert.retention import Archive, Retention
 from lalert.route import Router
 from lalert.scores import Scores
-from lalert.sensors import Engine, Roster, Stage, Station
+from lalert.sensors import Engine, Proposals, Roster, Stage, Station
 from lalert.signing import Signing
 from lalert.stations import Desk, KnownDevices
 from lalert.store import Store
@@ -207,12 +207,24 @@ class Node:
         self.hub.dispatcher = self.dispatcher
         roster = Roster(self.store, stations_of(self.settings), _kept_station, bus)
         await roster.refresh()
+        self.proposals = Proposals(
+            self.store,
+            self.clock,
+            self.audit,
+            self.keyring,
+            issue=lambda raw, caller, remote: self.hub.issue(raw, caller, OriginKind.HTTP, remote),
+            foresee=lambda raw, caller, remote: self.hub.foresee(
+                raw, caller, OriginKind.HTTP, remote, own=True
+            ),
+            public_address=lambda: self.settings.hub.base_url.rstrip("/"),
+        )
         engine = Engine(
             self.store,
             roster,
             self._warn,
             self.clock,
             bus,
+            self.proposals.propose,
             public_address=lambda: self.settings.hub.base_url.rstrip("/"),
         )
         self.hub.sensors = engine
@@ -237,6 +249,7 @@ class Node:
         tasks.start("keys", self.keyring.watch)
         tasks.start("hints of keys", self.keyring.heed)
         tasks.start("changes of stations", roster.follow)
+        tasks.start("proposals", self.proposals.watch)
         tasks.start("sensors", partial(alone, "stations", engine.run))
         self.checklist = Checklist(
             self.dispatcher,
@@ -278,6 +291,7 @@ class Node:
             canary=self.canary,
             channel_canaries=self.channel_canaries,
             checklist=self.checklist,
+            proposals=self.proposals,
             scores=self.scores,
             first_keys=FirstKeys(self.administration, token, self._claimed),
             pages=pages.Site(
@@ -371,6 +385,7 @@ class Node:
             live
             | dispatch
             | canary
+            | self.proposals.gauges()
             | {
                 "audit_unwritten": float(self.audit.unwritten),
                 "texts_template_failures": float(self.texts.failures.total()),

@@ -4,7 +4,8 @@ A sensor warns of what it measures; an evacuation is ordered by a mayor, never b
 """
 
 from lalert.sensors.engine import Engine
+from lalert.sensors.proposals import Proposals
 from lalert.sensors.roster import Roster
 from lalert.sensors.station import STAGES, Stage, Station
 
-__all__ = ["STAGES", "Engine", "Roster", "Stage", "Station"]
+__all__ = ["STAGES", "Engine", "Proposals", "Roster", "Stage", "Station"]

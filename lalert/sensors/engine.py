@@ -246,7 +246,7 @@ class Engine:
 
     async def _evidenced(self, station: Station, state: State, decision: Decision) -> Alert:
         alert = warning(station, decision)
-        readings = await self._store.readings(station.id, EVIDENCE)
+        readings = await self._store.readings(station.source or station.id, EVIDENCE)
         try:
             doubted = {time for time, _ in state.marks}
             return with_evidence(alert, station, decision, readings, self._public_address(), doubted)

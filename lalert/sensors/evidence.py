@@ -32,11 +32,21 @@ def with_evidence(
     address: str,
     doubted: Collection[datetime] = (),
 ) -> Alert:
-    """Return a warning with its trend, history and hydrograph; one that no water level decided stays as it is.
+    """Return a warning with its trend, the levels before it and their image; see `with_levels` and `with_image`."""
+    return with_image(with_levels(alert, station, decision, readings, doubted), address)
+
+
+def with_levels(
+    alert: Alert,
+    station: Station,
+    decision: Decision,
+    readings: Sequence[StoredReading],
+    doubted: Collection[datetime] = (),
+) -> Alert:
+    """Return what a decision says with its trend and the levels before it; what no water level decided stays as it is.
 
     Of `readings` those count that came no later than the deciding one, so that the same decision made again later is the same document, and whose device
-    time is not among the `doubted`. `address` is
-    the hub's public one (`https://hub.example`), under which the image is found; without one ("") the image goes inside the document.
+    time is not among the `doubted`.
     """
     deciding = decision.evidence
     levels = _levels(deciding, readings, doubted)
@@ -46,7 +56,16 @@ def with_evidence(
     thresholds = {stage.name.lower(): level for stage, level in station.levels.items()}
     graph = Hydrograph(until, hydrograph.thinned(levels, until), thresholds)
     named = (*_trend(decision.outlook.per_hour_m), *hydrograph.parameters(graph))
-    return replace(alert, infos=tuple(_shown(alert, info, named, address) for info in alert.infos))
+    infos = tuple(replace(info, parameters=(*info.parameters, *named)) for info in alert.infos)
+    return replace(alert, infos=infos)
+
+
+def with_image(alert: Alert, address: str) -> Alert:
+    """Return an alert with the image of the levels in it.
+
+    `address` is the hub's public one (`https://hub.example`), under which the image is found; without one ("") the image goes inside the document.
+    """
+    return replace(alert, infos=tuple(_shown(alert, info, address) for info in alert.infos))
 
 
 def image_path(alert_id: str, language: str) -> str:
@@ -76,11 +95,10 @@ def _trend(rate: float | None) -> tuple[NamedValue, ...]:
     return (NamedValue("trend", word), NamedValue("rise_m_per_h", f"{rate:.2f}"))
 
 
-def _shown(alert: Alert, info: Info, named: Sequence[NamedValue], address: str) -> Info:
-    told = replace(info, parameters=(*info.parameters, *named))
-    drawn = hydrograph.image(told)
+def _shown(alert: Alert, info: Info, address: str) -> Info:
+    drawn = hydrograph.image(info)
     if drawn is None:
-        return told
+        return info
     resource = Resource(
         resource_desc=DESCRIBED.get(info.language, DESCRIBED["en"]),
         mime_type=hydrograph.MEDIA_TYPE,
@@ -90,4 +108,4 @@ def _shown(alert: Alert, info: Info, named: Sequence[NamedValue], address: str) 
         # CAP 1.2, 3.2.3 asks for SHA-1: it tells a damaged copy, and is no signature.
         digest=hashlib.sha1(drawn, usedforsecurity=False).hexdigest(),
     )
-    return replace(told, resources=(*info.resources, resource))
+    return replace(info, resources=(*info.resources, resource))

@@ -552,7 +552,9 @@ class Proposals(Protocol):
 
     async def proposal(self, proposal_id: str) -> Proposal | None: ...
 
-    async def decide_proposal(self, proposal_id: str, state: str, by: str, now: datetime) -> Proposal:
+    async def decide_proposal(
+        self, proposal_id: str, state: str, by: str, now: datetime, reason: str = ""
+    ) -> Proposal:
         """Decide an open proposal and return it; raises `NotFound`, and `Conflict` where somebody has decided before."""
         ...
 

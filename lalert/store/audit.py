@@ -45,6 +45,8 @@ class Action(StrEnum):
     TICKED = "checklist.ticked"
     STATION_SAVED = "station.saved"
     STATION_FORGOTTEN = "station.forgotten"
+    PROPOSAL_APPROVED = "proposal.approved"
+    PROPOSAL_REJECTED = "proposal.rejected"
     STARTED = "node.started"
     STOPPED = "node.stopped"
     BACKED_UP = "store.backed-up"

@@ -37,7 +37,8 @@ HOUR: Final = timedelta(hours=1)
 
 def proposal(number: int, tenant: str = "hitoyoshi") -> Proposal:
     made = TEN + timedelta(minutes=number)
-    return Proposal(f"p{number}", "gauge", tenant, made, 4, ("432032",), f"第{number}号")
+    document = f"<alert>第{number}号</alert>\n"
+    return Proposal(f"p{number}", "gauge", tenant, made, 4, ("432032",), f"第{number}号", document=document)
 
 
 async def over(
@@ -81,8 +82,9 @@ class KeepingContract:
             await store.save_proposal(proposal(1))
             changed = replace(proposal(1), level=5)
             await store.save_proposal(changed)
-            decided = await store.decide_proposal("p1", "approved", "mayor", LATER)
-            assert decided == replace(changed, state="approved", by="mayor", decided=LATER)
+            decided = await store.decide_proposal("p1", "approved", "mayor", LATER, "堤防の巡視\nOK")
+            reason = "堤防の巡視\nOK"
+            assert decided == replace(changed, state="approved", by="mayor", decided=LATER, reason=reason)
             await refuses(store.decide_proposal("p1", "rejected", "clerk", FAR), Conflict)
             await refuses(store.save_proposal(proposal(1)), Conflict)
             await refuses(store.decide_proposal("p9", "approved", "mayor", LATER), NotFound)
@@ -332,7 +334,7 @@ async def fill(store: Store) -> Entry:
     await store.forget_station("gone", "org")
     await store.save_proposal(proposal(1))
     await store.save_proposal(proposal(2))
-    await store.decide_proposal("p1", "approved", "mayor", LATER)
+    await store.decide_proposal("p1", "approved", "mayor", LATER, "確認済み")
     while await store.audit_accepted(10):
         pass
     await store.append_audit([Note(TEN, LOCAL, Action.STARTED, "node", "hitoyoshi")])

@@ -25,6 +25,7 @@ from lalert.web import (
     health,
     hydrographs,
     pages,
+    proposals,
     receivers,
     route,
     stations,
@@ -60,6 +61,7 @@ class Site:
     canary: health.Watch
     channel_canaries: channels.Canaries
     checklist: Checklist
+    proposals: proposals.Proposals
     first_keys: FirstKeys
     pages: pages.Site
     scores: Scorecards
@@ -82,6 +84,7 @@ def make_app(site: Site) -> web.Application:
     app.add_routes(stations.routes(site.hub, site.desk))
     app.add_routes(channels.routes(site.hub, site.channel_canaries))
     app.add_routes(checklist.routes(site.hub, site.checklist))
+    app.add_routes(proposals.routes(site.hub, site.proposals))
     app.add_routes(route.routes(site.hub, site.router))
     app.add_routes(audit.routes(site.hub))
     app.add_routes(streams.routes(site.hub, site.streams, site.tickets))

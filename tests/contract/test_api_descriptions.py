@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,22 @@ from lalert import resources
 from lalert.config import Settings, Station, Thresholds
 from lalert.errors import LalertError
 from lalert.model import Role
+from lalert.sensors.settings import Rules
 from lalert.testing import make_cap
 from lalert.testing.node import RunningNode, running_node
 
 OPENAPI: dict[str, Any] = yaml.safe_load(resources.schema("openapi.yaml"))
 SENDER = "bousai@hitoyoshi.example"
 GAUGE = Station(
-    "g", "人吉", "hitoyoshi", SENDER, ("432032",), 130.7, 32.2, thresholds=Thresholds(caution_m=3.0)
+    "g",
+    "人吉",
+    "hitoyoshi",
+    SENDER,
+    ("432032",),
+    130.7,
+    32.2,
+    thresholds=Thresholds(caution_m=3.0, evacuation_m=3.2),
+    rule=Rules(propose_from=3),
 )
 PAGES = {
     "/",
@@ -131,6 +142,21 @@ async def test_the_answers_have_the_described_form(node: RunningNode) -> None:
     assert set(checked(outlines, "Outlines")) == {"432032", "43"}
     status, problem = await node.get("/map/outlines.json")
     assert (status, checked(problem, "Problem")["code"]) == (400, "bad-request")
+    measured: dict[str, Any] = {"station": "g", "time": datetime.now(UTC).isoformat(), "level_m": 3.3}
+    async with node.http.post(
+        f"{node.url}/v1/readings", json=measured, headers=node.headers(Role.SENSOR)
+    ) as response:
+        assert response.status == 200
+    async with asyncio.timeout(10):
+        while not (found := (await node.get("/v1/proposals", Role.SENDER))[1]["proposals"]):
+            await asyncio.sleep(0.01)
+    _, proposal = await node.get(f"/v1/proposals/{checked(found[0], 'Proposal')['id']}", Role.SENDER)
+    checked(proposal, "Proposal")
+    rejection = checked({"reason": "no"}, "Rejection")
+    async with node.http.post(
+        f"{node.url}/v1/proposals/{proposal['id']}/reject", json=rejection, headers=node.headers(Role.SENDER)
+    ) as response:
+        assert checked(await response.json(), "Proposal")["state"] == "rejected"
     _, head = await node.get("/v1/audit/head")
     assert checked(head, "AuditHeads")["number"] >= audit["lines"][-1]["number"]
 

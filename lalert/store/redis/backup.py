@@ -143,7 +143,7 @@ class BackupTables(
             _into("station", 4),
             [(each.id, each.org, number, each.document) for number, each in enumerate(stations, 1)],
         )
-        yield _into("proposal", 10), list(map(encode_proposal, await self.proposals(None, None, 2**31)))
+        yield _into("proposal", 12), list(map(encode_proposal, await self.proposals(None, None, 2**31)))
         async for insert in self._chain_of_lines(newest):
             yield insert
 

@@ -15,10 +15,10 @@ from lalert.store.sqlite.codec import micros
 from lalert.store.sqlite.proposals import decode_proposal, encode_proposal
 
 PROPOSALS: Final = key("proposals")
-"""A hash: id -> the row up to its state, as JSON."""
+"""A hash: id -> the row up to its state, and the document, as JSON."""
 
 DECISIONS: Final = key("decisions")
-"""A hash: id -> state, who decided and when (microseconds), as JSON; what has none is open."""
+"""A hash: id -> state, when (microseconds), who decided and why, as JSON; what has none is open."""
 
 _SAVE: Final = Script(
     "save proposal",
@@ -43,6 +43,7 @@ _DECIDE: Final = Script(
 )
 _STATE: Final = 7
 _OPEN: Final = ("open", None, None)
+_DOCUMENT: Final = 10
 
 
 class ProposalTable(Tables):
@@ -50,10 +51,11 @@ class ProposalTable(Tables):
 
     async def save_proposal(self, proposal: Proposal) -> None:
         row = encode_proposal(proposal)
-        decision = b"" if row[_STATE] == "open" else orjson.dumps(row[_STATE:])
-        if not await self._change(
-            _SAVE, [PROPOSALS, DECISIONS], [proposal.id, encode(row[:_STATE]), decision]
-        ):
+        decision = (
+            b"" if row[_STATE] == "open" else orjson.dumps((*row[_STATE:_DOCUMENT], row[_DOCUMENT + 1]))
+        )
+        kept = encode((*row[:_STATE], row[_DOCUMENT]))
+        if not await self._change(_SAVE, [PROPOSALS, DECISIONS], [proposal.id, kept, decision]):
             raise Conflict(f"the proposal {proposal.id} is decided already")
 
     async def proposals(self, tenant: str | None, state: str | None, limit: int) -> list[Proposal]:
@@ -67,8 +69,10 @@ class ProposalTable(Tables):
         row, decision = await self._look_all(asked)
         return None if row is None else _decode(row, decision)
 
-    async def decide_proposal(self, proposal_id: str, state: str, by: str, now: datetime) -> Proposal:
-        decision = orjson.dumps((state, micros(now), by))
+    async def decide_proposal(
+        self, proposal_id: str, state: str, by: str, now: datetime, reason: str = ""
+    ) -> Proposal:
+        decision = orjson.dumps((state, micros(now), by, reason))
         known = await self._change(_DECIDE, [PROPOSALS, DECISIONS], [proposal_id, decision])
         if known == b"unknown":
             raise NotFound("there is no such proposal")
@@ -80,4 +84,8 @@ class ProposalTable(Tables):
 
 
 def _decode(row: bytes, decision: bytes | None) -> Proposal:
-    return decode_proposal((*orjson.loads(row), *(orjson.loads(decision) if decision else _OPEN)))
+    kept = orjson.loads(row)
+    # What was kept before there were drafts and reasons has neither.
+    document = kept[_STATE] if len(kept) > _STATE else ""
+    state, decided, by, *reason = orjson.loads(decision) if decision else _OPEN
+    return decode_proposal((*kept[:_STATE], state, decided, by, document, *(reason or [""])))

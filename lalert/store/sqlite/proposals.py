@@ -15,9 +15,10 @@ from lalert.store.sqlite.codec import micros, moment
 from lalert.store.sqlite.statements import Row, Value, row
 
 _SAVE: Final = """
-INSERT INTO proposal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO proposal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET station = excluded.station, tenant = excluded.tenant, made = excluded.made, level = excluded.level,
-    areas = excluded.areas, headline = excluded.headline, state = excluded.state, decided = excluded.decided, by = excluded.by
+    areas = excluded.areas, headline = excluded.headline, state = excluded.state, decided = excluded.decided, by = excluded.by,
+    document = excluded.document, reason = excluded.reason
 WHERE proposal.state = 'open'
 """
 
@@ -46,14 +47,16 @@ class ProposalTable(Access):
         found = await self._row("SELECT * FROM proposal WHERE id = ?", proposal_id)
         return None if found is None else decode_proposal(found)
 
-    async def decide_proposal(self, proposal_id: str, state: str, by: str, now: datetime) -> Proposal:
+    async def decide_proposal(
+        self, proposal_id: str, state: str, by: str, now: datetime, reason: str = ""
+    ) -> Proposal:
         decided = micros(now)
 
         def decide(db: apsw.Connection) -> Row:
             changed = row(
                 db,
-                "UPDATE proposal SET state = ?, by = ?, decided = ? WHERE id = ? AND state = 'open' RETURNING *",
-                (state, by, decided, proposal_id),
+                "UPDATE proposal SET state = ?, by = ?, decided = ?, reason = ? WHERE id = ? AND state = 'open' RETURNING *",
+                (state, by, decided, reason, proposal_id),
             )
             if changed is not None:
                 return changed
@@ -77,11 +80,13 @@ def encode_proposal(proposal: Proposal) -> tuple[Value, ...]:
         proposal.state,
         None if proposal.decided is None else micros(proposal.decided),
         proposal.by,
+        proposal.document,
+        proposal.reason,
     )
 
 
 def decode_proposal(row: Row) -> Proposal:
-    id, station, tenant, made, level, areas, headline, state, decided, by = row
+    id, station, tenant, made, level, areas, headline, state, decided, by, document, reason = row
     return Proposal(
         id=id,
         station=station,
@@ -93,4 +98,6 @@ def decode_proposal(row: Row) -> Proposal:
         state=state,
         decided=None if decided is None else moment(decided),
         by=by,
+        document=document,
+        reason=reason,
     )

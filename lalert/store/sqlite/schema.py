@@ -325,6 +325,15 @@ def _limit_keys(db: apsw.Connection) -> None:
     db.execute("ALTER TABLE key ADD COLUMN stations TEXT NOT NULL DEFAULT '[]'")
 
 
+def _keep_drafts(db: apsw.Connection) -> None:
+    db.execute(
+        """
+        ALTER TABLE proposal ADD COLUMN document TEXT NOT NULL DEFAULT '';
+        ALTER TABLE proposal ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+        """
+    )
+
+
 STEPS: Final[tuple[Step, ...]] = (
     _create,
     _keep_sender_policy,
@@ -336,6 +345,7 @@ STEPS: Final[tuple[Step, ...]] = (
     _keep_attempts,
     _keep_stations,
     _limit_keys,
+    _keep_drafts,
 )
 """Step n brings a file from version n to n + 1. A step that has been released is never edited: add another."""
 
