@@ -233,6 +233,20 @@ async def test_nodes_of_a_group_share_what_comes(broker: Broker) -> None:
     assert not one.kept.keys() & other.kept.keys()
 
 
+async def test_a_node_of_a_group_that_is_away_is_kept_its_share(broker: Broker) -> None:
+    here, one, other = base(), Store(), Store()
+    away = chosen(broker, here, group="hub")
+    async with following(away, other):
+        pass
+    async with following(chosen(broker, here, group="hub"), one):
+        with publishing(broker) as publish:
+            publish(f"{here}/g/level", *range(20))
+        await until(lambda: one.kept.total() == 10)
+    async with following(away, other):
+        await until(lambda: other.kept.total() == 10)
+    assert not one.kept.keys() & other.kept.keys()
+
+
 async def test_a_broker_that_refuses_and_one_with_certificates(tmp_path: Path) -> None:
     authority = trustme.CA()
     server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("hub.example", common_name="hub")
