@@ -116,6 +116,7 @@ class Lines:
         self._lagging: dict[Connection, None] = {}
         self._going: dict[asyncio.Transport, float] = {}
         self._served = 0
+        self._events = 1
         self._writers = Writers(writers_for(settings.writers), self._serve)
 
     def add(self, conn: Connection) -> None:
@@ -156,14 +157,17 @@ class Lines:
             return
         self._queue(conn, frame)
 
-    def write(self, frame: bytes, rest: Iterator[Connection], turn: Turn, look_every: int) -> bool:
-        """Offer one frame to the next of `rest` until none is left or the turn is over, which is asked after each `look_every`; returns whether none is left."""
+    def write(
+        self, frame: bytes, rest: Iterator[Connection], turn: Turn, look_every: int, events: int = 1
+    ) -> bool:
+        """Offer the frame of so many events to the next of `rest` until none is left or the turn is over, which is asked after each `look_every`; returns whether none is left."""
         before = length_hint(rest)
-        self._served = 0
+        self._served, self._events = 0, events
         try:
             return self._writers.write(frame, rest, turn, look_every)
         finally:
-            self.frames += before - length_hint(rest) - self._served
+            self.frames += events * (before - length_hint(rest) - self._served)
+            self._events = 1
 
     def close(self) -> None:
         """End the threads that write; what is offered after that is written without them."""
@@ -187,7 +191,7 @@ class Lines:
             self.detach(conn)
             self._reset(conn.transport)
             return
-        self.frames += 1
+        self.frames += self._events
         if conn.lagging:
             conn.offered += len(frame)
         elif transport.get_write_buffer_size():

@@ -2,7 +2,7 @@
 
 An entry is matched once per lane, encoded once per format and language, framed once per wire; then the same bytes object is written to each socket. There is
 no task, queue or copy per subscriber. A long fan-out lets the loop breathe every few milliseconds, but the next entry of a
-lane never starts before the last one is done: interleaved fan-outs make everybody late.
+lane never starts before the last one is done: interleaved fan-outs make everybody late. What has come meanwhile is then told together.
 """
 
 from __future__ import annotations
@@ -48,6 +48,13 @@ LONG_SECONDS: Final = 0.002
 LOOK_EVERY: Final = 16
 """Writes between two looks at the time: about 0.15 ms."""
 
+MOST_TOGETHER: Final = 8
+TOGETHER_BYTES: Final = 32_768
+"""So many entries that wait, and bytes of their documents, are told in one write to each who wants them: it takes the kernel little longer than one."""
+
+PLAN_SECONDS: Final = 0.001
+"""How long more of them are made ready; the loop stands still meanwhile."""
+
 BEATS_AT_ONCE: Final = 64
 """Heartbeats written before the fan-out looks again whether an alert has come: under a millisecond."""
 
@@ -91,10 +98,11 @@ def never() -> bool:
 
 
 class Job(NamedTuple):
-    """One frame and who gets it. The list is taken at one moment, so that nobody who joins later is in it."""
+    """The frame of an event, or of several one behind the other, and who gets it. The list is taken at one moment, so that nobody who joins later is in it."""
 
     frame: bytes
     conns: list[Connection]
+    events: int = 1
 
 
 class Turn:
@@ -172,6 +180,40 @@ def waiting(loop: asyncio.AbstractEventLoop) -> Callable[[int], bool]:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return lambda milliseconds: bool(poll.poll(milliseconds))
+
+
+def together(heard: Sequence[Heard]) -> Sequence[Heard]:
+    """Return the first of some entries and those behind it that are told with it.
+
+    One that refers to others goes alone, and so does a large one: what they wait for is not the others' matter.
+    """
+    size = 0
+    for count, (_, entry) in enumerate(heard):
+        alone = entry.large or bool(entry.alert.references)
+        size += len(entry.alert.raw)
+        if count and (alone or size > TOGETHER_BYTES):
+            return heard[:count]
+        if alone:
+            return heard[:1]
+    return heard
+
+
+def merged(plans: Sequence[Sequence[Job]]) -> Sequence[Job]:
+    """Return one write for everybody who gets several frames: in the order of the entries, and joined once for all who get the same."""
+    if len(plans) == 1:
+        return plans[0]
+    wanted: dict[int, tuple[list[Connection], list[bytes]]] = {}
+    for jobs in plans:
+        for frame, conns, _ in jobs:
+            wanted.setdefault(id(conns), (conns, []))[1].append(frame)
+    made: dict[tuple[int, ...], bytes] = {}
+    merged: list[Job] = []
+    for conns, parts in wanted.values():
+        key = tuple(map(id, parts))
+        if key not in made:
+            made[key] = b"".join(parts)
+        merged.append(Job(made[key], conns, len(parts)))
+    return merged
 
 
 class FanOut:
@@ -333,8 +375,14 @@ class FanOut:
         """Serve a lane's next entry; returns whether there was one."""
         if lane.at.order >= self.window.newest.order:
             return False
-        for heard in self.window.after(lane.at.order, 1) or await self._fetch(lane):
-            await self._serve(lane, heard)
+        page = self.window.after(lane.at.order, MOST_TOGETHER)
+        if page:
+            await self._serve(lane, together(page))
+            return True
+        rest = await self._fetch(lane)
+        while rest:
+            served = await self._serve(lane, together(rest))
+            rest = rest[served:]
         return True
 
     async def _fetch(self, lane: Lane) -> Sequence[Heard]:
@@ -358,20 +406,27 @@ class FanOut:
             self._lines.cut(conn, Close.RESYNC, "the hub lost its place in the log")
         lane.at = lane.settled = mark
 
-    async def _serve(self, lane: Lane, heard: Heard) -> None:
-        lineage = await self._audience.lineage(heard.entry)
-        if heard.entry.large:
-            await self._bodies.prepare(heard.entry, lane.variants())
-        started = asyncio.get_running_loop().time()
+    async def _serve(self, lane: Lane, batch: Sequence[Heard]) -> int:
+        """Tell everybody of entries that can be told together; returns of how many."""
+        [entry, *_] = entries = [heard.entry for heard in batch]
+        lineage = await self._audience.lineage(entry)
+        if entry.large:
+            await self._bodies.prepare(entry, lane.variants())
+        started = now = asyncio.get_running_loop().time()
+        plans: list[list[Job]] = []
         # Nothing waits between these two: whoever joined before is in a job, and whoever joins after has been offered the entry.
-        lane.at = heard.mark
-        jobs = self._plan(lane, heard.entry, lineage)
-        await self._write(lane, jobs)
-        lane.settled = heard.mark
-        self._streamed(heard.entry, sum(len(job.conns) for job in jobs))
+        while len(plans) < len(batch) and now - started < PLAN_SECONDS:
+            lane.at = batch[len(plans)].mark
+            plans.append(self._plan(lane, entries[len(plans)], lineage))
+            now = asyncio.get_running_loop().time()
+        await self._write(lane, merged(plans))
+        lane.settled = lane.at
+        for entry, jobs in zip(entries, plans, strict=False):
+            self._streamed(entry, sum(len(job.conns) for job in jobs))
         if lane is self.real:
-            self.entries += 1
+            self.entries += len(plans)
             self.seconds = asyncio.get_running_loop().time() - started
+        return len(plans)
 
     def _sight(self) -> None:
         canaries, self._canaries = self._canaries, []
@@ -454,9 +509,9 @@ class FanOut:
             return [group for group in lane.groups() if entry.alert.status in group.key.filter.statuses]
 
     async def _write(self, lane: Lane, jobs: Sequence[Job]) -> None:
-        for frame, conns in jobs:
+        for frame, conns, events in jobs:
             rest = iter(conns)
-            while not self._lines.write(frame, rest, self._turn, LOOK_EVERY):
+            while not self._lines.write(frame, rest, self._turn, LOOK_EVERY, events):
                 await self._turn.pass_on()
                 while lane is self.drill and await self._step(self.real):
                     pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -332,6 +333,8 @@ async def test_a_long_fan_out_lets_other_work_run_but_does_not_start_the_next_en
             receiver.transport.write = lambda data: order.append(data[4:7].decode())  # type: ignore[method-assign]
         counter = asyncio.create_task(count_turns())
         hub.publish()
+        while not order:
+            await asyncio.sleep(0)
         hub.publish()
         await hub.quiet()
         counter.cancel()
@@ -363,6 +366,75 @@ async def test_who_comes_or_goes_during_a_fan_out_disturbs_nobody(monkeypatch: p
         assert hub.fan_out.failures == 0
         assert {tuple(receiver.told) for receiver in receivers[:199]} == {("e-1", "e-2")}
         assert [receivers[199].told, late.told, resuming.told] == [[], ["e-2"], ["e-1", "e-2"]]
+
+
+def writes(receiver: Receiver) -> list[list[str]]:
+    """Return the positions of the alerts in each write to a receiver."""
+    assert receiver.transport is not None
+    found = [
+        re.findall(rb'"position":"(e-\d+)"', write)
+        for write in receiver.transport.writes
+        if b"alert" in write
+    ]
+    return [[each.decode() for each in positions] for positions in found]
+
+
+async def test_what_waits_is_told_in_one_write_to_each_of_what_it_wants_and_in_order() -> None:
+    async with running(Hub()) as hub:
+        everything, here = Receiver(EVERYWHERE), Receiver(parse_filter([("area", CITY)]))
+        for receiver in (everything, here):
+            hub.connect(receiver)
+        await hub.quiet()
+        for area in (CITY, ELSEWHERE, CITY, ELSEWHERE):
+            hub.publish(area=area)
+        await hub.quiet()
+        assert writes(everything) == [["e-1", "e-2", "e-3", "e-4"]]
+        assert writes(here) == [["e-1", "e-3"]]
+        assert hub.fan_out.entries == 4
+        assert hub.lines.frames == 2 + 4 + 2, "each event counts, and the heartbeat at first"
+        for receiver in (everything, here):
+            receiver.read()
+        assert (everything.last, here.last) == ("e-4", "e-3")
+
+
+async def test_what_is_told_together_is_bounded_in_entries_in_bytes_and_in_the_time_to_make_it_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(Hub(replace(SETTINGS, window_entries=100))) as hub:
+        receiver = Receiver(EVERYWHERE)
+        hub.connect(receiver)
+        await hub.quiet()
+        for _ in range(10):
+            hub.publish()
+        await hub.quiet()
+        for _ in range(3):
+            hub.publish(padding=fanout.TOGETHER_BYTES // 2 - 100)
+        await hub.quiet()
+        monkeypatch.setattr(fanout, "PLAN_SECONDS", 1e-9)
+        for _ in range(2):
+            hub.publish()
+        await hub.quiet()
+        assert [len(write) for write in writes(receiver)] == [fanout.MOST_TOGETHER, 2, 2, 1, 1, 1]
+
+
+async def test_an_update_that_waits_for_the_store_holds_up_nothing_that_came_before_it() -> None:
+    async with running(Hub()) as hub:
+        receiver = Receiver(EVERYWHERE)
+        hub.connect(receiver)
+        await hub.quiet()
+        first = hub.publish()
+        await hub.quiet()
+        hub.log.broken = True
+        hub.publish()
+        hub.publish(refers_to=first)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        receiver.read()
+        assert receiver.told == ["e-1", "e-2"]
+        hub.log.broken = False
+        await hub.quiet()
+        receiver.read()
+        assert receiver.told == ["e-1", "e-2", "e-3"]
 
 
 async def test_who_overflowed_is_offered_nothing_more_even_when_there_is_room_again() -> None:
