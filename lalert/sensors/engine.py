@@ -345,7 +345,12 @@ def _can_be_kept(time: datetime) -> bool:
 
 
 def _decode(raw: bytes) -> State:
-    return msgspec.json.decode(raw, type=State)
+    try:
+        return msgspec.json.decode(raw, type=State)
+    except msgspec.MsgspecError as error:
+        # It then says once more what holds: better than one station's memory stopping the rules of all.
+        log.error("what the rules knew of a station does not read", detail=str(error))
+        return State()
 
 
 def _reading_json(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -99,7 +100,10 @@ def _doubted(station: Station, state: State, arrived: StoredReading, word: str) 
     goes_on = agrees_with_doubted(station, reading, state) and state.doubtful is not None
     return replace(
         state,
-        doubted=((reading.time, reading.level_m), word),
+        doubted=(
+            (reading.time, reading.level_m if math.isfinite(reading.level_m) else 0.0),
+            word,
+        ),  # JSON has no NaN
         doubtful=state.doubtful if goes_on else reading.time,
         marks=marks,
     )
@@ -133,10 +137,10 @@ def _stage(station: Station, current: Stage, level_m: float) -> Stage:
 
 
 def _counted(current: Stage, seen: tuple[Stage, ...], hold: int) -> Stage:
-    """Up by any `hold` of those seen, down by the newest `hold` alone: a rise is not to be missed, a fall not to be guessed."""
+    """Up by any `hold` of those seen, the newest among them, down by the newest `hold` alone: a rise is not to be missed, a fall not to be guessed."""
     if len(seen) < hold:
         return current
-    up = sorted(seen, reverse=True)[hold - 1]
+    up = min(seen[-1], sorted(seen, reverse=True)[hold - 1])
     return up if up > current else min(current, max(seen[-hold:]))
 
 

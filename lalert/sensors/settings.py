@@ -37,7 +37,7 @@ class Grade(IntEnum):
 class Quality:
     """What is believed of a station's readings.
 
-    `lowest_m` and `highest_m` are the ends of what the sensor can say, in its own metres: beyond them it is broken, and exactly at one of them it is
+    `lowest_m` and `highest_m` are the ends of what the sensor can say, in metres above the station's zero: beyond them it is broken, and exactly at one of them it is
     believed only if the water came there step by step. Without them a level is believed from 50 m below zero to 20 m over the highest threshold.
     `neighbours` are ids of stations (gauges or rain) that feel the same weather: against them a sudden rise and a value that never changes are held.
     """
@@ -100,7 +100,7 @@ class Upstream:
 class Rules:
     """What a station does by itself.
 
-    A threshold counts once `hold` of the newest `of` readings stand at it or above (0: as many as `hold`), and no longer once the newest `hold` all
+    A threshold counts once `hold` of the newest `of` readings (0: as many as `hold`), the newest among them, stand at it or above, and no longer once the newest `hold` all
     stand below it by the hysteresis. `propose_from` is the stage (3 避難判断, 4 氾濫危険, 5 氾濫発生) from which on an evacuation is proposed too, 0 never.
     Rules that are left out never hold.
     """

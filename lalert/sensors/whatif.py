@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from lalert.sensors.rules import Act, Decision, Issued, State, step, told
 from lalert.sensors.settings import Mode
 from lalert.sensors.station import Stage, Station
+from lalert.sensors.upkeep import levelled
 from lalert.store import StoredReading
 
 FLAP: Final = timedelta(hours=6)
@@ -77,7 +78,7 @@ class Rehearsal:
             if station is None:
                 self.strangers[arrived.reading.station] += 1
                 continue
-            yield from self._take(station, arrived)
+            yield from self._take(station, replace(arrived, reading=levelled(station.datum, arrived.reading)))
 
     def _take(self, station: Station, arrived: StoredReading) -> Iterator[Happening]:
         before = self.states.get(station.id, State())

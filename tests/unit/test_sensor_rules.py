@@ -22,6 +22,14 @@ def test_a_stage_counts_once_n_of_m_readings_stand_at_it() -> None:
     assert play(two_of_three, river([1.0, 2.2, 1.9, 3.2])).said == [("warn", "WARN", "CAUTION")]
 
 
+def test_a_reading_that_is_over_does_not_bring_a_stage_back() -> None:
+    one_of_four = gauge(rule=Rules(hold=1, of=4, quiet_min=0))
+    assert play(one_of_four, river([2.2, 1.0, 1.0, 1.0])).said == [
+        ("warn", "WARN", "CAUTION"),
+        ("warn", "LIFT", "CALM"),
+    ]
+
+
 def test_a_fall_is_told_no_sooner_than_the_quiet_time_and_a_rise_at_once() -> None:
     station = gauge(rule=Rules(quiet_min=15))
     played = play(station, [level(0, 3.2), level(1, 4.1), level(5, 3.3), level(9, 3.2), level(15, 3.2)])
