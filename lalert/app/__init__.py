@@ -23,6 +23,7 @@ from lalert.app.rehearsal import open_test_streams
 from lalert.app.stores import DATABASE, OFFLINE_VIEW, open_ground, restore_store
 from lalert.audit import HEADS_FILE, Auditor, read_heads
 from lalert.bus.leases import only_here
+from lalert.bus.local import LocalBus
 from lalert.canary import Canary
 from lalert.channel_canary import ChannelCanaries, Schedule
 from lalert.checklist import Checklist
@@ -36,7 +37,7 @@ from lalert.hub import AdapterHub, Hub
 from lalert.lifecycle import Handling, ReferencePolicy
 from lalert.live import Live, LiveSettings
 from lalert.matching import FilterIndex
-from lalert.model import Alert, Entry, Facts, Filter, Lease, OriginKind, Status, Subscription
+from lalert.model import Alert, Entry, Facts, Filter, Lease, OriginKind, Status, Subscription, Tenant
 from lalert.plugin import Adapter, ByHand, Canarying, Channel, Endpoint, Listing, PagePart, Source
 from lalert.receivers import Receivers
 from lalert.retention import Archive, Retention
@@ -618,6 +619,24 @@ async def offline_administration(settings: Settings) -> AsyncIterator[tuple[Admi
     clock = SystemClock()
     async with _offline_store(settings) as store:
         yield Administration(store, normalise_code, clock), Scores(store, clock), store
+
+
+@asynccontextmanager
+async def offline_desk(settings: Settings) -> AsyncIterator[tuple[Desk, dict[str, Tenant]]]:
+    """Open the store for setting up stations while no node runs; raises `StoreError` while one holds the data directory's."""
+    gazetteer = load_gazetteer(Path(settings.hub.data), settings.gazetteer.geocodes)
+    async with _offline_store(settings) as store:
+        roster = Roster(store, map(_station, settings.stations), _kept_station, LocalBus())
+        await roster.refresh()
+        desk = Desk(
+            store,
+            roster,
+            gazetteer,
+            SystemClock(),
+            layouts=layouts_of(settings),
+            signs=bool(settings.hub.signing_key_file) or not settings.store.url,
+        )
+        yield desk, {tenant.id: tenant for tenant in await store.tenants()}
 
 
 @asynccontextmanager

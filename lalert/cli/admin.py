@@ -150,6 +150,17 @@ class SocketOffice:
         page = await self._call("GET", "/audit/documents", query={"after": after} if after else None)
         return [Document(at, alert, bytes.fromhex(sha256)) for at, alert, sha256 in page["documents"]]
 
+    async def take_stations(self, org: str, stations: list[Row], *, dry_run: bool) -> list[list[str]]:
+        body = {"org": org, "stations": stations, "dry_run": dry_run}
+        answer = await self._call("POST", "/stations", body, seconds=None)
+        return [list(mistakes) for mistakes in answer["mistakes"]]
+
+    async def change_station(self, org: str, station: str, patch: Row) -> Row:
+        return await self._call("POST", "/stations/set", {"org": org, "station": station, "patch": patch})
+
+    async def station_setups(self, org: str | None) -> list[Row]:
+        return list((await self._call("GET", "/stations", query={"org": org} if org else None))["stations"])
+
     async def route(self, raw: bytes, query: Row) -> Row:
         """Ask the node for a dry run."""
         return await self._call("POST", "/route", query=query, raw=raw)
@@ -372,7 +383,7 @@ def org_set(
 def org_list(config_file: Path | None, data: Path | None) -> None:
     """List the organisations."""
     rows = run(config_file, data, lambda office: office.orgs())
-    _print(["org", "name", "codes", "senders", "tolerant", "signatures", "certificates"], rows)
+    print_table(["org", "name", "codes", "senders", "tolerant", "signatures", "certificates"], rows)
 
 
 @click.group()
@@ -423,7 +434,7 @@ def key_create(
 def key_list(org_id: str | None, config_file: Path | None, data: Path | None) -> None:
     """List the keys: ids and what they may do, never the secrets."""
     rows = run(config_file, data, lambda office: office.keys(org_id))
-    _print(["key", "org", "role", "exercise_only", "stations", "created", "expires", "revoked"], rows)
+    print_table(["key", "org", "role", "exercise_only", "stations", "created", "expires", "revoked"], rows)
 
 
 @key.command("revoke")
@@ -455,7 +466,7 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _print(columns: list[str], rows: list[Row]) -> None:
+def print_table(columns: list[str], rows: list[Row]) -> None:
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(_cell(row[column]) for column in columns))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lalert.cli.rehearsal import replay, what_if
+from lalert.cli.stations import import_stations, list_stations, maintain, show_station
 
 
 @click.group()
@@ -12,5 +13,7 @@ def sensors() -> None:
     """Stations and their readings."""
 
 
+for command in (import_stations, list_stations, show_station, maintain):
+    sensors.add_command(command)
 sensors.add_command(replay)
 sensors.add_command(what_if)

@@ -70,7 +70,7 @@ class Desk:
         name = str(asked.get("id"))
         known = await self._shelf.station(name)
         self._require_own(tenant, name, known)
-        setup = await self._judged(tenant, asked)
+        setup = await asyncio.to_thread(self._judged, tenant, asked)
         await self._save(tenant, [setup], by)
         return shown(setup), known is None
 
@@ -108,19 +108,23 @@ class Desk:
     ) -> list[tuple[str, ...]]:
         """Set up a list of stations, or with `dry_run` only judge it; returns the mistakes of each. With any mistake none is set up."""
         names = {str(row.get("id")) for row in rows}
-        found = [await self._mistakes_of(tenant, row, names) for row in rows]
+        known = {each.id: each for each in await self._shelf.stations()}
+
+        def judge_all() -> list[tuple[Setup | None, tuple[str, ...]]]:
+            return [self._mistakes_of(tenant, row, known.get(str(row.get("id"))), names) for row in rows]
+
+        found = await asyncio.to_thread(judge_all)
         setups = [setup for setup, _ in found if setup is not None]
         if len(setups) == len(rows) and not dry_run:
             await self._save(tenant, setups, by)
         return [mistakes for _, mistakes in found]
 
-    async def _mistakes_of(
-        self, tenant: Tenant, asked: Mapping[str, Any], also: Collection[str]
+    def _mistakes_of(
+        self, tenant: Tenant, asked: Mapping[str, Any], known: KeptStation | None, also: Collection[str]
     ) -> tuple[Setup | None, tuple[str, ...]]:
-        name = str(asked.get("id"))
         try:
-            self._require_own(tenant, name, await self._shelf.station(name))
-            return await self._judged(tenant, asked, also), ()
+            self._require_own(tenant, str(asked.get("id")), known)
+            return self._judged(tenant, asked, also), ()
         except _ManyMistakes as error:
             return None, error.mistakes
         except Refused as error:
@@ -138,8 +142,8 @@ class Desk:
         if known is None and len(self._roster) >= MAX_STATIONS:
             raise Conflict(f"this hub holds {MAX_STATIONS} stations, which is as many as it may")
 
-    async def _judged(self, tenant: Tenant, asked: Mapping[str, Any], also: Collection[str] = ()) -> Setup:
-        whole = await asyncio.to_thread(self._completed, tenant, asked)
+    def _judged(self, tenant: Tenant, asked: Mapping[str, Any], also: Collection[str] = ()) -> Setup:
+        whole = self._completed(tenant, asked)
         setup, mistakes = read_station(whole)
         mistakes = [each.removeprefix("station.") for each in mistakes]
         if setup is not None:
@@ -150,7 +154,7 @@ class Desk:
             raise Forbidden(
                 f"sender {setup.sender!r} is not one of {tenant.id}'s senders", code="sender-not-yours"
             )
-        if problem := await asyncio.to_thread(self._outside, tenant, setup):
+        if problem := self._outside(tenant, setup):
             raise Forbidden(problem, code="area-not-yours")
         return setup
 
