@@ -768,11 +768,16 @@ class Dispatcher:
 
     async def _regain(self, gap: Gap, *, actual: bool) -> None:
         async def plan(entry: Entry, before: Mark | None) -> Planning | None:
-            concerned = (entry.alert.status is Status.ACTUAL) is actual
-            return await self._plan(entry, before, gap=gap) if concerned else None
+            if (entry.alert.status is Status.ACTUAL) is not actual:
+                return None
+            planning = await self._plan(entry, before, gap=gap)
+            if planning is not None and await self._is_head(entry):
+                gap.heads.add(entry.position)
+            return planning
 
         def lose_place() -> None:
             until = self._newest().order
+            gap.heads.clear()
             for lane in gap.lanes.values():
                 lane.lose_place_in_gap(until)
 
@@ -1100,6 +1105,13 @@ class Dispatcher:
 
     def _real_is_busy(self) -> bool:
         return self._real.busy
+
+    async def _is_head(self, entry: Entry) -> bool:
+        """Say whether nothing has replaced an entry, and nothing else is the newest of its incident."""
+        try:
+            return any(head.position == entry.position for head in await self._store.heads(entry))
+        except StoreError:
+            return False
 
     async def _lineage(self, entry: Entry) -> Sequence[Entry]:
         try:

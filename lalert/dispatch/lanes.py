@@ -133,11 +133,11 @@ class Tries:
 class Gap:
     """What lanes that were loaded together have missed: everything after their cursors, up to `until`; None while some of them are still being loaded.
 
-    Until that is planned for them, a lane is sent only what continues nothing of it. Drills and real alerts (the index is `Planned.actual`)
-    are planned, and `closed`, apart: neither replaces the other.
+    Until that is planned for them, a lane is sent only what continues nothing of it, and what nothing has replaced that is planned already. Drills and real
+    alerts (the index is `Planned.actual`) are planned, and `closed`, apart: neither replaces the other.
     """
 
-    __slots__ = ("closed", "lanes", "lowest", "until")
+    __slots__ = ("closed", "heads", "lanes", "lowest", "until")
 
     def __init__(self) -> None:
         self.lanes: dict[str, Lane] = {}
@@ -145,6 +145,8 @@ class Gap:
         """The lowest cursor of all."""
         self.until: Order | None = None
         self.closed = [False, False]
+        self.heads: set[str] = set()
+        """Positions of what is the newest state of its incident, noted when all that came before it is planned."""
 
     def take(self, lane: Lane) -> None:
         """Let a lane belong here."""
@@ -154,9 +156,13 @@ class Gap:
 
     def holds_back(self, planned: Planned) -> bool:
         """Say whether a lane must not be sent this yet: something that was missed may have replaced it, or has to be sent before."""
-        return not self.closed[planned.actual] and (
-            self.until is None or planned.order <= self.until or planned.since <= self.until
-        )
+        if self.closed[planned.actual]:
+            return False
+        if self.until is None:
+            return True
+        if planned.order > self.until:
+            return planned.since <= self.until
+        return planned.position not in self.heads
 
 
 class Lane:

@@ -1452,6 +1452,63 @@ async def test_what_is_new_does_not_wait_until_what_was_missed_is_planned(make_h
     assert sorted(channel.sent[3:]) == ["after-both", "after-missed", "missed-2"]
 
 
+async def test_what_was_missed_goes_out_as_it_is_planned_but_for_what_was_replaced(
+    make_hub: MakeHub,
+) -> None:
+    channel = FakeChannel()
+    hub = make_hub(channel)
+    async with hub.open_store():
+        await hub.store.save_subscription(subscription(), hub.store.newest)
+        first = await hub.submit("first")
+        await hub.submit("alone")
+        await hub.submit("held")
+        await hub.submit("second", msg_type="Update", references=[first])
+    held: list[Held] = []
+
+    def hold(store: SqliteStore) -> Held:
+        held.append(Held(store, "held"))
+        return held[-1]
+
+    hub.around = hold
+    async with hub.running() as dispatcher:
+        await until(lambda: channel.arrived == ["alone"])
+        await asyncio.sleep(0.05)
+        assert channel.arrived == ["alone"]
+        assert not dispatcher.stats()["caught_up"]
+        held[0].allow("held")
+        await until(lambda: len(channel.arrived) == 3)
+        await until(lambda: dispatcher.stats()["waiting"] == 0)
+    assert sorted(channel.sent) == ["alone", "held", "second"]
+
+
+async def test_what_waits_for_another_try_does_not_overtake_what_it_replaced_and_is_not_planned_yet(
+    make_hub: MakeHub,
+) -> None:
+    """A channel with very many targets keeps no row of what was replaced before it was sent."""
+    channel = FakeChannel()
+    hub = make_hub(channel)
+    async with hub.open_store():
+        await hub.store.save_subscription(subscription(), hub.store.newest)
+        first = await hub.submit("first")
+        second = await hub.submit("second", msg_type="Update", references=[first])
+        key, now = delivery_key("s", second.alert.id), datetime.now(UTC)
+        row = DeliveryRow(key, "s", second.position, DeliveryState.RETRY, 1, now, "down", now)
+        await hub.store.record([row], {})
+    held: list[Held] = []
+
+    def hold(store: SqliteStore) -> Held:
+        held.append(Held(store, "first"))
+        return held[-1]
+
+    hub.around = hold
+    async with hub.running() as dispatcher:
+        await hub.submit("new")
+        await until(lambda: channel.arrived == ["new"])
+        held[0].allow("first")
+        await until(lambda: dispatcher.stats()["caught_up"] and dispatcher.stats()["waiting"] == 0)
+    assert channel.sent == ["new", "second"]
+
+
 async def test_what_was_missed_of_real_alerts_does_not_wait_for_drills(make_hub: MakeHub) -> None:
     channel = FakeChannel()
     hub = make_hub(channel)
