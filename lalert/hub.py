@@ -59,6 +59,8 @@ K_co = TypeVar("K_co", covariant=True)
 
 log = structlog.get_logger()
 
+MANY_BYTES = 16_384
+"""Readings of more than this are read in a thread."""
 MAX_COMPLAINTS = 10_000
 """Devices of which is remembered what was wrong with their uplinks."""
 
@@ -445,7 +447,8 @@ class Hub:
         if form in uplinks.NETWORKS:
             return await self._take_uplink(form, raw, tenant, event, only)
         read = uplinks.read_csv if form == "csv" else uplinks.read_json
-        items = [_limited(item, only) for item in read(raw, station)]
+        found = await asyncio.to_thread(read, raw, station) if len(raw) > MANY_BYTES else read(raw, station)
+        items = [_limited(item, only) for item in found]
         good = [(item.index, item.reading) for item in items if item.reading is not None]
         observed = await self.observe([reading for _, reading in good], tenant)
         rejected = [(good[index][0], code) for index, code in observed.rejected]
@@ -481,7 +484,7 @@ class Hub:
         return observed
 
     def _device(self, uplink: uplinks.Uplink, tenant: str) -> uplinks.Device:
-        device = self.devices.device(uplink.device)
+        device = self.devices.device(uplink.device, min(uplink.time, self.clock.now()))
         if device is None or device.org != tenant:
             raise BadRequest(
                 f"{uplink.device}: no such device; [[devices]] lists them", code="unknown-device"

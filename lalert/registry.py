@@ -114,8 +114,7 @@ def _load(point: EntryPoint, name: str, mistakes: list[str]) -> type[Adapter] | 
     try:
         kind: type[Adapter] = point.load()
     except ImportError as error:
-        mistakes.append(
-            f"adapters.{name}: {error}; install what it needs: pip install 'lalert[{point.name}]'"
-        )
+        extra = ",".join(point.extras) or point.name
+        mistakes.append(f"adapters.{name}: {error}; install what it needs: pip install 'lalert[{extra}]'")
         return None
     return kind

@@ -230,7 +230,7 @@ class Node:
         )
         self.hub.sensors = engine
         layouts = layouts_of(self.settings)
-        self.hub.devices = KnownDevices(device_table(self.settings), roster, layouts, self.clock)
+        self.hub.devices = KnownDevices(device_table(self.settings), roster, layouts)
         desk = Desk(
             self.store,
             roster,

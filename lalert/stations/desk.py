@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -243,18 +243,17 @@ class KnownDevices:
     """Devices of the configuration, and those that are posted at stations; of both the configuration's counts."""
 
     def __init__(
-        self, configured: uplinks.Devices, roster: Roster, layouts: Mapping[str, uplinks.Layout], clock: Clock
+        self, configured: uplinks.Devices, roster: Roster, layouts: Mapping[str, uplinks.Layout]
     ) -> None:
         self._configured = configured
         self._roster = roster
         self._layouts = layouts
-        self._clock = clock
 
-    def device(self, id: str) -> uplinks.Device | None:
-        if (known := self._configured.device(id)) is not None:
+    def device(self, id: str, time: datetime) -> uplinks.Device | None:
+        if (known := self._configured.device(id, time)) is not None:
             return known
         # A device that is exchanged in a minute may be heard before.
-        found = self._roster.posted(id, self._clock.now() + timedelta(minutes=1))
+        found = self._roster.posted(id, time + timedelta(minutes=1))
         if found is None or found[1].layout not in self._layouts:
             return None
         station, post = found

@@ -31,8 +31,8 @@ class Device:
 class Devices(Protocol):
     """Where devices are looked up."""
 
-    def device(self, id: str) -> Device | None:
-        """Return the device with this devEui or Sigfox id, in any case of letters."""
+    def device(self, id: str, time: datetime) -> Device | None:
+        """Return the device with this devEui or Sigfox id, in any case of letters, as it was at a time: what is late belongs where it then stood."""
         ...
 
 
@@ -50,7 +50,7 @@ class DeviceTable:
     def __init__(self, devices: Iterable[Device] = ()) -> None:
         self._devices = {device.id.lower(): device for device in devices}
 
-    def device(self, id: str) -> Device | None:
+    def device(self, id: str, time: datetime) -> Device | None:  # noqa: ARG002  # these have always stood there
         return self._devices.get(id.lower())
 
 

@@ -19,6 +19,7 @@ MAX_READINGS: Final = 1_000
 FIELDS: Final = ("station", "time", "level_m", "rain_mm", "period_s", "rain_total_mm", "seq")
 NUMBERS: Final = ("level_m", "rain_mm", "rain_total_mm")
 LARGEST: Final = 1e6
+_KNOWN: Final = frozenset(FIELDS)
 _WHOLE = re.compile(r"[0-9]{1,16}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{0,12})?")
 
@@ -142,23 +143,23 @@ def _cell(name: str, text: str) -> object:
 def _reading(item: object, station: str | None) -> Reading:
     if not isinstance(item, Mapping):
         raise BadRequest("a reading is an object", code="not-an-object")
-    if not set(FIELDS).issuperset(item):
-        unknown = min(str(name) for name in set(item) - set(FIELDS))
+    if not item.keys() <= _KNOWN:
+        unknown = min(str(name) for name in item.keys() - _KNOWN)
         raise BadRequest(f"unknown field {unknown[:40]!r}", code="unknown-field")
     named = item.get("station", station)
     if not isinstance(named, str) or not 1 <= len(named) <= 64:
         raise BadRequest("station must be a text of 1 to 64 characters", code="bad-station")
     if station is not None and named != station:
         raise BadRequest("station is another than that of the topic", code="bad-station")
-    values = {name: _number(item.get(name), name) for name in NUMBERS}
-    if sum(value is not None for value in values.values()) != 1:
+    level, rain, total = (_number(item.get(name), name) for name in NUMBERS)
+    if (level is not None) + (rain is not None) + (total is not None) != 1:
         raise BadRequest("give exactly one of level_m, rain_mm, rain_total_mm", code="no-single-value")
     period, seq = item.get("period_s"), item.get("seq")
-    if (values["rain_mm"] is not None) != (period is not None) or not _is_whole(period, 1, 86_400):
+    if (rain is not None) != (period is not None) or not _is_whole(period, 1, 86_400):
         raise BadRequest("period_s, 1 to 86400, goes with rain_mm and with nothing else", code="bad-period")
     if not _is_whole(seq, 0, 2**53):
         raise BadRequest("seq must be a whole number", code="bad-seq")
-    return Reading(station=named, time=instant(item.get("time")), period_s=period, seq=seq, **values)
+    return Reading(named, instant(item.get("time")), level, rain, period, total, seq)
 
 
 def _number(value: object, name: str) -> float | None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import trustme
 from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
-from lalert import config
+from lalert import config, registry
 from lalert.clock import SystemClock
 from lalert.config import Settings
 from lalert.errors import TooLarge, Unavailable
@@ -37,6 +38,7 @@ from tests.contract.test_channel_mqtt import Broker
 from tests.unit.test_uplinks import EUI, chirpstack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+ROOT = Path(__file__).parents[2]
 CONFIGURATION = f"""
 [[stations]]
 id = "g"
@@ -355,10 +357,20 @@ async def test_a_source_has_topics() -> None:
 
 
 async def test_the_example_of_the_page_is_a_configuration() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "adapters" / "mqtt_sensors.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "adapters" / "mqtt_sensors.md").read_text(encoding="utf-8")
     block = tomllib.loads(page.split("```toml\n")[1].split("```")[0])["adapters"]["gauges"]
     mistakes: list[str] = []
     own = {name: value for name, value in block.items() if name not in ("type", "org")}
     assert config.read(MqttSensorsConfig, own, "", mistakes) is not None, mistakes
     named = {field.encode_name for field in msgspec.structs.fields(MqttSensorsConfig)}
     assert {name for name in named if f"`{name}`" not in page} == set()
+
+
+async def test_without_the_library_the_advice_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    where = points["lalert.adapters"]["mqtt_sensors"]
+    monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
+    monkeypatch.delitem(sys.modules, "lalert_adapters.mqtt_sensors")
+    mistakes: list[str] = []
+    registry._load(EntryPoint("mqtt_sensors", where, registry.GROUP), "gauges", mistakes)
+    assert "pip install 'lalert[mqtt]'" in mistakes[0]

@@ -171,6 +171,29 @@ async def test_a_key_of_one_station_writes_no_other_ones_readings(node: RunningN
     assert answer == NOTHING | {"accepted": 1}
 
 
+async def test_a_late_uplink_belongs_where_its_device_stood_then(node: RunningNode) -> None:
+    now = datetime.now(UTC)
+    since = {"first": now - timedelta(days=2), "second": now - timedelta(hours=1)}
+    for name, time in since.items():
+        setup = {
+            "name": name,
+            "lon": 130.7,
+            "lat": 32.2,
+            "posts": [{"id": "c0ffee", "layout": "ultrasonic", "since": time.isoformat(), "offset_m": 5.0}],
+        }
+        url = f"{node.url}/v1/stations/{name}"
+        async with node.http.put(url, json=setup, headers=node.headers(Role.ADMIN)) as response:
+            assert response.status == 201, await response.text()
+    for number, time in enumerate((now, now - timedelta(hours=2))):
+        body = sigfox(device="C0FFEE", time=int(time.timestamp()), seqNumber=number)
+        assert await post(node, "/v1/uplinks/sigfox", body) == (200, NOTHING | {"accepted": 1})
+    for name, time in (("second", now), ("first", now - timedelta(hours=2))):
+        _, kept = await node.get(f"/v1/stations/{name}/readings")
+        (reading,) = kept["readings"]
+        assert datetime.fromisoformat(reading["time"]) == time.replace(microsecond=0)
+        assert reading["level_m"] == 2.14
+
+
 async def test_the_examples_of_the_page_work(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "sensors.md").read_text(encoding="utf-8")
     (table,) = re.findall(r"```csv\n(.*?)```", page, re.DOTALL)
