@@ -15,9 +15,13 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from lalert.config import Hub, Settings, Station, Thresholds
-from lalert.model import Role
+from lalert.model import Reading, Role
+from lalert.sensors import Stage
+from lalert.sensors import Station as EngineStation
 from lalert.sensors.proposals import WAITS_S
-from lalert.sensors.settings import Rules
+from lalert.sensors.rules import Act, Decision
+from lalert.sensors.settings import Mode, Rules
+from lalert.store import StoredReading
 from lalert.testing import make_cap
 from lalert.testing.node import RunningNode, running_node
 
@@ -246,3 +250,60 @@ async def test_the_operator_is_told_of_a_proposal_that_nobody_decides(node: Runn
         figures = dict(line.split() for line in (await response.text()).splitlines() if line[0] != "#")
     assert float(figures["lalert_proposals_open"]) >= 1
     assert float(figures["lalert_proposals_oldest_open_seconds"]) >= WAITS_S
+
+
+async def test_what_is_judged_again_after_a_crash_is_proposed_once_and_brings_nothing_back(
+    node: RunningNode,
+) -> None:
+    station = engine_station("again")
+    first, second, over = (
+        Decision(act, stage, Stage.CALM, arrived(number, level), None, Mode.PROPOSE)
+        for act, stage, number, level in (
+            (Act.WARN, Stage.EVACUATION, 1_001, 3.3),
+            (Act.CHANGE, Stage.DANGER, 1_002, 3.5),
+            (Act.LIFT, Stage.CALM, 1_003, 2.0),
+        )
+    )
+    proposals = node.node.proposals
+
+    async def states() -> list[tuple[int, str]]:
+        found = await proposals.of("hitoyoshi", None, 500)
+        return sorted((one.level, one.state) for one in found if one.station == "again")
+
+    await proposals.propose(station, first)
+    assert await states() == [(3, "open")]
+    for decision in (second, first, second):
+        await proposals.propose(station, decision)
+        assert await states() == [(3, "replaced"), (4, "open")]
+    for decision in (over, first, second, over):
+        await proposals.propose(station, decision)
+        assert await states() == [(3, "replaced"), (4, "withdrawn")]
+
+
+async def test_a_crash_between_two_proposals_leaves_the_newer_one(node: RunningNode) -> None:
+    station = engine_station("between")
+    low, high = (
+        Decision(Act.WARN, stage, Stage.CALM, arrived(number, level), None, Mode.PROPOSE)
+        for stage, number, level in ((Stage.EVACUATION, 2_001, 3.3), (Stage.DANGER, 2_002, 3.5))
+    )
+    proposals, store = node.node.proposals, node.node.store
+    await proposals.propose(station, low)
+    [first] = [one for one in await proposals.of("hitoyoshi", "open", 500) if one.station == "between"]
+    # As though the node had died after saving the second and before it had replaced the first.
+    await store.save_proposal(replace(first, id=first.id.replace("2001", "2002"), level=4))
+    for decision in (low, high):
+        await proposals.propose(station, decision)
+    found = [one for one in await proposals.of("hitoyoshi", None, 500) if one.station == "between"]
+    assert sorted((one.level, one.state) for one in found) == [(3, "replaced"), (4, "open")]
+
+
+def engine_station(name: str) -> EngineStation:
+    levels = {Stage.EVACUATION: 3.2, Stage.DANGER: 3.4}
+    return EngineStation(
+        name, "人吉", "hitoyoshi", "gauge@hitoyoshi.example", ("432032",), 130.76, 32.21, levels=levels
+    )
+
+
+def arrived(number: int, level: float) -> StoredReading:
+    now = datetime.now(UTC)
+    return StoredReading(number, "hitoyoshi", Reading("again", now, level_m=level), now)
