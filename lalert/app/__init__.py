@@ -219,7 +219,7 @@ class Node:
             ),
             public_address=lambda: self.settings.hub.base_url.rstrip("/"),
         )
-        engine = Engine(
+        engine = self.engine = Engine(
             self.store,
             roster,
             self._warn,
@@ -387,6 +387,7 @@ class Node:
             | dispatch
             | canary
             | self.proposals.gauges()
+            | self.engine.gauges()
             | {
                 "audit_unwritten": float(self.audit.unwritten),
                 "texts_template_failures": float(self.texts.failures.total()),

@@ -28,6 +28,7 @@ from lalert.sensors.quality import DOUBTS
 from lalert.sensors.roster import Roster
 from lalert.sensors.rules import Act, Decision, Issued, State, step, told
 from lalert.sensors.settings import Mode
+from lalert.sensors.silence import Condition, Watch, age, condition
 from lalert.sensors.station import STAGES, Station
 from lalert.sensors.upkeep import Datum, Maintenance, levelled, under
 from lalert.sensors.warning import warning
@@ -106,6 +107,7 @@ class Engine:
         self._states: dict[str, State] = {}
         self._kept: Mapping[str, State] = {}
         self._refusals: dict[str, str] = {}
+        self._watch = Watch()
         self._news = asyncio.Event()
 
     async def observe(self, tenant: str, readings: Sequence[Reading]) -> Observed:
@@ -154,6 +156,7 @@ class Engine:
 
     async def _judge_all(self, lease: Lease) -> None:
         self._states = await self._read_states()
+        self._watch = Watch()
         judged, pause = await self._store.judged(), LOOK_SECONDS
         while True:
             self._news.clear()
@@ -168,6 +171,8 @@ class Engine:
                             changed[station.id] = msgspec.json.encode(self._states[station.id])
                 judged = batch[-1].number
                 await self._store.save_rule_states(changed, judged, lease)
+                self._watch.look(self._stations, self._states, self._clock.now())
+            self._watch.look(self._stations, self._states, self._clock.now())
             try:
                 async with asyncio.timeout(pause):
                     await self._news.wait()
@@ -182,10 +187,13 @@ class Engine:
         # By both times: what was measured while a hand was in the water may come when it is out again.
         own = self._stations.get(said.reading.station, station)
         times = (said.reading.time, said.received)
+        before = self._states.get(station.id, State())
+        before = replace(before, heard=max(before.heard or said.received, said.received))
         if any(under(each.maintenance, time) for each in (station, own) for time in times):
+            self._states[station.id] = before
             return
         arrived = replace(said, reading=levelled(own.datum, said.reading))
-        state, decisions = step(station, self._states.get(station.id, State()), arrived, self._states)
+        state, decisions = step(station, before, arrived, self._states)
         for decision in decisions:
             state = await self._act(station, state, decision)
         self._states[station.id] = state
@@ -257,10 +265,15 @@ class Engine:
 
     async def stations(self) -> list[dict[str, Any]]:
         """Return every station with its thresholds and how it stands, ready for JSON; at a node that does not judge up to a second late."""
-        states = await self._known_states()
+        states, now = await self._known_states(), self._clock.now()
         return [
-            _station_json(station, states.get(station.id, State())) for station in self._stations.values()
+            _station_json(station, states.get(station.id, State()), now)
+            for station in self._stations.values()
         ]
+
+    def gauges(self) -> dict[str, float]:
+        """Return figures of all stations, at the node that judges; elsewhere none."""
+        return self._watch.gauges(self._clock.now()) if self._judges else {}
 
     async def _known_states(self) -> Mapping[str, State]:
         return self._states if self._judges else await self._states_kept()
@@ -281,7 +294,7 @@ class Engine:
         if station is None:
             return None
         states = await self._known_states()
-        return _station_json(station, states.get(name, State()))
+        return _station_json(station, states.get(name, State()), self._clock.now())
 
     async def history(self, station: str, limit: int) -> list[dict[str, Any]]:
         """Return a station's newest readings by device time, rising, ready for JSON."""
@@ -298,8 +311,11 @@ class Engine:
         ]
 
 
-def _station_json(station: Station, state: State) -> dict[str, Any]:
+def _station_json(station: Station, state: State, now: datetime) -> dict[str, Any]:
     last, doubted = state.last, state.doubted
+    how, silence = condition(station, state, now), age(state, now)
+    # Of a gauge that says nothing nobody knows how the water stands.
+    known = how is Condition.LIVE
     return {
         "id": station.id,
         "name": station.name,
@@ -310,8 +326,12 @@ def _station_json(station: Station, state: State) -> dict[str, Any]:
         "codes": list(station.codes),
         "status": station.status.value,
         "levels": {stage.name.lower(): level for stage, level in station.levels.items()},
-        "stage": state.stage.name.lower(),
-        "stage_name": STAGES[state.stage].name if state.stage in STAGES else None,
+        "condition": how.value,
+        "heard": state.heard.isoformat(timespec="seconds") if state.heard else None,
+        "age_s": round(silence.total_seconds()) if silence is not None else None,
+        "stage": state.stage.name.lower() if known else "no-data",
+        "last_stage": state.stage.name.lower(),
+        "stage_name": STAGES[state.stage].name if known and state.stage in STAGES else None,
         "time": last[0].isoformat(timespec="seconds") if last else None,
         "level_m": last[1] if last else None,
         "doubt": doubted[1] if doubted else None,

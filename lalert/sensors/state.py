@@ -33,6 +33,7 @@ class State:
     word for it, `doubtful` when those that agree with it began, `marks` the newest doubtful ones by device time.
     `issued` is the last message of the incident of the river that is open, if one is, `said` the stage that it told, `early` the rules besides the
     stage that it named; `proposed` the stage for which an evacuation is proposed, `early_proposed` the rules besides the stage that had it proposed. `rain`, `rain_issued`, `rain_said`: the same for rain.
+    `heard` is when the newest reading was received, good or not.
     """
 
     stage: Stage = Stage.CALM
@@ -52,3 +53,4 @@ class State:
     rain_issued: Issued | None = None
     rain_said: Grade = Grade.NONE
     rain_proposed: Grade = Grade.NONE
+    heard: datetime | None = None

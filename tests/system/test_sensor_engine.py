@@ -242,7 +242,7 @@ async def test_readings_given_to_any_node_are_judged_by_the_one_that_may_and_eve
         )
         judging = asyncio.create_task(judge.run(LEASE))
         [before] = await other.stations()
-        assert before["stage"] == "calm"
+        assert before["stage"] == "no-data"
         async with asyncio.timeout(10):
             await until_judged(node.store)
             await other.observe(ORG, [Reading(GAUGE.id, START, level_m=3.1)])
@@ -250,7 +250,7 @@ async def test_readings_given_to_any_node_are_judged_by_the_one_that_may_and_eve
             async with asyncio.timeout(1.5):
                 await until_judged(node.store)
         assert [told["stage"] for told in await judge.stations()] == ["caution"]
-        assert (await other.stations())[0]["stage"] == "calm"
+        assert (await other.stations())[0]["stage"] == "no-data"
         node.clock.move(1.0)
         assert (await other.stations())[0] == (await judge.stations())[0]
         judging.cancel()
@@ -354,7 +354,7 @@ async def test_a_node_whose_lease_is_another_s_by_now_stops_judging_and_tells_wh
         await node.engine.observe(ORG, [Reading(GAUGE.id, START, level_m=3.1)])
         with pytest.raises(Fenced):
             await frozen.run(LEASE)
-        assert [told["stage"] for told in await frozen.stations()] == ["calm"]
+        assert [told["stage"] for told in await frozen.stations()] == ["no-data"]
         await node.judge()
         node.clock.move(1.0)
         assert [told["stage"] for told in await frozen.stations()] == ["caution"]
@@ -415,3 +415,36 @@ async def test_a_neighbour_warns_by_a_gauge_that_is_shared_by_its_own_thresholds
         assert [each["level_m"] for each in await node.engine.history("below", 5)] == [2.5]
         answer = await node.engine.observe(ORG, [Reading("below", START, level_m=9.0)])
         assert answer.rejected == ((0, "unknown-station"),)
+
+
+async def test_a_gauge_that_is_silent_is_shown_as_that_and_never_as_calm(tmp_path: Path) -> None:
+    async with life(tmp_path) as node:
+        [never] = await node.engine.stations()
+        assert (never["condition"], never["stage"], never["age_s"]) == ("silent", "no-data", None)
+        await node.river((0, 1.0))
+        node.clock.move(2)
+        [heard] = await node.engine.stations()
+        assert (heard["condition"], heard["stage"], heard["age_s"]) == ("live", "calm", 2)
+        node.clock.step(START + timedelta(hours=27))
+        [silent] = await node.engine.stations()
+        assert (silent["condition"], silent["stage"], silent["last_stage"]) == ("silent", "no-data", "calm")
+        assert silent["age_s"] == 27 * 3600
+
+
+async def test_while_the_water_stands_high_half_an_hour_is_silence(tmp_path: Path) -> None:
+    async with life(tmp_path) as node:
+        await node.river((0, 3.1))
+        node.clock.step(START + timedelta(minutes=36))
+        [silent] = await node.engine.stations()
+        assert (silent["stage"], silent["stage_name"], silent["last_stage"]) == ("no-data", None, "caution")
+        assert silent["warning"] is not None
+
+
+async def test_in_maintenance_a_gauge_is_heard_and_shown_as_maintained(tmp_path: Path) -> None:
+    work = Maintenance(START, START + timedelta(minutes=30))
+    async with life(tmp_path, replace(GAUGE, maintenance=work)) as node:
+        await node.river((10, 3.5))
+        [shown] = await node.engine.stations()
+        assert (shown["condition"], shown["stage"], shown["age_s"]) == ("maintenance", "no-data", 0)
+        node.clock.step(START + timedelta(minutes=31))
+        assert (await node.engine.stations())[0]["condition"] == "live"
