@@ -58,14 +58,14 @@ def settle() -> None:
     """Have the process serve, now that its node has started: long pauses are nobody's alert.
 
     What stands now stands for good: without `freeze` each full collection would look at all of it again, in the middle of a fan-out; and an
-    alert of 50,000 points needs none. The middle generation is looked at each second time: with Python's ten, the objects of 10,000 streams that have just come were one pause of 0.2 s. Whoever computes gives way after a tenth of a millisecond, which has to be less than a turn of a busy loop: a thread that waits
+    alert of 50,000 points needs none. The middle generation is looked at every other time: with Python's ten, the objects of 10,000 streams that have just come were one pause of 0.2 s. Whoever computes gives way after a tenth of a millisecond, which has to be less than a turn of a busy loop: a thread that waits
     for the interpreter asks for it only when nobody has let go of it for so long, and each turn lets go of it for a moment. With a millisecond a
     commit waited for most of a second while many deliveries went out.
     """
     gc.unfreeze()  # what an epoch before has left
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 1, 50)
+    gc.set_threshold(50_000, 0, 50)
     sys.setswitchinterval(0.0001)
 
 
