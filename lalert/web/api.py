@@ -342,6 +342,8 @@ class Api:
         refused: list[dict[str, str]] = []
         # The oldest first, as it would have come.
         for row in reversed(await self._of_state(subscription, state)):
+            # Each takes a write or two, and there may be hundreds: a key revoked meanwhile sends none of the rest.
+            self._permitted(request, Role.RECEIVER, Role.ADMIN)
             try:
                 await self._hub.redeliver(row, subscription, by)
                 repeated.append(row.key)

@@ -82,6 +82,7 @@ async def test_dead_letters_are_listed_explained_and_sent_again(tmp_path: Path, 
         receiver.status = 200
         for body in ({}, {"key": "k", "state": "dead"}, {"state": "delivered"}, {"state": "lost"}):
             assert (await call(node, f"{own}/redeliver", body))[0] == 400
+        await nobody_else(node, own, dead[0]["key"])
         receiver.keys.clear()
         status, said = await call(node, f"{own}/redeliver", {"state": "dead"})
         assert (status, said) == (202, {"repeated": [row["key"] for row in reversed(dead)], "refused": []})
@@ -93,6 +94,47 @@ async def test_dead_letters_are_listed_explained_and_sent_again(tmp_path: Path, 
             "dead",
             "delivered",
         ]
+
+
+async def nobody_else(node: RunningNode, own: str, key: str) -> None:
+    """Another organisation does not even learn that there is such a subscription, and what only sends or measures may ask for none."""
+    if "other" not in [tenant.id for tenant in await node.node.administration.orgs()]:
+        await node.org("other", ["13"], ["*@other.example"])
+    reads = (own, f"{own}/deliveries", f"{own}/deliveries/{key}")
+    writes = (f"{own}/redeliver", f"{own}/test")
+    strangers = [await node.key(role, "other") for role in (Role.RECEIVER, Role.ADMIN)]
+    for status, callers in ((404, strangers), (403, [node.keys[Role.SENDER], node.keys[Role.SENSOR]])):
+        for caller in callers:
+            assert [(await node.get(path, caller))[0] for path in reads] == [status] * len(reads)
+            for path in writes:
+                for body in ({"key": key}, {"state": "dead"}):
+                    headers = node.headers(caller)
+                    async with node.http.post(f"{node.url}{path}", json=body, headers=headers) as response:
+                        assert response.status == status
+            async with node.http.delete(f"{node.url}{own}", headers=node.headers(caller)) as response:
+                assert response.status == status
+
+
+async def test_a_key_that_is_revoked_while_all_are_sent_again_sends_none_of_the_rest(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.status = 400
+    async with running_node(tmp_path / "data") as node:
+        _, made = await call(node, "/v1/subscriptions", {"channel": "webhook", "target": receiver.url})
+        own = f"/v1/subscriptions/{made['id']}"
+        for name in ("one", "two", "three"):
+            assert (await node.post(make_cap(sender="bousai@hitoyoshi.example", identifier=name)))[0] == 201
+        await until_states(node, f"{own}/deliveries", "dead", "dead", "dead")
+        redelivered: list[str] = []
+
+        async def redeliver(key: str) -> None:
+            redelivered.append(key)
+            await node.node.administration.revoke_key(node.keys[Role.RECEIVER])
+            await node.node.keyring.refresh()
+
+        monkeypatch.setattr(node.node.dispatcher, "redeliver", redeliver)
+        assert (await call(node, f"{own}/redeliver", {"state": "dead"}))[0] == 401
+        assert len(redelivered) == 1
 
 
 async def tries(node: RunningNode, path: str, number: int) -> dict[str, Any]:
