@@ -203,6 +203,8 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     record_bytes: int = 0
     every_s: int = 0
     oldest_first: bool = False
+    low_battery: float | None = None
+    """Below what a battery is low, in the unit that the values have it in: 20 where that is percent, never where it is volts."""
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

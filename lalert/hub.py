@@ -230,7 +230,7 @@ class Hub:
         self.canaries: Canaries
         self.sensors: Observer
         self.devices: uplinks.Devices = uplinks.DeviceTable()
-        self.device_status: uplinks.DeviceStatus = uplinks.LastHeard()
+        self.heard = uplinks.LastHeard()
         self._complaints: dict[str, str] = {}
         self.scores: Scorer
         self.audit: Audit
@@ -480,7 +480,13 @@ class Hub:
             return Observed(0, 0, ((0, error.error_code),), {0: error.detail})
         self._complaints.pop(uplink.device, None)
         observed = await self.observe(said.readings, tenant) if said.readings else Observed(0, 0)
-        self.device_status.note(device, said.battery, uplink.rssi, uplink.time)
+        if self.heard.note(device, said.battery, uplink):
+            log.warning(
+                "a device's battery is low",
+                device=device.id,
+                station=device.station,
+                battery=str(said.battery),
+            )
         return observed
 
     def _device(self, uplink: uplinks.Uplink, tenant: str) -> uplinks.Device:

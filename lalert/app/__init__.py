@@ -393,6 +393,7 @@ class Node:
                 "texts_template_failures": float(self.texts.failures.total()),
                 "test_streams": sum(self.test_streams.stats()[wire] for wire in ("sse", "websockets")),
                 "confirmations_dropped": float(self.receivers.dropped),
+                "devices_low_battery": float(self.hub.heard.low()),
             }
         )
 

@@ -3,7 +3,8 @@
 Everything that does not read is a `BadRequest` whose code docs/errors.md explains and whose detail names the place.
 """
 
-from lalert.uplinks.devices import Device, Devices, DeviceStatus, DeviceTable, LastHeard, Signs, signs_of
+from lalert.uplinks.devices import Battery, Device, Devices, DeviceStatus, DeviceTable, Signs, signs_of
+from lalert.uplinks.heard import Gateway, Heard, LastHeard
 from lalert.uplinks.layouts import QUANTITIES, Form, Layout, Value, layout_mistakes
 from lalert.uplinks.messages import NETWORKS, Uplink, read_uplink
 from lalert.uplinks.plain import MAX_READINGS, Item, read_csv, read_json
@@ -26,11 +27,14 @@ __all__ = [
     "NETWORKS",
     "QUANTITIES",
     "REJECTED",
+    "Battery",
     "Device",
     "DeviceStatus",
     "DeviceTable",
     "Devices",
     "Form",
+    "Gateway",
+    "Heard",
     "Item",
     "LastHeard",
     "Layout",

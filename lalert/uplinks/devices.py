@@ -14,7 +14,8 @@ from lalert.uplinks.layouts import READINGS, Found, Layout, decode
 from lalert.uplinks.messages import Uplink
 from lalert.uplinks.plain import LARGEST
 
-MAX_HEARD: Final = 200_000
+LOW_PERCENT: Final = 20.0
+"""Below this a battery is low, where its layout says no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,23 @@ class Devices(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Battery:
+    """How a device's battery is, in `%` or `V`."""
+
+    worth: float
+    unit: str
+    low: bool
+
+    def __str__(self) -> str:
+        return f"{self.worth:g}%" if self.unit == "%" else f"{self.worth:g} V"
+
+
 class DeviceStatus(Protocol):
     """Who wants to know how devices are."""
 
-    def note(self, device: Device, battery: str | None, rssi: float | None, time: datetime) -> None:
-        """Hear of a device: its battery as it says it (`71%`, `3.55 V`), the best gateway's dBm, and when its network heard it."""
+    def note(self, device: Device, battery: Battery | None, uplink: Uplink) -> bool:
+        """Hear of a device; returns whether its battery has just become low."""
         ...
 
 
@@ -55,34 +68,11 @@ class DeviceTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """The last that was heard of a device."""
-
-    battery: str | None
-    rssi: float | None
-    time: datetime
-
-
-class LastHeard:
-    """Keeps the last of each device in memory; what comes late does not go before what is newer."""
-
-    def __init__(self) -> None:
-        self.heard: dict[str, Heard] = {}
-
-    def note(self, device: Device, battery: str | None, rssi: float | None, time: datetime) -> None:
-        last = self.heard.get(device.id)
-        if last is None and len(self.heard) >= MAX_HEARD:
-            return
-        if last is None or last.time <= time:
-            self.heard[device.id] = Heard(battery or (last.battery if last else None), rssi, time)
-
-
-@dataclass(frozen=True, slots=True)
 class Signs:
     """What an uplink says: readings, and how the device's battery is."""
 
     readings: tuple[Reading, ...]
-    battery: str | None
+    battery: Battery | None
 
 
 def signs_of(uplink: Uplink, device: Device) -> Signs:
@@ -90,20 +80,27 @@ def signs_of(uplink: Uplink, device: Device) -> Signs:
 
     The same uplink gives the same readings, whenever and however often it comes.
     """
-    battery = f"{uplink.battery:g}%" if uplink.battery is not None else None
+    battery = _percent(device, uplink.battery) if uplink.battery is not None else None
     if uplink.silent:
         return Signs((), battery)
     records = decode(device.layout, uplink.port, uplink.payload, uplink.fields)
     readings = tuple(
         reading for age, found in enumerate(records) for reading in _readings(uplink, device, age, found)
     )
-    return Signs(readings, _battery(records[0]) or battery if records else battery)
+    return Signs(readings, _battery(device, records[0]) or battery if records else battery)
 
 
-def _battery(found: Found) -> str | None:
+def _battery(device: Device, found: Found) -> Battery | None:
     if "battery_percent" in found:
-        return f"{found['battery_percent']:g}%"
-    return f"{found['battery_v']:g} V" if "battery_v" in found else None
+        return _percent(device, found["battery_percent"])
+    volts, low = found.get("battery_v"), device.layout.low_battery
+    return Battery(volts, "V", low is not None and volts < low) if volts is not None else None
+
+
+def _percent(device: Device, worth: float) -> Battery:
+    volts = any(value.quantity == "battery_v" for value in device.layout.values)
+    low = device.layout.low_battery
+    return Battery(worth, "%", worth < (LOW_PERCENT if low is None or volts else low))
 
 
 def _readings(uplink: Uplink, device: Device, age: int, found: Found) -> Iterable[Reading]:

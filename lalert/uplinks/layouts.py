@@ -83,7 +83,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a type of device sends on `port` (None: on any).
+    """What a type of device sends on `port` (None: on any); its battery is low below `low_battery`, volts or percent as the layout has it.
 
     With `record_bytes` a binary payload is a header and then up to `MAX_RECORDS` records, each `every_s` seconds older than the one before it,
     or younger where `oldest_first`; the values that are not of the `header` are those of each record.
@@ -97,12 +97,15 @@ class Layout:
     record_bytes: int = 0
     every_s: int = 0
     oldest_first: bool = False
+    low_battery: float | None = None
 
 
 def layout_mistakes(layout: Layout) -> list[str]:
     """Return one sentence for each thing that a declaration says wrongly."""
     mistakes = [] if layout.values else ["values: name at least one"]
     mistakes += _record_mistakes(layout)
+    if layout.low_battery is not None and not math.isfinite(layout.low_battery):
+        mistakes.append("low_battery: must be a number")
     for number, value in enumerate(layout.values, 1):
         mistakes += [f"values[{number}].{mistake}" for mistake in _value_mistakes(layout, value)]
     said = [(value.quantity, value.header) for value in layout.values]

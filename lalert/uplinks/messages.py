@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,6 +14,7 @@ from lalert.errors import BadRequest
 from lalert.uplinks.plain import decode_json, instant
 
 MAX_SIGFOX_BYTES: Final = 12
+MAX_GATEWAYS: Final = 50
 MAX_COUNTER: Final = 2**32 - 1
 _DEVICE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _EUI = re.compile(r"[0-9A-Fa-f]{16}")
@@ -38,6 +39,7 @@ class Uplink:
     fields: Object = field(default_factory=dict)
     battery: float | None = None
     rssi: float | None = None
+    gateways: tuple[str, ...] = ()
     silent: bool = False
 
 
@@ -73,6 +75,9 @@ def _tts(body: Object, _event: str) -> Uplink | None:
         fields=_optional(message, f"{where}.decoded_payload"),
         battery=_percent(battery.get("value")),
         rssi=_best(message, f"{where}.rx_metadata"),
+        gateways=_gateways(
+            _mappings(row.get("gateway_ids") for row in _rows(message, "rx_metadata")), "gateway_id"
+        ),
     )
 
 
@@ -94,6 +99,7 @@ def _chirpstack(body: Object, event: str) -> Uplink | None:
         payload=_base64(body, "data"),
         fields=_optional(body, "object"),
         rssi=_best(body, "rxInfo"),
+        gateways=_gateways(_rows(body, "rxInfo"), "gatewayId"),
     )
 
 
@@ -192,13 +198,29 @@ def _base64(parent: Object, where: str) -> bytes:
 
 def _percent(value: object) -> float | None:
     """Return a share of 100; what is none says nothing, for no reading is worth losing over it."""
-    return float(value) if isinstance(value, int | float) and 0 <= value <= 100 else None
+    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100
+    return float(value) if good and isinstance(value, int | float) else None
 
 
 def _best(parent: Object, where: str) -> float | None:
-    listed = parent.get(_name(where))
-    rows = [row for row in listed if isinstance(row, Mapping)] if isinstance(listed, list) else []
+    rows = _rows(parent, _name(where))
     return max((heard for row in rows if (heard := _decibels(row.get("rssi"))) is not None), default=None)
+
+
+def _rows(parent: Object, name: str) -> list[Object]:
+    listed = parent.get(name)
+    return _mappings(listed) if isinstance(listed, list) else []
+
+
+def _mappings(items: Iterable[object]) -> list[Object]:
+    return [item for item in items if isinstance(item, Mapping)]
+
+
+def _gateways(rows: Iterable[Object], name: str) -> tuple[str, ...]:
+    found = (row.get(name) for row in rows)
+    return tuple(dict.fromkeys(one for one in found if isinstance(one, str) and _DEVICE.fullmatch(one)))[
+        :MAX_GATEWAYS
+    ]
 
 
 def _decibels(value: object) -> float | None:

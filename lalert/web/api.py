@@ -87,6 +87,7 @@ class Api:
             web.get("/alerts/{id}", self.by_id),
             web.post("/v1/readings", self.observe),
             web.post("/v1/uplinks/{network}", self.take_uplink),
+            web.get("/v1/devices", self.devices),
             web.get("/v1/certificate", self.certificate),
             web.get("/v1/stations", self.list_stations),
             web.get("/v1/stations/{id}", self.station),
@@ -220,6 +221,22 @@ class Api:
             for index, code in observed.rejected
         ]
         return _json({"accepted": observed.accepted, "duplicate": observed.duplicate, "rejected": rejected})
+
+    async def devices(self, request: web.Request) -> web.Response:
+        """How the caller's own devices and gateways are; how to silence somebody's gauge is for nobody else."""
+        tenant = self._permitted(request, Role.SENDER, Role.ADMIN).tenant
+        assert tenant is not None
+        _, pairs = take(request)
+        nothing_else(pairs)
+        heard = self._hub.heard
+        body = {
+            "devices": [_heard_json(one) for one in heard.devices(tenant.id)],
+            "gateways": [
+                {"id": one.id, "time": one.time.isoformat(timespec="seconds"), "device": one.device}
+                for one in heard.gateways(tenant.id)
+            ],
+        }
+        return _json(body, headers={hdrs.CACHE_CONTROL: "no-store"})
 
     def _observer(self, request: web.Request) -> tuple[str, Sequence[str]]:
         """Return the organisation whose readings these are, and the stations that the key is limited to; asked again when the body has come."""
@@ -464,6 +481,17 @@ def _pairs(filter: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, value in filter.items():
         pairs += [(name, str(item)) for item in (value if isinstance(value, list) else [value])]
     return pairs
+
+
+def _heard_json(heard: uplinks.Heard) -> dict[str, Any]:
+    battery = heard.battery
+    return {
+        "id": heard.device,
+        "station": heard.station,
+        "time": heard.time.isoformat(timespec="seconds"),
+        "battery": {"worth": battery.worth, "unit": battery.unit, "low": battery.low} if battery else None,
+        "rssi": heard.rssi,
+    }
 
 
 def filter_json(filter: Filter) -> dict[str, list[str]]:

@@ -99,6 +99,8 @@ async def test_the_answers_have_the_described_form(node: RunningNode) -> None:
     checked(feature, "Feature")
     _, features = await node.get("/v1/alerts", Accept="application/geo+json")
     assert checked(features, "FeatureCollection")["features"]
+    _, devices = await node.get("/v1/devices", Role.ADMIN)
+    checked(devices, "Devices")
     _, stations = await node.get("/v1/stations")
     checked(stations["stations"][0], "Station")
     _, ready = await node.get("/readyz")

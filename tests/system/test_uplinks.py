@@ -16,7 +16,6 @@ from lalert import config
 from lalert.config import Settings
 from lalert.model import Role
 from lalert.testing.node import ORG, RunningNode, running_node
-from lalert.uplinks import LastHeard
 from tests.unit.test_uplinks import EUI, chirpstack, sigfox, tts
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -105,9 +104,19 @@ async def test_an_uplink_is_a_reading_once_whoever_brings_it(node: RunningNode) 
     times = [datetime.fromisoformat(one["time"]) for one in kept["readings"]]
     assert times == sorted(times)
     assert [one["level_m"] for one in kept["readings"]] == [3.34, 3.34]
-    status = node.node.hub.device_status
-    assert isinstance(status, LastHeard)
-    assert (status.heard[EUI.lower()].battery, status.heard[EUI.lower()].rssi) == ("3.55 V", -57)
+    status, heard = await node.get("/v1/devices", Role.ADMIN)
+    assert status == 200
+    assert heard["devices"] == [
+        {
+            "id": EUI.lower(),
+            "station": "g",
+            "time": (now + timedelta(seconds=48)).isoformat(timespec="seconds"),
+            "battery": {"worth": 3.55, "unit": "V", "low": False},
+            "rssi": -57,
+        }
+    ]
+    assert [one["id"] for one in heard["gateways"]] == ["0016c001f153a14c", "gtw1"]
+    assert (await node.get("/v1/devices", Role.SENSOR))[0] == 403
 
 
 async def test_what_says_nothing_is_named_and_not_refused(node: RunningNode) -> None:
@@ -160,10 +169,10 @@ async def test_a_key_of_one_station_writes_no_other_ones_readings(node: RunningN
     _, answer = await post(node, "/v1/readings", table, key, "text/csv")
     assert answer == NOTHING | {"rejected": [{"index": 2, "code": "station-not-yours"}]}
     now = datetime.now(UTC).isoformat()
-    heard = dict(vars(node.node.hub.device_status)["heard"])
+    heard = node.node.hub.heard.devices(ORG)
     _, answer = await post(node, "/v1/uplinks/tts", tts(received_at=now, f_cnt=99), key)
     assert [one["code"] for one in answer["rejected"]] == ["station-not-yours"]
-    assert vars(node.node.hub.device_status)["heard"] == heard
+    assert node.node.hub.heard.devices(ORG) == heard
     key = await node.key(Role.SENSOR, stations=["h", "[g]"])
     _, answer = await post(node, "/v1/uplinks/tts", tts(received_at=now, f_cnt=99), key)
     assert answer == NOTHING | {"accepted": 1}

@@ -18,6 +18,7 @@ from lalert.errors import BadRequest, ConfigError
 from lalert.model import Reading
 from lalert.uplinks import (
     NETWORKS,
+    Battery,
     Device,
     Form,
     LastHeard,
@@ -57,7 +58,12 @@ def tts(**message: Any) -> dict[str, Any]:
             "f_port": 2,
             "f_cnt": 7,
             "frm_payload": base64.b64encode(RAW).decode(),
-            "rx_metadata": [{"rssi": -110}, {"rssi": -97.5}, {"gateway_ids": {}}],
+            "rx_metadata": [
+                {"rssi": -110},
+                {"rssi": -97.5},
+                {"gateway_ids": {"gateway_id": "gtw1"}},
+                {"gateway_ids": 1},
+            ],
             "received_at": "2026-06-03T03:00:00.123456789Z",
         }
         | message,
@@ -109,6 +115,7 @@ def test_the_same_uplink_by_two_networks_is_the_same(network: str, body: object)
         RAW,
     )
     assert found.rssi == (-97.5 if network == "tts" else -57)
+    assert found.gateways == (("gtw1",) if network == "tts" else ("0016c001f153a14c",))
 
 
 def test_sigfox_sends_numbers_as_text() -> None:
@@ -139,7 +146,7 @@ def test_chirpstack_tells_of_the_battery_in_a_message_of_its_own() -> None:
     found = read("chirpstack", body, "status")
     assert found is not None
     assert signs_of(found, device()).readings == ()
-    assert signs_of(found, device()).battery == "71.5%"
+    assert str(signs_of(found, device()).battery) == "71.5%"
     unknown = read("chirpstack", body | {"batteryLevelUnavailable": True}, "status")
     assert unknown is not None
     assert unknown.battery is None
@@ -180,7 +187,7 @@ def test_a_distance_becomes_a_level_by_the_height_of_the_device() -> None:
     said = signs_of(uplink(rssi=-90), device(offset_m=6.2))
     (reading,) = said.readings
     assert (reading.station, reading.time, reading.level_m) == ("hitoyoshi", NOON, 3.34)
-    assert said.battery == "3.55 V"
+    assert str(said.battery) == "3.55 V"
 
 
 def test_a_number_is_of_the_device_its_session_and_its_counter() -> None:
@@ -254,7 +261,7 @@ def test_a_batch_is_as_many_readings_with_times_and_numbers_of_their_own() -> No
         (NOON - timedelta(minutes=30), 1.3),
     ]
     assert len({one.seq for one in said.readings}) == 3
-    assert said.battery == "71%"
+    assert str(said.battery) == "71%"
     turned = signs_of(uplink(payload), device(replace(BATCH, oldest_first=True))).readings
     assert (turned[0].time, turned[0].level_m) == (NOON, 1.3)
 
@@ -445,11 +452,34 @@ def test_a_topic_names_the_station_where_a_reading_does_not() -> None:
 
 def test_the_last_of_a_device_is_kept_and_what_is_late_does_not_replace_it() -> None:
     status = LastHeard()
-    status.note(device(), "71%", -90, NOON)
-    status.note(device(), "99%", -80, NOON - timedelta(minutes=1))
-    assert status.heard[EUI.lower()].battery == "71%"
-    status.note(device(), None, -70, NOON + timedelta(minutes=1))
-    assert (status.heard[EUI.lower()].battery, status.heard[EUI.lower()].rssi) == ("71%", -70)
+    good, other = Battery(71, "%", False), Battery(99, "%", False)
+    first = uplink(rssi=-90, gateways=("gw",))
+    status.note(device(), good, first)
+    status.note(device(), other, replace(first, rssi=-80, time=NOON - timedelta(minutes=1)))
+    assert [(one.battery, one.rssi) for one in status.devices("hitoyoshi")] == [(good, -90)]
+    status.note(device(), None, replace(first, rssi=-70, time=NOON + timedelta(minutes=1), gateways=()))
+    assert [(one.battery, one.rssi) for one in status.devices("hitoyoshi")] == [(good, -70)]
+    assert [(one.id, one.time, one.device) for one in status.gateways("hitoyoshi")] == [
+        ("gw", NOON, EUI.lower())
+    ]
+    assert status.devices("kuma") == []
+    assert status.gateways("kuma") == []
+
+
+def test_a_battery_that_becomes_low_is_told_once() -> None:
+    status, volts = LastHeard(), device(replace(ULTRASONIC, low_battery=3.6))
+    battery = signs_of(uplink(), volts).battery
+    assert battery == Battery(3.55, "V", True)
+    assert signs_of(uplink(), device()).battery == Battery(3.55, "V", False)
+    percent = [signs_of(replace(uplink(), silent=True, battery=n), volts).battery for n in (19.5, 20)]
+    assert percent == [Battery(19.5, "%", True), Battery(20, "%", False)]
+    minutes = [uplink(), *(replace(uplink(), time=NOON + timedelta(minutes=n)) for n in range(1, 5))]
+    told = [
+        status.note(volts, one, heard)
+        for one, heard in zip([battery, battery, None, percent[1], percent[0]], minutes, strict=True)
+    ]
+    assert told == [True, False, False, False, True]
+    assert status.low() == 1
 
 
 STATION = """
@@ -481,6 +511,7 @@ lat = 32.2
         ('form = "binary"\nvalues = [{quantity = "level_m", bits = 65}]', "values[1].bits: 1 to 64 bits"),
         ('form = "binary"\nvalues = [{quantity = "level_m", bits = 8, header = true}]', "values[1].header: "),
         ('form = "binary"\nrecord_bytes = 2\nvalues = [{quantity = "level_m", bits = 8}]', "every_s: "),
+        ('form = "fields"\nlow_battery = nan\nvalues = []', "layouts.x.low_battery: "),
         ('form = "fields"\nvalues = [{quantity = "level_m"}]', "values[1].field: name it"),
         ('form = "fields"\nvalues = [{quantity = "rain_mm", field = "r"}]', "values[1].period_s: "),
         ('form = "fields"\nvalues = [{quantity = "level_m", field = "r", scale = 0}]', "values[1].scale: "),
