@@ -781,11 +781,11 @@ class Dispatcher:
             for lane in gap.lanes.values():
                 lane.lose_place_in_gap(until)
 
-        if gap.closed[actual]:
+        if gap.closed[actual] or gap.lowest is None:
             return
         # In the order of the log: how far a lane was offered it is then a single mark.
         history = self._follower(plan, lose_place, most_open=1, gives_way=self._real_is_busy)
-        history.begin(gap.lowest if gap.lowest is not None and gap.lowest.order else None)
+        history.begin(gap.lowest if gap.lowest.order else None)
         await history.read_on(gap.until)
         gap.closed[actual] = True
         for lane in list(gap.lanes.values()):

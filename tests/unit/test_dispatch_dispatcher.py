@@ -1509,6 +1509,22 @@ async def test_what_waits_for_another_try_does_not_overtake_what_it_replaced_and
     assert channel.sent == ["new", "second"]
 
 
+async def test_a_hub_without_targets_reads_nothing_of_its_log_again(make_hub: MakeHub) -> None:
+    class Watched(Proxy):
+        async def read(self, after: str | None, limit: int) -> list[Entry]:
+            asked.append(after)
+            return await self.store.read(after, limit)
+
+    asked: list[str | None] = []
+    hub = make_hub(FakeChannel())
+    hub.around = Watched
+    async with hub.open_store():
+        newest = (await hub.submit("old")).position
+    async with hub.running() as dispatcher:
+        await until(lambda: dispatcher.stats()["caught_up"] and len(asked) == 2)
+    assert asked == [newest, newest], "real alerts and drills are followed from here on"
+
+
 async def test_what_was_missed_of_real_alerts_does_not_wait_for_drills(make_hub: MakeHub) -> None:
     channel = FakeChannel()
     hub = make_hub(channel)
