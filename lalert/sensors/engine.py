@@ -108,6 +108,7 @@ class Engine:
         self._kept: Mapping[str, State] = {}
         self._refusals: dict[str, str] = {}
         self._watch = Watch()
+        self._defects: dict[str, str] = {}
         self._news = asyncio.Event()
 
     async def observe(self, tenant: str, readings: Sequence[Reading]) -> Observed:
@@ -193,10 +194,20 @@ class Engine:
             self._states[station.id] = before
             return
         arrived = replace(said, reading=levelled(own.datum, said.reading))
-        state, decisions = step(station, before, arrived, self._states)
-        for decision in decisions:
-            state = await self._act(station, state, decision)
+        # One station's defect must not stop the warnings of all others, as it would with every reading anew.
+        try:
+            state, decisions = step(station, before, arrived, self._states)
+        except Exception as error:  # noqa: BLE001  # logged, once for each defect
+            self._log_defect(station, error)
+            self._states[station.id] = before
+            return
         self._states[station.id] = state
+        for decision in decisions:
+            try:
+                state = self._states[station.id] = await self._act(station, state, decision)
+            except Exception as error:  # noqa: BLE001  # logged, once for each defect
+                # Neither told nor proposed: the next reading asks again.
+                self._log_defect(station, error)
 
     async def _act(self, station: Station, state: State, decision: Decision) -> State:
         if decision.kind is Mode.PROPOSE:
@@ -216,6 +227,13 @@ class Engine:
                 return told(state, anew, await self._say(station, state, anew))
         # Not told: the next reading asks again, and what was refused is said once its cause is mended.
         return state
+
+    def _log_defect(self, station: Station, error: Exception) -> None:
+        if self._defects.get(station.id) != repr(error):
+            self._defects[station.id] = repr(error)
+            log.error(
+                "a station cannot be judged; each reading tries again", station=station.id, exc_info=error
+            )
 
     def _log_refusal(self, station: Station, error: Refused) -> None:
         if self._refusals.get(station.id) != error.error_code:

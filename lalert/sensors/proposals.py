@@ -126,7 +126,7 @@ class Proposals:
     # Rules propose
 
     async def propose(self, station: Station, decision: Decision) -> None:
-        """Lay a decision before the officers, or take back what it overtakes; the same decision again changes nothing. Waits while the store cannot be asked."""
+        """Lay a decision before the officers, or take back what it overtakes; the same decision again changes nothing. Waits while the store cannot be asked; raises whatever else prevents it."""
         attempt = 0
         while True:
             try:
@@ -137,10 +137,6 @@ class Proposals:
                 log.warning("a proposal must wait", station=station.id, detail=error.detail, again_in=pause)
                 attempt += 1
                 await self._clock.sleep(pause)
-            except Exception:
-                # One proposal that cannot be made, by whatever mistake of ours, must not stop the warnings of every station.
-                log.exception("a proposal cannot be made", station=station.id)
-                return
 
     async def _propose(self, station: Station, decision: Decision) -> None:
         series = _series(station, decision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum, StrEnum
 from typing import Final
@@ -126,6 +126,18 @@ QUALITY: Final = Quality()
 
 MOST_READINGS: Final = 100
 MOST_HYSTERESIS_M: Final = 10.0
+LONGEST: Final[Mapping[str, float]] = {
+    "stuck_after_h": 8_784.0,
+    "clock_ahead_min": 1_440.0,
+    "stale_h": 8_784.0,
+    "rhythm_h": 8_784.0,
+    "flood_rhythm_min": 10_080.0,
+    "quiet_min": 10_080.0,
+    "forecast_min": 10_080.0,
+}
+"""Beyond these nothing is meant: a clock that runs a day ahead is wrong, and a year is a calendar's end in the sums of some."""
+MOST_RULES: Final = 50
+"""So many rises, sums of rain, rules of rain upstream and neighbours may be named: each is asked with each reading."""
 SIGNED: Final = ("lowest_m", "highest_m", "start_m", "level_m")
 DRY_HOURS: Final = 6.0
 """So long without rain ends what is summed as one event."""
@@ -138,6 +150,19 @@ def mistakes(rules: Rules, quality: Quality) -> list[str]:
         for where, name, value in _numbers(rules, quality)
         if not (math.isfinite(value) and (value >= 0 or name in SIGNED))
     ]
+    found += [
+        f"{where}.{name}: {value:g} must be at most {LONGEST[name]:g}"
+        for where, name, value in _numbers(rules, quality)
+        if value > LONGEST.get(name, math.inf)
+    ]
+    for name, series in (
+        ("rule.rises", rules.rises),
+        ("rule.rain", rules.rain),
+        ("rule.upstream", rules.upstream),
+        ("quality.neighbours", quality.neighbours),
+    ):
+        if len(series) > MOST_RULES:
+            found.append(f"{name}: name at most {MOST_RULES}")
     if not 1 <= rules.hold <= MOST_READINGS:
         found.append(f"rule.hold: {rules.hold} must be 1 to {MOST_READINGS} readings")
     if rules.of and not rules.hold <= rules.of <= MOST_READINGS:

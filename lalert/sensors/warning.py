@@ -176,10 +176,10 @@ def _parameters(station: Station, decision: Decision) -> tuple[NamedValue, ...]:
     ]
     if decision.rule != RAIN and decision.stage in STAGES:
         # 相当: what the level corresponds to. It is not the mayor's 警戒レベル, which only an order carries.
-        named += [
-            ("警戒レベル相当", str(int(decision.stage))),
-            ("threshold_m", f"{station.levels[decision.stage]:.2f}"),
-        ]
+        named.append(("警戒レベル相当", str(int(decision.stage))))
+        # A threshold that was taken away meanwhile is no longer named.
+        if decision.stage in station.levels:
+            named.append(("threshold_m", f"{station.levels[decision.stage]:.2f}"))
     return tuple(NamedValue(name, value) for name, value in named)
 
 

@@ -17,12 +17,14 @@ from lalert import cap, intake, matching
 from lalert.app import load_gazetteer
 from lalert.bus.local import LocalBus
 from lalert.clock import Clock
-from lalert.errors import Fenced, Unavailable
+from lalert.errors import Fenced, StoreError, Unavailable
 from lalert.geo import Gazetteer, normalise_code
 from lalert.hub import Follower, Hub
 from lalert.model import Alert, Entry, Facts, Lease, MsgType, OriginKind, Reading, Status
 from lalert.sensors import Engine, Roster, Stage, Station
 from lalert.sensors.engine import READINGS, SensorLog, Submit
+from lalert.sensors.rules import Decision
+from lalert.sensors.settings import Quality, Rules
 from lalert.sensors.upkeep import Datum, Maintenance
 from lalert.store import KeptStation
 from lalert.store.sqlite import SqliteStore
@@ -229,6 +231,31 @@ async def test_a_time_that_cannot_be_kept_is_rejected_and_stops_no_rule(
         taken = await node.engine.observe(ORG, [Reading(GAUGE.id, time, level_m=3.1)])
         assert taken.rejected == ((0, "bad-time"),)
         await node.river((0, 3.1))
+        assert kinds(await node.said()) == [MsgType.ALERT]
+
+
+async def test_a_station_that_cannot_be_judged_silences_no_other(tmp_path: Path) -> None:
+    # Kept by a version that did not bound it: the sum of two times lies outside the calendar.
+    odd = replace(GAUGE, id="odd", quality=Quality(stale_h=1e12))
+    async with life(tmp_path, odd, GAUGE) as node:
+        await node.engine.observe(ORG, [Reading("odd", START, level_m=3.1)])
+        await node.river((0, 3.1))
+        assert [entry.alert.source for entry in await node.said()] == ["lalert station hitoyoshi"]
+
+
+async def test_a_proposal_that_could_not_be_made_is_made_by_the_next_reading(tmp_path: Path) -> None:
+    made: list[Stage] = []
+
+    async def propose(_station: Station, decision: Decision) -> None:
+        made.append(decision.stage)
+        if len(made) == 1:
+            raise StoreError("the disk is full")
+
+    async with life(tmp_path) as node:
+        stations = roster(node.store, replace(GAUGE, rule=Rules(propose_from=4)))
+        node.engine = Engine(node.store, stations, node.submit, node.clock, LocalBus(), propose)
+        await node.river((0, 3.5), (10, 3.5), (20, 3.5))
+        assert made == [Stage.DANGER, Stage.DANGER]
         assert kinds(await node.said()) == [MsgType.ALERT]
 
 

@@ -10,7 +10,18 @@ import pytest
 from lalert import cap, config
 from lalert.sensors import Stage
 from lalert.sensors.rules import Issued, State
-from lalert.sensors.settings import Grade, Mode, Rise, Rules, Upstream, Window
+from lalert.sensors.settings import (
+    QUALITY,
+    RULES,
+    Grade,
+    Mode,
+    Quality,
+    Rise,
+    Rules,
+    Upstream,
+    Window,
+    mistakes,
+)
 from lalert.sensors.settings import RainLevel as Level
 from lalert.sensors.warning import warning
 from tests.sensor_kit import START, Played, at, gauge, level, play, rain, river
@@ -206,3 +217,25 @@ def test_the_example_of_the_docs_is_a_configuration() -> None:
     assert station.rule.rain[1] == Level(Window.TOTAL, 200.0, Grade.SEVERE)
     assert station.rule.early is Mode.WARN
     assert station.quality.neighbours == ("hill",)
+
+
+@pytest.mark.parametrize(
+    ("rule", "quality", "named"),
+    [
+        (Rules(quiet_min=1e300), QUALITY, "rule.quiet_min"),
+        (Rules(rises=(Rise(1.0),) * 51), QUALITY, "rule.rises"),
+        (RULES, Quality(stale_h=1e12), "quality.stale_h"),
+        (RULES, Quality(clock_ahead_min=1e10), "quality.clock_ahead_min"),
+        (RULES, Quality(neighbours=("n",) * 51), "quality.neighbours"),
+    ],
+)
+def test_what_no_calendar_and_no_minute_can_hold_is_a_mistake(
+    rule: Rules, quality: Quality, named: str
+) -> None:
+    [mistake] = mistakes(rule, quality)
+    assert mistake.startswith(f"{named}:")
+
+
+def test_a_stage_whose_threshold_was_taken_away_is_still_told() -> None:
+    [decision] = play(gauge(), [level(0, 4.1)]).decisions
+    assert cap.render(warning(gauge(levels={Stage.CAUTION: 2.0}), decision))
