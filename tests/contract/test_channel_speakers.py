@@ -297,6 +297,28 @@ def test_the_longest_name_is_read_and_never_a_part_of_another_word() -> None:
     assert made.sentences == ("ヒトヨシシとオオヅマチ。", "ヒトヨシ市民会館、ヒトヨシ駅。")
 
 
+def test_no_reading_of_a_sender_changes_the_word_for_a_drill() -> None:
+    text = Text("【訓練】訓練の避難指示", "訓練です。", "ja")
+    made = speech(text, {"訓練": "ほんばん", "訓練です": "ほんものです"}, drill=True)
+    assert (made.sentences[0], made.sentences[-1]) == ("これは訓練です。", "これは訓練です。")
+
+
+def test_words_that_a_sender_puts_in_brackets_are_said_and_none_of_them_makes_a_drill() -> None:
+    made = speech(
+        Text("【緊急】【避難指示】球磨川沿い", "【避難指示】逃げてください。", "ja"), {}, drill=False
+    )
+    assert made.sentences == ("緊急、避難指示、球磨川沿い。", "避難指示、逃げてください。")
+    made = speech(Text("【訓練】【訂正】【避難指示】川沿い", "", "ja"), {}, drill=True)
+    assert made.sentences == (
+        "これは訓練です。",
+        "訂正のお知らせです。",
+        "避難指示、川沿い。",
+        "これは訓練です。",
+    )
+    with pytest.raises(ValueError, match="no mark"):
+        speech(Text("【更新】【訓練】", "逃げてください。", "ja"), {}, drill=True)
+
+
 @pytest.mark.usefixtures("mute")
 async def test_the_operators_readings_go_before_the_senders_and_those_before_the_gazetteers(
     tmp_path: Path,

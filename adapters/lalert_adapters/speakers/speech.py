@@ -82,18 +82,25 @@ def speech(
     That it is a drill is said first and last, in the words of the hub's own mark. Raises `ValueError` for the text of a drill without one.
     """
     found = _MARKS.match(text.title)
-    marks = _MARK.findall(found[1]) if found else []
-    drills = [f"これは{mark}です。" for mark in marks if mark not in _ANNOUNCED]
+    written = _MARK.findall(found[1]) if found else []
+    # The hub's own mark stands before everything that somebody wrote.
+    drills = [f"これは{mark}です。" for mark in written[:1] if drill and mark not in _ANNOUNCED]
     if drill and not drills:
         raise ValueError("the text of a drill has no mark")
+    marks = [*written[: len(drills)], *(mark for mark in written if mark in _ANNOUNCED)]
     announced = [_ANNOUNCED[mark] for mark in marks if mark in _ANNOUNCED]
-    said = [text.title[found.end() :] if found else text.title, *_without_marks(text.body, marks).split("\n")]
-    plain = [*drills[:1], opening, *announced, *said, closing, *drills[:1]]
+    title = "、".join(
+        [*(word for word in written if word not in marks), text.title[found.end() :] if found else text.title]
+    )
+    said = [title, *_without_marks(text.body, marks).split("\n")]
+    plain = [opening, *announced, *said, closing]
     whole = _plain("\n".join(plain))
     # An alert for the nation brings the names of two thousand places.
     used = {name: kana for name, kana in readings.items() if name in whole}
     sentences = [_read(line, used) for paragraph in plain for line in _sentences(paragraph)]
-    return Speech(tuple(filter(None, sentences)), f"{text.title}\n\n{text.body}\n")
+    # No reading that a sender gives changes the word for a drill.
+    marked = [_read(line, {}) for line in drills]
+    return Speech(tuple(filter(None, [*marked, *sentences, *marked])), f"{text.title}\n\n{text.body}\n")
 
 
 def readings_of(entry: Entry, own: Mapping[str, str]) -> dict[str, str]:
