@@ -549,7 +549,7 @@ class Reading:
     """One measurement of one station, as the device said it.
 
     `time` is the device's; `level_m` in metres above the station's zero; `rain_mm` over `period_s` seconds, or the running counter
-    `rain_total_mm`. Exactly one of the three values is set.
+    `rain_total_mm`. Exactly one of the three values is set. `by` is who read it off a staff gauge, where no device did.
     """
 
     station: str
@@ -559,6 +559,7 @@ class Reading:
     period_s: int | None = None
     rain_total_mm: float | None = None
     seq: int | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

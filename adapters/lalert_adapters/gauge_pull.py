@@ -195,7 +195,9 @@ def readings_of(config: GaugePullConfig, raw: bytes) -> tuple[list[Reading], Cou
             continue
         for name, value in found:
             period = config.period_s if name == "rain_mm" else None
-            readings.append(Reading(station=station, time=time, period_s=period, seq=None, **{name: value}))
+            readings.append(
+                Reading(station=station, time=time, period_s=period, seq=None, by=None, **{name: value})
+            )
     if strangers and not readings and not skipped:
         raise PermanentFailure(
             f"none of the {len(config.stations)} stations is among the {strangers} of the answer"

@@ -403,6 +403,8 @@ def _reading_json(
         "period_s": reading.period_s,
         "rain_total_mm": reading.rain_total_mm,
         "seq": reading.seq,
+        "manual": True if reading.by is not None else None,
+        "by": reading.by,
         "doubt": marks.get(reading.time),
     }
     return {

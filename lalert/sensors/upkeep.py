@@ -47,8 +47,8 @@ def under(maintenance: Maintenance | None, time: datetime) -> bool:
 
 
 def levelled(data: Sequence[Datum], reading: Reading) -> Reading:
-    """Return a reading in metres above the station's zero; `data` are its changes, rising."""
-    if reading.level_m is None:
+    """Return a reading in metres above the station's zero, which is what a person reads off its staff; `data` are the changes of its device's zero, rising."""
+    if reading.level_m is None or reading.by is not None:
         return reading
     offset = next((datum.offset_m for datum in reversed(data) if datum.since <= reading.time), 0.0)
     return replace(reading, level_m=round(reading.level_m + offset, 6)) if offset else reading

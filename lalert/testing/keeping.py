@@ -316,7 +316,7 @@ async def fill(store: Store) -> Entry:
         {},
     )
     readings = [Reading("gauge", TEN + n * HOUR, level_m=1.0 + n, seq=n) for n in range(2)] + [
-        Reading("rain", TEN, rain_mm=2.5, period_s=600)
+        Reading("rain", TEN, rain_mm=2.5, period_s=600, by="消防団")
     ]
     await store.append_readings("hitoyoshi", readings, LATER)
     await store.save_rule_states({"gauge": b"state"}, 2)

@@ -1230,6 +1230,7 @@ class StoreContract:
             Reading("gauge", TEN, level_m=1.25, seq=1),
             Reading("rain", TEN + timedelta(seconds=5, microseconds=1), rain_mm=0.5, period_s=600),
             Reading("rain", TEN.astimezone(UTC) + timedelta(minutes=9), rain_total_mm=12.5),
+            Reading("gauge", TEN + timedelta(microseconds=1), level_m=1.3, by="消防団第3分団"),
         ]
         async with self.open_store() as store:
             assert await store.readings_after(0, 10) == []

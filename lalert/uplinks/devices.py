@@ -115,6 +115,7 @@ def _readings(uplink: Uplink, device: Device, age: int, found: Found) -> Iterabl
                 station=device.station,
                 time=time,
                 seq=seq,
+                by=None,
                 period_s=periods[quantity],
                 **{quantity: round(worth, 6)},
             )

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -16,9 +16,10 @@ from lalert.errors import BadRequest
 from lalert.model import Reading
 
 MAX_READINGS: Final = 1_000
-FIELDS: Final = ("station", "time", "level_m", "rain_mm", "period_s", "rain_total_mm", "seq")
+FIELDS: Final = ("station", "time", "level_m", "rain_mm", "period_s", "rain_total_mm", "seq", "manual", "by")
 NUMBERS: Final = ("level_m", "rain_mm", "rain_total_mm")
 LARGEST: Final = 1e6
+BESIDE: Final = timedelta(microseconds=1)
 _KNOWN: Final = frozenset(FIELDS)
 _WHOLE = re.compile(r"[0-9]{1,16}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{0,12})?")
@@ -137,7 +138,7 @@ def _cell(name: str, text: str) -> object:
         return float(text)
     if name in ("period_s", "seq") and _WHOLE.fullmatch(text):
         return int(text)
-    return text
+    return text == "true" or text if name == "manual" else text
 
 
 def _reading(item: object, station: str | None) -> Reading:
@@ -159,7 +160,28 @@ def _reading(item: object, station: str | None) -> Reading:
         raise BadRequest("period_s, 1 to 86400, goes with rain_mm and with nothing else", code="bad-period")
     if not _is_whole(seq, 0, 2**53):
         raise BadRequest("seq must be a whole number", code="bad-seq")
-    return Reading(named, instant(item.get("time")), level, rain, period, total, seq)
+    time, by = instant(item.get("time")), _reader(item)
+    # What somebody reads off the staff at ten past must stand beside what a stuck device says of ten past.
+    if by is not None:
+        time += BESIDE
+    return Reading(named, time, level, rain, period, total, seq, by)
+
+
+def _reader(item: Mapping[str, object]) -> str | None:
+    """Return who read it by eye, None for a device."""
+    by = item.get("by")
+    if item.get("manual") is None and by is None:
+        return None
+    if (
+        item.get("manual") is not True
+        or not isinstance(by, str)
+        or not 1 <= len(by) <= 64
+        or not by.isprintable()
+    ):
+        raise BadRequest(
+            "a reading by eye has manual: true, and by, who read it, in 1 to 64 characters", code="bad-manual"
+        )
+    return by
 
 
 def _number(value: object, name: str) -> float | None:

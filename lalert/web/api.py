@@ -266,14 +266,16 @@ class Api:
         return _json(await self._station(request.match_info["id"]))
 
     async def station_readings(self, request: web.Request) -> web.Response:
-        self._caller(request)
+        caller = self._caller(request)
         own, pairs = take(request, "limit")
         nothing_else(pairs)
         station = await self._station(request.match_info["id"])
         limit = whole(own, "limit", 144, 1, 1_000)
-        return _json(
-            {"station": station["id"], "readings": await self._stations.history(station["id"], limit)}
-        )
+        readings = await self._stations.history(station["id"], limit)
+        if caller.audience != station["org"]:
+            # Who stood at the river is for their own organisation to know.
+            readings = [{name: each[name] for name in each if name != "by"} for each in readings]
+        return _json({"station": station["id"], "readings": readings})
 
     async def _station(self, station_id: str) -> dict[str, Any]:
         station = await self._stations.station(station_id)

@@ -163,6 +163,26 @@ async def test_a_device_that_is_posted_at_a_station_is_heard_there(node: Running
     assert (await node.get("/v1/stations/posted/readings"))[1]["readings"][0]["level_m"] == 1.25
 
 
+async def test_what_somebody_reads_off_the_staff_counts_and_is_marked(node: RunningNode) -> None:
+    datum = [{"since": "2026-06-01T00:00:00+09:00", "offset_m": 1.0}]
+    await call(node, "PUT", "staff", {**FORM, "datum": datum})
+    when = datetime.now(UTC).replace(microsecond=0)
+    device = {"station": "staff", "time": when.isoformat(), "level_m": 1.0}
+    seen = {**device, "level_m": 3.2, "manual": True, "by": "消防団第3分団"}
+    wrong = [{**device, "manual": True}, {**device, "by": "x"}, {**seen, "manual": False}]
+    url = f"{node.url}/v1/readings"
+    async with node.http.post(
+        url, json=[device, seen, seen, *wrong], headers=node.headers(Role.SENSOR)
+    ) as response:
+        answer = await response.json()
+    assert (answer["accepted"], answer["duplicate"]) == (2, 1)
+    assert [each["code"] for each in answer["rejected"]] == ["bad-manual"] * 3
+    readings = (await node.get("/v1/stations/staff/readings", Role.ADMIN))[1]["readings"]
+    assert [(each["level_m"], each.get("by")) for each in readings] == [(2.0, None), (3.2, "消防団第3分団")]
+    shown = (await node.get("/v1/stations/staff/readings", Role.SENSOR))[1]["readings"][1]
+    assert (shown["manual"], "by" in shown) == (True, False)
+
+
 async def test_who_set_up_what_stands_in_the_audit_chain(node: RunningNode) -> None:
     await call(node, "PUT", "noted", FORM)
     await call(node, "DELETE", "noted")

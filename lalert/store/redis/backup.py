@@ -122,7 +122,7 @@ class BackupTables(
         number = 0
         while page := await self.readings_after(number, PAGE):
             yield (
-                _into("reading", 11),
+                _into("reading", 12),
                 [(each.number, *encode_reading(each.tenant, each.reading, each.received)) for each in page],
             )
             number = page[-1].number

@@ -144,6 +144,7 @@ def words_of(tenant: str, reading: Reading, received: datetime) -> list[Word]:
     """Return what stands for a reading in a script (`_WORDS`)."""
     time, window = micros(reading.time), SEQ_WINDOW_SECONDS * 1_000_000
     known = reading.seq is not None
+    row = encode_reading(tenant, reading, received)
     return [
         _by_time(reading.station),
         key("station", reading.station, "seq"),
@@ -152,7 +153,7 @@ def words_of(tenant: str, reading: Reading, received: datetime) -> list[Word]:
         ordered(reading.seq) if reading.seq is not None else "",
         ordered(time - window) if known else "",
         ordered(time + window) if known else "",
-        encode(encode_reading(tenant, reading, received)),
+        encode(row if reading.by is not None else row[:-1]),
     ]
 
 

@@ -341,13 +341,15 @@ def encode_reading(tenant: str, reading: Reading, received: datetime) -> tuple[V
         reading.rain_total_mm,
         reading.seq,
         micros(received),
+        reading.by,
     )
 
 
 def decode_reading(row: Row) -> StoredReading:
-    number, tenant, station, time, away, level_m, rain_mm, period_s, rain_total_mm, seq, received = row
+    # A store of many nodes leaves `by` out where a device read it: a node of before knows no such column.
+    number, tenant, station, time, away, level_m, rain_mm, period_s, rain_total_mm, seq, received, *more = row
     local = moment(time).astimezone(timezone(timedelta(seconds=away)) if away else UTC)
-    reading = Reading(station, local, level_m, rain_mm, period_s, rain_total_mm, seq)
+    reading = Reading(station, local, level_m, rain_mm, period_s, rain_total_mm, seq, *more)
     return StoredReading(number, tenant, reading, moment(received))
 
 

@@ -334,6 +334,11 @@ def _keep_drafts(db: apsw.Connection) -> None:
     )
 
 
+def _keep_readers(db: apsw.Connection) -> None:
+    # Who read a gauge by eye; NULL where a device did.
+    db.execute("ALTER TABLE reading ADD COLUMN by TEXT")
+
+
 STEPS: Final[tuple[Step, ...]] = (
     _create,
     _keep_sender_policy,
@@ -346,6 +351,7 @@ STEPS: Final[tuple[Step, ...]] = (
     _keep_stations,
     _limit_keys,
     _keep_drafts,
+    _keep_readers,
 )
 """Step n brings a file from version n to n + 1. A step that has been released is never edited: add another."""
 

@@ -22,10 +22,10 @@ MAX_STATE_BYTES: Final = 64 * 1024
 MAX_STATE_KEY: Final = 200
 
 _INSERT: Final = """
-INSERT INTO reading (tenant, station, time, time_offset, level_m, rain_mm, period_s, rain_total_mm, seq, received)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+INSERT INTO reading (tenant, station, time, time_offset, level_m, rain_mm, period_s, rain_total_mm, seq, received, by)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
 WHERE ?9 IS NULL OR NOT EXISTS (
-  SELECT 1 FROM reading WHERE station = ?2 AND seq = ?9 AND time BETWEEN ?3 - ?11 AND ?3 + ?11
+  SELECT 1 FROM reading WHERE station = ?2 AND seq = ?9 AND time BETWEEN ?3 - ?12 AND ?3 + ?12
     AND (level_m IS NULL) = (?5 IS NULL) AND (rain_mm IS NULL) = (?6 IS NULL))
 ON CONFLICT DO NOTHING
 """
