@@ -82,6 +82,8 @@ def _upstream(
         other = around.get(rule.station)
         if other is None or other.rain is None or abs(at - other.rain.newest) > FRESH:
             continue
+        if not station.believes(other.status):
+            continue
         if level < rule.level_m - (station.rule.hysteresis_m if told else 0.0):
             continue
         mm = sums(other.rain, other.rain.newest)[rule.window]

@@ -192,6 +192,8 @@ class Proposals:
             if not approved.id.startswith(f"{series}-"):
                 continue
             entry = await self._store.find(self._given(approved).id)
+            if entry is not None and entry.alert.status is not station.status:
+                continue  # a drill's order moves nobody, and a drill changes no real one
             for head in reversed(await self._store.heads(entry)) if entry else ():
                 ends = head.alert.expires
                 in_force = ends is None or ends > self._clock.now()

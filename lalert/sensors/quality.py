@@ -209,7 +209,7 @@ def _movements(station: Station, at: datetime, around: Mapping[str, State]) -> I
     quality = station.quality
     for name in quality.neighbours:
         state = around.get(name)
-        if state is None:
+        if state is None or not station.believes(state.status):
             continue
         levels = [level for time, level in state.recent if abs(at - time) <= FRESH]
         if len(levels) >= 2:

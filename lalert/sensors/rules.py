@@ -66,6 +66,7 @@ def step(
 
     Whoever acts on a decision puts that into the state by `told`; what could not be said is decided again by the next reading.
     """
+    state = _own(station, state)
     if arrived.reading.level_m is None:
         return _rain_step(station, state, arrived)
     wrong = doubt(station, arrived.reading, arrived.received, state, around)
@@ -74,6 +75,13 @@ def step(
     after = _believed(station, state, arrived)
     ahead = outlook(station, after, around)
     return after, (*_river(station, after, arrived, ahead), *_proposed(station, after, arrived, ahead))
+
+
+def _own(station: Station, state: State) -> State:
+    """Return what is known of a station as it is now: a drill's river says nothing of the real one, nor what another organisation was told of one of that id."""
+    if state.org and (state.org, state.status) != (station.org, station.status.value):
+        state = State(heard=state.heard)
+    return replace(state, org=station.org, status=station.status.value)
 
 
 def told(state: State, decision: Decision, issued: Issued | None) -> State:

@@ -106,8 +106,13 @@ class Station:
     posts: tuple[Post, ...] = ()
 
     def hears(self, other: Station) -> bool:
-        """Say whether it judges by the readings of another: which it has named, and whose organisation is its own or shares it."""
-        return self.source == other.id and (self.org == other.org or self.org in other.shared)
+        """Say whether it judges by the readings of another: which it has named, whose organisation is its own or shares it, and which is no drill's."""
+        named = self.source == other.id and (self.org == other.org or self.org in other.shared)
+        return named and self.believes(other.status)
+
+    def believes(self, status: str) -> bool:
+        """Say whether what is measured at a station of this status counts here: of the real water a gauge that is tried out says nothing."""
+        return self.status is not Status.ACTUAL or status in ("", Status.ACTUAL)
 
     def stage_at(self, level_m: float, lowered_by: float = 0.0) -> Stage:
         """Return the highest stage whose level, lowered by so many metres, the water has reached."""

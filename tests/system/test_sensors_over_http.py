@@ -15,7 +15,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from lalert.config import Hub, Settings, Station, Thresholds
-from lalert.model import Reading, Role
+from lalert.model import Reading, Role, Status
 from lalert.sensors import Stage
 from lalert.sensors import Station as EngineStation
 from lalert.sensors.proposals import WAITS_S
@@ -295,6 +295,21 @@ async def test_a_crash_between_two_proposals_leaves_the_newer_one(node: RunningN
         await proposals.propose(station, decision)
     found = [one for one in await proposals.of("hitoyoshi", None, 500) if one.station == "between"]
     assert sorted((one.level, one.state) for one in found) == [(3, "replaced"), (4, "open")]
+
+
+async def test_an_order_of_a_drill_that_holds_keeps_no_real_proposal_back(node: RunningNode) -> None:
+    real = engine_station("tried")
+    drill = replace(real, status=Status.EXERCISE)
+    decisions = [
+        Decision(Act.WARN, Stage.DANGER, Stage.CALM, arrived(number, 3.5), None, Mode.PROPOSE)
+        for number in (3_001, 3_002)
+    ]
+    proposals = node.node.proposals
+    await proposals.propose(drill, decisions[0])
+    assert (await decide(node, f"{(await proposed(node, 'tried', 4))['id']}/approve"))[0] == 201
+    await proposals.propose(real, decisions[1])
+    one = await proposed(node, "tried", 4)
+    assert (one["status"], one["continues"]) == ("Actual", [])
 
 
 def engine_station(name: str) -> EngineStation:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from lalert import cap, config
+from lalert.model import Status
 from lalert.sensors import Stage
 from lalert.sensors.rules import Issued, State
 from lalert.sensors.settings import (
@@ -239,3 +241,24 @@ def test_what_no_calendar_and_no_minute_can_hold_is_a_mistake(
 def test_a_stage_whose_threshold_was_taken_away_is_still_told() -> None:
     [decision] = play(gauge(), [level(0, 4.1)]).decisions
     assert cap.render(warning(gauge(levels={Stage.CAUTION: 2.0}), decision))
+
+
+def test_what_a_drill_was_told_does_not_silence_the_real_station() -> None:
+    drill = replace(gauge(rule=Rules(propose_from=4)), status=Status.EXERCISE)
+    real = replace(drill, status=Status.ACTUAL)
+    trial = play(drill, [level(0, 4.2)])
+    assert trial.said == [("warn", "WARN", "DANGER"), ("propose", "WARN", "DANGER")]
+    assert Played([real], trial.states).feed(level(10, 4.2)).said == trial.said
+    assert Played([replace(real, org="other")], dict(trial.states)).feed(level(20, 4.2)).said == trial.said
+
+
+def test_a_station_on_trial_is_no_evidence_for_a_real_one() -> None:
+    rule = Rules(upstream=(Upstream("up", Window.HOUR, 30.0, 1.0),))
+    here, trial = gauge(rule=rule), replace(gauge("up"), status=Status.EXERCISE)
+    readings = [rain(0, 40, station="up"), level(1, 1.2)]
+    assert Played([here, trial]).feed(*readings).said == []
+    assert Played([here, gauge("up")]).feed(*readings).said == [("warn", "WARN", "CALM")]
+    hearer = replace(here, source="up")
+    assert not hearer.hears(trial)
+    assert hearer.hears(gauge("up"))
+    assert replace(hearer, status=Status.EXERCISE).hears(trial)
