@@ -5,7 +5,8 @@ A row is a delivery that the channel has taken and nobody has confirmed. A tick 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,8 +23,14 @@ log = structlog.get_logger("lalert.checklist")
 
 LOOK_S: Final = 10.0
 """How often what is open is counted for the metrics."""
-PER_TARGET: Final = 100
+PER_TARGET: Final = 1_000
 """Of each target so many rows are looked at, the newest."""
+SHOWN: Final = 100
+"""And so many shown of what is done or over."""
+REMEMBERED: Final = 10_000
+"""Alerts that are known to be over: they are not read again each time that somebody asks what is open."""
+LATE: Final = timedelta(minutes=1)
+"""Only what is older than this: what was accepted while somebody looked is not in force yet for who looks."""
 AHEAD: Final = timedelta(minutes=2)
 """So far a telephone's clock may be ahead of the hub's."""
 
@@ -78,14 +85,14 @@ class Checklist:
         self._log = entries
         self._clock = clock
         self._open: dict[str, list[datetime]] = {}
+        self._over: OrderedDict[str, None] = OrderedDict()
 
     async def items(self, org: str | None, *, everything: bool = False) -> list[Item]:
         """Return an organisation's open rows, the oldest first; with `everything` also what is ticked or was missed."""
         in_force = await self._in_force()
         mine = [one for one in await self._subscriptions() if one.tenant == org]
-        items = [item for one in mine for item in await self._of(one, in_force)]
-        chosen = [item for item in items if everything or item.state is State.OPEN]
-        return sorted(chosen, key=lambda item: (item.since, item.key))
+        items = [item for one in mine for item in await self._of(one, in_force, everything=everything)]
+        return sorted(items, key=lambda item: (item.since, item.key))
 
     async def item(self, org: str | None, key: str) -> Item:
         """Return one row; raises `NotFound`, also for another organisation's."""
@@ -132,36 +139,46 @@ class Checklist:
         found: dict[str, list[datetime]] = {name: [] for name in self.channels}
         in_force = await self._in_force()
         for one in await self._subscriptions():
-            found[one.channel] += [
-                item.since for item in await self._of(one, in_force) if item.state is State.OPEN
-            ]
+            found[one.channel] += [item.since for item in await self._of(one, in_force)]
         self._open = found
 
     async def _subscriptions(self) -> list[Subscription]:
         return [one for one in await self._deliveries.subscriptions() if one.channel in self.channels]
 
-    async def _in_force(self) -> frozenset[str]:
-        return frozenset(entry.position for entry in await self._log.active(self._clock.now()))
+    async def _in_force(self) -> Mapping[str, Entry]:
+        return {entry.position: entry for entry in await self._log.active(self._clock.now())}
 
-    async def _of(self, subscription: Subscription, in_force: frozenset[str]) -> list[Item]:
+    async def _of(
+        self, subscription: Subscription, in_force: Mapping[str, Entry], *, everything: bool = False
+    ) -> list[Item]:
+        """Return the open rows of a task; with `everything` the newest of the others too."""
         rows = await self._deliveries.history(subscription.id, PER_TARGET)
-        found = [await self._item(subscription, row, in_force) for row in rows]
-        return [item for item in found if item is not None]
+        found: list[Item] = []
+        for number, row in enumerate(rows):
+            if (everything and number < SHOWN) or not (row.confirmed or row.position in self._over):
+                item = await self._item(subscription, row, in_force)
+                if item is not None and (item.state is State.OPEN or (everything and number < SHOWN)):
+                    found.append(item)
+        return found
 
     async def _item(
-        self, subscription: Subscription, row: DeliveryRow, in_force: frozenset[str]
+        self, subscription: Subscription, row: DeliveryRow, in_force: Mapping[str, Entry]
     ) -> Item | None:
         if row.state is not DeliveryState.DELIVERED:
             return None
-        entry = await self._log.entry(row.position)
+        entry = in_force.get(row.position) or await self._log.entry(row.position)
         if entry is None:
             return None
         state = State.TICKED if row.confirmed is not None else _untouched(entry, in_force)
+        if state is State.MISSED and self._clock.now() - entry.stored > LATE:
+            self._over[row.position] = None
+            if len(self._over) > REMEMBERED:
+                self._over.popitem(last=False)
         words = row.detail if row.confirmed is not None else ""
         return Item(row.key, subscription, entry, row.updated, state, row.confirmed, words)
 
 
-def _untouched(entry: Entry, in_force: frozenset[str]) -> State:
+def _untouched(entry: Entry, in_force: Collection[str]) -> State:
     """Return how a row stands that nobody has ticked: what was replaced or has ended is not to be announced any more. A Cancel is."""
     over = entry.alert.msg_type in (MsgType.ALERT, MsgType.UPDATE) and entry.position not in in_force
     return State.MISSED if over else State.OPEN

@@ -15,10 +15,23 @@ import pytest
 import yaml
 
 from lalert import cap, checklist, registry, resources
+from lalert.clock import SystemClock
 from lalert.config import Settings
 from lalert.errors import BadRequest
-from lalert.model import Delivery, MsgType, Outcome, Role, Status, Subscription
-from lalert.testing import make_cap
+from lalert.model import (
+    Delivery,
+    Entry,
+    Filter,
+    MsgType,
+    Origin,
+    OriginKind,
+    Outcome,
+    Role,
+    Status,
+    Subscription,
+)
+from lalert.store import DeliveryRow, DeliveryState
+from lalert.testing import make_alert, make_cap
 from lalert.testing.channel import Answer, ChannelContract, Received, subscription
 from lalert.testing.hub import FakeHub
 from lalert.testing.node import RunningNode, running_node
@@ -209,3 +222,49 @@ async def test_only_who_may_send_for_the_organisation_ticks_and_a_key_for_drills
     assert (await call(node, path, tick, trainee))[1]["code"] == "exercise-only-key"
     assert (await call(node, f"/v1/checklist/{exercise['key']}", tick, trainee))[0] == 200
     assert (await call(node, path, tick, Role.ADMIN))[0] == 200
+
+
+async def test_what_is_open_is_shown_and_counted_however_much_came_after_it() -> None:
+    now = datetime.now(UTC)
+    task = Subscription("s", "by-hand", TASK, Filter(), now, tenant="hitoyoshi")
+    log: list[Entry] = []
+    for number in range(checklist.SHOWN + 2):
+        alert, stored = make_alert(identifier=f"{number}"), now - timedelta(minutes=200 - number)
+        log.append(Entry(f"p{number}", stored, stored, alert, Origin(OriginKind.HTTP), alert.id))
+    read: list[str] = []
+
+    class Rows:
+        async def subscriptions(self) -> list[Subscription]:
+            return [task]
+
+        async def history(self, subscription_id: str, limit: int = 100) -> list[DeliveryRow]:
+            rows = [
+                DeliveryRow(e.alert.id, "s", e.position, DeliveryState.DELIVERED, 1, None, "", e.stored, None)
+                for e in reversed(log)
+            ]
+            return rows[:limit]
+
+        async def confirm(self, key: str, words: str = "") -> None:
+            raise AssertionError
+
+        async def entry(self, position: str) -> Entry | None:
+            read.append(position)
+            return next(e for e in log if e.position == position)
+
+        async def active(self, now: datetime) -> list[Entry]:
+            return [log[0]]
+
+        async def delivery(self, key: str) -> DeliveryRow | None:
+            return None
+
+    made = checklist.Checklist(Rows(), Rows(), SystemClock(), ["by-hand"])
+    assert [item.entry.position for item in await made.items("hitoyoshi")] == ["p0"]
+    assert len(read) == checklist.SHOWN + 1
+    assert [item.entry.position for item in await made.items("hitoyoshi")] == ["p0"]
+    await made._look()
+    assert len(read) == checklist.SHOWN + 1, "what is over is not read again"
+    assert made.gauges()["unticked"] == {"by-hand": 1.0}
+    everything = await made.items("hitoyoshi", everything=True)
+    assert len(everything) == checklist.SHOWN + 1
+    assert everything[0].entry.position == "p0"
+    assert await made.items("other", everything=True) == []

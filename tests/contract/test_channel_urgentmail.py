@@ -138,8 +138,9 @@ class TestByFolder(ChannelContract):
     async def test_every_attempt_carries_the_same_key(self) -> None:
         """And is the same file, so that a second attempt leaves one."""
         async with self.rig() as rig:
+            first = delivery(rig.subscription)
             for attempt in (1, 2):
-                await rig.channel.deliver(replace(delivery(rig.subscription), attempt=attempt))
+                await rig.channel.deliver(replace(first, attempt=attempt))
             assert len(rig.received()) <= 2
 
 
