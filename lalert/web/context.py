@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from lalert.model import Entry, Filter, Role
 from lalert.store.audit import SET_UP
 from lalert.tenancy import Administration
 from lalert.web import pages
+from lalert.web.api import Stations
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -56,10 +57,11 @@ class FirstKeys:
 class PagesContext:
     """The pages' view of one hub."""
 
-    def __init__(self, hub: Hub, site: pages.Site, first_keys: FirstKeys) -> None:
+    def __init__(self, hub: Hub, site: pages.Site, first_keys: FirstKeys, stations: Stations) -> None:
         self._hub = hub
         self._site = site
         self._first_keys = first_keys
+        self._stations = stations
 
     @property
     def site(self) -> pages.Site:
@@ -97,6 +99,9 @@ class PagesContext:
 
     def geometry(self, code: str) -> BaseGeometry | None:
         return self._hub.gazetteer.geometry(code)
+
+    async def stations(self) -> Sequence[Mapping[str, Any]]:
+        return await self._stations.stations()
 
     def setup_open(self, token: str) -> bool:
         return self._first_keys.open(token)

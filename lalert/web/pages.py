@@ -31,6 +31,7 @@ from lalert.model import SEVERITY_RANK, Entry, Filter, Role, Status
 from lalert.resources import web_dir
 from lalert.web import rules
 from lalert.web.cards import Card, card
+from lalert.web.gauges import gauges
 from lalert.web.request import check_type, preferred, read_body
 from lalert.web.wording import Wording, choose, language_tag, wordings
 
@@ -182,6 +183,10 @@ class Context(Protocol):
         """Return a place's territory in (lon, lat) degrees; called in a thread."""
         ...
 
+    async def stations(self) -> Sequence[Mapping[str, Any]]:
+        """Return every gauge as `GET /v1/stations` shows it."""
+        ...
+
     def setup_open(self, token: str) -> bool:
         """Say whether the one-time set-up link with this token may still be used; compares in constant time."""
         ...
@@ -213,6 +218,7 @@ class Pages:
             web.get("/place/{code}", self.place),
             web.get("/signage/{screen:[A-Za-z0-9][A-Za-z0-9_-]{0,63}}", self.signage),
             web.get("/rules", self.rules),
+            web.get("/stations", self.stations),
             web.get("/setup", self.setup),
             web.post("/setup", self.claim),
             web.get("/map/places.json", self.points),
@@ -272,6 +278,13 @@ class Pages:
             # Ten milliseconds of work for 160 kB that are the same for everybody: once is enough.
             self._rules[lang] = _Packed((page.text or "").encode(), "text/html", dict(page.headers))
         return self._rules[lang].response(request)
+
+    async def stations(self, request: web.Request) -> web.Response:
+        """Every gauge, the gravest first; takes `area`. Without any script: it is loaded again each minute."""
+        view = self._view(request)
+        area = request.query.get("area") or None
+        listed = gauges(await self._context.stations(), area, view.wording)
+        return self._html("stations.html", view, listed=listed)
 
     async def setup(self, request: web.Request) -> web.Response:
         """Return the first-run form, for whoever has the one-time link."""

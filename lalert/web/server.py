@@ -73,7 +73,7 @@ class Site:
 
 def make_app(site: Site) -> web.Application:
     """Return the public application."""
-    people = pages.Pages(PagesContext(site.hub, site.pages, site.first_keys))
+    people = pages.Pages(PagesContext(site.hub, site.pages, site.first_keys, site.stations))
     app = web.Application(
         client_max_size=cap.MAX_BYTES, middlewares=[middleware(people.error), bounded(site.room)]
     )

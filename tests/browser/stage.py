@@ -138,6 +138,7 @@ class Hub:
     epoch: str = "e1"
     gazetteer: Gazetteer = field(default_factory=_gazetteer)
     more: list[web.RouteDef] = field(default_factory=list)
+    gauges: list[dict[str, Any]] = field(default_factory=list)
     """Routes of adapters."""
 
     def parse_filter(self, pairs: Iterable[tuple[str, str]]) -> Filter:
@@ -165,6 +166,9 @@ class Hub:
 
     def geometry(self, code: str) -> BaseGeometry | None:
         return self.gazetteer.geometry(code)
+
+    async def stations(self) -> list[dict[str, Any]]:
+        return self.gauges
 
     def setup_open(self, token: str) -> bool:
         return token == self.token

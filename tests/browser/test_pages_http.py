@@ -24,7 +24,15 @@ from lalert.web.pages import Pages, Site
 from lalert.web.wording import choose, wordings
 from tests.browser.stage import HITOYOSHI, TOKEN, Hub, alert, info, staged
 
-PAGES = ["/", f"/place/{HITOYOSHI}", "/signage/lobby", "/rules", f"/setup?token={TOKEN}", "/setup"]
+PAGES = [
+    "/",
+    f"/place/{HITOYOSHI}",
+    "/signage/lobby",
+    "/rules",
+    "/stations",
+    f"/setup?token={TOKEN}",
+    "/setup",
+]
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
@@ -344,7 +352,7 @@ def test_every_word_of_the_catalogue_is_used() -> None:
     root = Path(web_dir("static")).parent
     files = [*root.glob("*.py"), *root.glob("templates/*.html"), *root.glob("static/js/*.js")]
     source = "\n".join(file.read_text(encoding="utf-8") for file in files)
-    composed = ("time", "grade", "evacuation", "act", "mark", "error", "other", "kind")
+    composed = ("time", "grade", "evacuation", "act", "mark", "error", "other", "kind", "gauge")
     unused = [
         key
         for key, _ in _leaves(wordings()["ja"].catalogue)
@@ -462,3 +470,43 @@ async def test_the_rules_are_sent_packed_once_and_then_not_again(http: aiohttp.C
         assert response.status == 304
     async with http.get("/rules?lang=ja", headers={"If-None-Match": tag}) as response:
         assert response.status == 200
+
+
+def _gauge(name: str, stage: str, condition: str = "live", **overrides: Any) -> dict[str, Any]:
+    moment = "2026-06-03T01:20:00+00:00"
+    return {
+        "name": name,
+        "river": "球磨川",
+        "codes": [HITOYOSHI],
+        "status": "Actual",
+        "stage": stage,
+        "condition": condition,
+        "level_m": 1.5,
+        "time": moment,
+        "heard": moment,
+    } | overrides
+
+
+async def test_a_silent_gauge_is_listed_as_no_data_before_those_that_are_calm() -> None:
+    hub = Hub()
+    hub.gauges = [
+        _gauge("平常橋", "calm"),
+        _gauge("沈黙橋", "no-data", "silent"),
+        _gauge("危険橋", "danger"),
+        _gauge("保守橋", "no-data", "maintenance", level_m=None, time=None, heard=None),
+        _gauge("札幌橋", "calm", codes=["011002"]),
+    ]
+    async with staged(hub) as url, aiohttp.ClientSession(url) as session:
+        async with session.get(f"/stations?area={HITOYOSHI}") as response:
+            page = html.fromstring(await response.text())
+        async with session.get("/stations?area=0&lang=en") as response:
+            assert response.status == 400
+    rows = [["".join(map(str, cell.itertext())).strip() for cell in row] for row in page.iter("tr")][1:]
+    assert [(row[0], row[1]) for row in rows] == [
+        ("球磨川 危険橋", "氾濫危険水位以上"),
+        ("球磨川 保守橋", "データなし（保守中）"),
+        ("球磨川 沈黙橋", "データなし"),
+        ("球磨川 平常橋", "平常"),
+    ]
+    assert rows[1][2:] == ["", "まだありません"]
+    assert "2か所はデータなしです" in "".join(map(str, page.itertext()))

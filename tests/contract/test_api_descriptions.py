@@ -41,6 +41,7 @@ PAGES = {
     "/signage/{screen}",
     "/place/{code}",
     "/setup",
+    "/stations",
     "/static/{path}",
 }
 STREAMS = {"/v1/stream", "/v1/ws", "/v1/stream/test", "/v1/ws/test"}
