@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -35,6 +37,13 @@ def test_a_stage_counts_once_n_of_m_readings_stand_at_it() -> None:
     assert play(two_of_three, river([1.0, 2.2, 1.9, 3.2])).said == [("warn", "WARN", "CAUTION")]
 
 
+def test_a_fall_counts_once_the_newest_readings_all_stand_below() -> None:
+    patient = gauge(rule=Rules(hold=2, quiet_min=0))
+    played = play(patient, river([2.2, 2.2, 1.0, 2.2, 1.0]))
+    assert played.said == [("warn", "WARN", "CAUTION")]
+    assert played.feed(level(50, 1.0)).said[-1] == ("warn", "LIFT", "CALM")
+
+
 def test_a_reading_that_is_over_does_not_bring_a_stage_back() -> None:
     one_of_four = gauge(rule=Rules(hold=1, of=4, quiet_min=0))
     assert play(one_of_four, river([2.2, 1.0, 1.0, 1.0])).said == [
@@ -61,6 +70,22 @@ def test_a_quick_rise_warns_below_every_threshold_and_is_lifted_when_it_is_over(
     assert played.decisions[0].outlook.rise == pytest.approx((0.6, 30))
 
 
+def test_a_rise_that_was_told_holds_until_it_is_a_fifth_slower() -> None:
+    station = gauge(rule=Rules(rises=(Rise(0.6, 30),), quiet_min=0))
+    played = play(station, river([0.2, 0.4, 0.6, 0.8, 0.97, 1.14, 1.31]))
+    assert played.decisions[-1].outlook.rise == pytest.approx((0.6, 30))
+    assert played.said == [("warn", "WARN", "CALM")]
+    played = play(station, river([0.2, 0.4, 0.6, 0.8, 0.9, 0.95]))
+    assert played.said == [("warn", "WARN", "CALM"), ("warn", "LIFT", "CALM")]
+
+
+def test_a_gauge_that_reports_every_second_fills_no_memory() -> None:
+    readings = [level(second / 60, 1.0 + second / 10_000) for second in range(0, 2 * 3600, 5)]
+    state = play(gauge(), readings).state()
+    assert len(state.recent) <= 20
+    assert state.recent[-1][0] - state.recent[0][0] >= timedelta(hours=1)
+
+
 def test_a_forecast_tells_when_the_next_threshold_is_reached_at_this_rate() -> None:
     station = gauge(rule=Rules(forecast_min=60))
     played = play(station, river([0.4, 0.6, 0.8, 1.0, 1.2, 1.4]))
@@ -76,10 +101,16 @@ def test_a_forecast_tells_when_the_next_threshold_is_reached_at_this_rate() -> N
     assert played.said == [("warn", "WARN", "CALM"), ("warn", "CHANGE", "CAUTION")]
 
 
+def test_a_gauge_that_reports_seldom_is_forecast_by_its_newest_three_readings() -> None:
+    played = play(gauge(rule=Rules(forecast_min=60)), river([0.2, 0.8, 1.4, 1.95], every=100))
+    assert [d.rule for d in played.decisions] == ["forecast"]
+    assert played.decisions[0].outlook.per_hour_m == pytest.approx(0.345)
+
+
 def test_a_forecast_that_has_come_true_holds_until_the_stage_counts() -> None:
     patient = gauge(rule=Rules(hold=3, forecast_min=30, quiet_min=0))
-    played = play(patient, river([1.0, 1.3, 1.6, 1.9, 2.1, 2.1, 2.1]))
-    assert played.said == [("warn", "WARN", "CALM"), ("warn", "CHANGE", "CAUTION")]
+    played = play(patient, river([1.75, 1.8, 1.85, 1.9, 1.95, 2.01, 2.02, 2.03]))
+    assert played.said == [("warn", "WARN", "STANDBY"), ("warn", "CHANGE", "CAUTION")]
 
 
 def test_one_wild_reading_in_five_does_not_move_the_rate() -> None:
@@ -208,8 +239,9 @@ def test_what_an_older_version_kept_is_read_on() -> None:
 
 
 def test_what_the_rules_know_survives_being_written_down() -> None:
-    played = play(gauge(rule=Rules(propose_from=3)), [*river([1.0, 3.2, 9.0, 3.4]), rain(60, 5.0)])
-    state = played.state()
+    readings = [*river([1.0, 3.2, 9.0, 3.4, math.nan]), rain(60, 5.0)]
+    state = play(gauge(rule=Rules(propose_from=3)), readings).state()
+    assert state.doubted is not None
     assert msgspec.json.decode(msgspec.json.encode(state), type=State) == state
 
 
