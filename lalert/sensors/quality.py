@@ -17,6 +17,7 @@ from lalert.sensors.rain import sums
 from lalert.sensors.settings import Window
 from lalert.sensors.state import State
 from lalert.sensors.station import Stage, Station
+from lalert.sensors.trend import Point
 
 DEEPEST_M: Final = -50.0
 OVER_TOP_M: Final = 20.0
@@ -27,6 +28,8 @@ UNITS: Final = ((50.0, 200.0), (500.0, 2_000.0))
 """How many times larger a level is that was said in centimetres or millimetres, with what the river may have done meanwhile."""
 FELL_FOR: Final = timedelta(hours=1)
 """So long must a sudden fall last before it is believed: a gauge that hangs loose must not lift a warning."""
+FORGOTTEN: Final = timedelta(hours=24)
+"""After so long without a good reading the last one says nothing any more against a fall or a unit."""
 FRESH: Final = timedelta(hours=1)
 """What a neighbour said longer ago is no evidence."""
 
@@ -110,7 +113,7 @@ def doubt(
         return "out-of-order"
     if not math.isfinite(level):
         return "not-a-number"
-    if state.last is not None and _other_unit(level, state.last[1]):
+    if state.last is not None and _other_unit(station, reading, state.last):
         return "unit"
     if not _possible(station, level):
         return "out-of-range"
@@ -121,8 +124,14 @@ def doubt(
     return _unconfirmed(station, reading, state, around)
 
 
-def _other_unit(level: float, last: float) -> bool:
-    return last >= LEAST_FOR_UNITS_M and any(low <= level / last <= high for low, high in UNITS)
+def _other_unit(station: Station, reading: Reading, last: Point) -> bool:
+    level, before = reading.level_m, last[1]
+    assert level is not None
+    if before < LEAST_FOR_UNITS_M or not any(low <= level / before <= high for low, high in UNITS):
+        return False
+    # Not where the thresholds say that such levels are meant: a zero that was moved must not silence the gauge for good.
+    top = max(station.levels.values(), default=None)
+    return level > top if top is not None else reading.time - last[0] < FORGOTTEN
 
 
 def _possible(station: Station, level: float) -> bool:
@@ -185,7 +194,8 @@ def _sudden(station: Station, reading: Reading, state: State) -> str | None:
     quality = station.quality
     if abs(change) <= quality.spike_m:
         return None
-    if change < 0 and state.doubted is not None and state.doubted[1] == "sudden-fall":
+    doubted = change < 0 and state.doubted is not None and state.doubted[1] == "sudden-fall"
+    if doubted and reading.time - state.last[0] < FORGOTTEN:
         # Time that passes in doubt makes no fall slow.
         return "sudden-fall"
     if abs(change) <= quality.fastest_m_per_min * minutes:

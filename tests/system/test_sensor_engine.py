@@ -24,7 +24,7 @@ from lalert.model import Alert, Entry, Facts, Lease, MsgType, OriginKind, Readin
 from lalert.sensors import Engine, Roster, Stage, Station
 from lalert.sensors.engine import READINGS, SensorLog, Submit
 from lalert.sensors.rules import Decision
-from lalert.sensors.settings import Quality, Rules
+from lalert.sensors.settings import Quality, RainLevel, Rules, Window
 from lalert.sensors.upkeep import Datum, Maintenance
 from lalert.store import KeptStation
 from lalert.store.sqlite import SqliteStore
@@ -202,6 +202,21 @@ async def test_a_trial_that_ended_in_high_water_does_not_silence_the_gauge(tmp_p
         (Status.ACTUAL, MsgType.UPDATE),
         (Status.ACTUAL, MsgType.CANCEL),
     ]
+
+
+async def test_heavy_rain_is_warned_of_and_lifted_through_the_same_door(tmp_path: Path) -> None:
+    rules = Rules(rain=(RainLevel(Window.HOUR, 30.0),))
+    async with life(tmp_path, replace(GAUGE, rule=rules)) as node:
+        for minutes, mm in ((10, 20.0), (20, 15.0), (90, 0.0), (100, 0.0)):
+            node.clock.step(START + timedelta(minutes=minutes))
+            reading = Reading(GAUGE.id, START + timedelta(minutes=minutes), rain_mm=mm, period_s=600)
+            await node.engine.observe(ORG, [reading])
+            await node.judge()
+        said = await node.said()
+    assert kinds(said) == [MsgType.ALERT, MsgType.CANCEL]
+    assert said[0].alert.infos[0].headline == "人吉 1時間の雨量35mm"
+    assert cap.kind(said[0].alert) == "rain"
+    assert [reference.id for reference in said[1].alert.references] == [said[0].alert.id]
 
 
 async def test_what_was_refused_is_said_with_the_next_reading_once_the_cause_is_mended(

@@ -26,11 +26,31 @@ def test_what_is_no_number_is_never_believed(value: float) -> None:
 
 
 def test_centimetres_for_metres_are_never_believed_however_often_they_are_said() -> None:
-    without_range = gauge(levels={Stage.STANDBY: 1.0, Stage.CAUTION: 600.0})
-    for scale in (100, 1000):
+    without_range = gauge(levels={Stage.CAUTION: 140.0})
+    for scale in (100,):
         played = play(without_range, river([1.5, *[1.5 * scale, 1.6 * scale, 1.7 * scale] * 3], every=60))
         assert played.said == []
         assert set(played.doubts) == {"unit"}
+
+
+def test_a_gauge_whose_zero_and_thresholds_were_moved_is_not_silenced() -> None:
+    played = Played([gauge(levels={Stage.CAUTION: 121.0})], play(gauge(), river([1.2])).states)
+    assert played.feed(level(10, 120.0), level(20, 120.1), level(30, 121.2)).said == [
+        ("warn", "WARN", "CAUTION")
+    ]
+    assert played.doubts == ["spike"]
+    nowhere = play(
+        gauge(levels={}), [level(0, 1.2), level(60, 120.0), level(1450, 120.0), level(1460, 120.0)]
+    )
+    assert nowhere.doubts == ["unit"]
+    assert nowhere.state().last == (at(1460), 120.0)
+
+
+def test_a_fall_that_goes_on_by_leaps_is_believed_after_a_day_at_last() -> None:
+    leaps = [level(10 + 30 * number, 2.0 + number % 2) for number in range(48)]
+    played = play(gauge(), [level(0, 5.1), *leaps])
+    assert played.said[-1][1:] == ("WARN", "FLOODING")
+    assert played.feed(level(1450, 1.0)).said[-1][1:] == ("LIFT", "CALM")
 
 
 def test_a_small_brook_that_rises_a_hundredfold_is_no_mistake_of_the_unit() -> None:
