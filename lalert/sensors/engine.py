@@ -8,10 +8,13 @@ Of several nodes all keep readings and tell how the stations stand, and the one 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from heapq import nsmallest
+from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
@@ -28,7 +31,7 @@ from lalert.sensors.quality import DOUBTS
 from lalert.sensors.roster import Roster
 from lalert.sensors.rules import Act, Decision, Issued, State, step, told
 from lalert.sensors.settings import Mode
-from lalert.sensors.silence import Condition, Watch, age, condition
+from lalert.sensors.silence import SLICE, Condition, Watch, age, condition
 from lalert.sensors.station import STAGES, Station
 from lalert.sensors.upkeep import Datum, Maintenance, levelled, under
 from lalert.sensors.warning import warning
@@ -57,6 +60,19 @@ Submit = Callable[[bytes, Station], Awaitable[object]]
 
 Propose = Callable[[Station, Decision], Awaitable[object]]
 """Lay a decision before the officers of the station's organisation; called twice with the same one, it is laid before them once."""
+
+
+OVERVIEW_SECONDS = 5.0
+MAX_OVERVIEWS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The rows that matter most, of how many, and how many of those are without data."""
+
+    rows: list[dict[str, Any]]
+    total: int
+    silent: int
 
 
 class SensorLog(Protocol):
@@ -108,6 +124,8 @@ class Engine:
         self._kept: Mapping[str, State] = {}
         self._refusals: dict[str, str] = {}
         self._watch = Watch()
+        self._overviews: dict[tuple[str | None, int], tuple[float, Overview]] = {}
+        self._overviewing = asyncio.Lock()
         self._defects: dict[str, str] = {}
         self._news = asyncio.Event()
 
@@ -281,13 +299,53 @@ class Engine:
             log.exception("a station's warning goes out without its evidence", station=station.id)
             return alert
 
-    async def stations(self) -> list[dict[str, Any]]:
-        """Return every station with its thresholds and how it stands, ready for JSON; at a node that does not judge up to a second late."""
+    async def stations(
+        self, *, org: str | None = None, code: str | None = None, after: str = "", limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Return stations by id with their thresholds and how they stand, ready for JSON; at a node that does not judge up to a second late.
+
+        `code` is a municipality or prefecture that they concern; `after` the last id of the page before.
+        """
         states, now = await self._known_states(), self._clock.now()
-        return [
-            _station_json(station, states.get(station.id, State()), now)
-            for station in self._stations.values()
-        ]
+        names = sorted(self._stations)
+        found = (self._stations[name] for name in names[bisect_right(names, after) :])
+        wanted = (each for each in found if (org is None or each.org == org) and _concerns(each, code))
+        return [_station_json(each, states.get(each.id, State()), now) for each in islice(wanted, limit)]
+
+    async def gravest(self, code: str | None, limit: int) -> Overview:
+        """Return the stations that matter most: those in a stage that warns, then those without data, then the rest; up to some seconds late.
+
+        Very many are gone through a slice at a time, and once for all who ask within `OVERVIEW_SECONDS`.
+        """
+        async with self._overviewing:
+            kept = self._overviews.get((code, limit))
+            if kept is None or self._clock.monotonic() - kept[0] >= OVERVIEW_SECONDS:
+                if len(self._overviews) >= MAX_OVERVIEWS:
+                    self._overviews.clear()
+                kept = self._clock.monotonic(), await self._overview(code, limit)
+                self._overviews[code, limit] = kept
+            return kept[1]
+
+    async def _overview(self, code: str | None, limit: int) -> Overview:
+        states, now = await self._known_states(), self._clock.now()
+        found: list[tuple[int, str, str, str]] = []
+        silent = 0
+        for number, station in enumerate(list(self._stations.values())):
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+            if not _concerns(station, code):
+                continue
+            state = states.get(station.id, State())
+            known = condition(station, state, now) is Condition.LIVE
+            silent += not known
+            rank = -2 * state.stage
+            if not known:
+                # After those of which it is known, and never after 水防団待機: what stood high may stand higher.
+                rank = min(rank + 1, -3)
+            found.append((rank, station.river, station.name, station.id))
+        some = (self._stations.get(each[3]) for each in nsmallest(limit, found))
+        rows = [_station_json(each, states.get(each.id, State()), now) for each in some if each is not None]
+        return Overview(rows, len(found), silent)
 
     def gauges(self) -> dict[str, float]:
         """Return figures of all stations, at the node that judges; elsewhere none."""
@@ -327,6 +385,10 @@ class Engine:
         return [
             _reading_json(stored, marks, own.datum) for stored in await self._store.readings(own.id, limit)
         ]
+
+
+def _concerns(station: Station, code: str | None) -> bool:
+    return code is None or any(each == code or each[:2] == code for each in station.codes)
 
 
 def _station_json(station: Station, state: State, now: datetime) -> dict[str, Any]:

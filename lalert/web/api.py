@@ -14,6 +14,7 @@ from aiohttp import hdrs, web
 
 from lalert import cap, matching, texts, uplinks
 from lalert.errors import BadRequest, Conflict, Forbidden, LalertError, NotFound
+from lalert.geo import normalise_code
 from lalert.hub import Hub
 from lalert.model import Alert, Entry, Filter, OriginKind, Role, Subscription
 from lalert.plugin import Observed
@@ -30,6 +31,7 @@ JSON, GEOJSON, CSV = "application/json", "application/geo+json", "text/csv"
 MAX_READINGS_BYTES = 262_144
 MAX_UPLINK_BYTES = 65_536
 MAX_PAGE = 500
+MAX_STATIONS = 1_000
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2_048)]
 _Values = str | int | float | list[str | int | float]
@@ -54,10 +56,25 @@ class Redelivery(msgspec.Struct, forbid_unknown_fields=True):
     """`dead` or `expired`: all of them among the newest `MAX_PAGE`."""
 
 
+class Overview(Protocol):
+    """The stations that matter most, of how many, and how many of those are without data."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def silent(self) -> int: ...
+
+
 class Stations(Protocol):
     """What the API shows of sensors: JSON-ready values, made by the sensors part."""
 
-    async def stations(self) -> list[dict[str, Any]]: ...
+    async def stations(
+        self, *, org: str | None = None, code: str | None = None, after: str = "", limit: int | None = None
+    ) -> list[dict[str, Any]]: ...
+
+    async def gravest(self, code: str | None, limit: int) -> Overview: ...
 
     async def station(self, name: str) -> dict[str, Any] | None: ...
 
@@ -259,7 +276,15 @@ class Api:
 
     async def list_stations(self, request: web.Request) -> web.Response:
         self._caller(request)
-        return _json({"stations": await self._stations.stations()}, headers=CORS)
+        own, pairs = take(request, "area", "org", "after", "limit")
+        nothing_else(pairs)
+        limit = whole(own, "limit", MAX_STATIONS, 1, MAX_STATIONS)
+        code = normalise_code(own["area"]) if "area" in own else None
+        page = await self._stations.stations(
+            org=own.get("org"), code=code, after=own.get("after", ""), limit=limit
+        )
+        following = page[-1]["id"] if len(page) == limit else None
+        return _json({"stations": page, "next": following}, headers=CORS)
 
     async def station(self, request: web.Request) -> web.Response:
         self._caller(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from lalert.model import Entry, Filter, Role
 from lalert.store.audit import SET_UP
 from lalert.tenancy import Administration
 from lalert.web import pages
-from lalert.web.api import Stations
+from lalert.web.api import Overview, Stations
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -100,8 +100,8 @@ class PagesContext:
     def geometry(self, code: str) -> BaseGeometry | None:
         return self._hub.gazetteer.geometry(code)
 
-    async def stations(self) -> Sequence[Mapping[str, Any]]:
-        return await self._stations.stations()
+    async def gravest(self, code: str | None, limit: int) -> Overview:
+        return await self._stations.gravest(code, limit)
 
     def setup_open(self, token: str) -> bool:
         return self._first_keys.open(token)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from lalert.errors import BadRequest, InvalidCode
 from lalert.geo import normalise_code
+from lalert.web.api import Overview
 from lalert.web.wording import Wording
 
 SHOWN: Final = 300
 """So many are listed; what is left out is counted, and an area narrows it."""
 
-_STAGES: Final = ("flooding", "danger", "evacuation", "caution", "no-data", "standby", "calm")
-"""The gravest first; that nothing is known comes before whatever is no danger."""
+_WARNING: Final = ("caution", "evacuation", "danger", "flooding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +41,29 @@ class Gauges:
     silent: int
 
 
-def gauges(stations: Iterable[Mapping[str, Any]], area: str | None, t: Wording) -> Gauges:
-    """Return what the page lists, of one municipality or prefecture if `area` is its code; raises `BadRequest`."""
-    wanted = [station for station in stations if area is None or _in(station, _code(area))]
-    wanted.sort(key=lambda station: (_STAGES.index(station["stage"]), station["river"], station["name"]))
-    silent = sum(station["condition"] != "live" for station in wanted)
-    return Gauges([_row(station, t) for station in wanted[:SHOWN]], max(0, len(wanted) - SHOWN), silent)
-
-
-def _code(area: str) -> str:
+def code_of(area: str | None) -> str | None:
+    """Return the code that a visitor names; raises `BadRequest`."""
     try:
-        return normalise_code(area)
+        return normalise_code(area) if area else None
     except InvalidCode as error:
         raise BadRequest(f"area: {error.detail}") from error
 
 
-def _in(station: Mapping[str, Any], code: str) -> bool:
-    return any(each == code or each[:2] == code for each in station["codes"])
+def gauges(found: Overview, t: Wording) -> Gauges:
+    """Return what the page lists."""
+    return Gauges([_row(station, t) for station in found.rows], found.total - len(found.rows), found.silent)
 
 
 def _row(station: Mapping[str, Any], t: Wording) -> Gauge:
     state = station["condition"] if station["stage"] == "no-data" else station["stage"]
-    level = station["level_m"]
+    level, last, said = station["level_m"], station["last_stage"], t(f"gauge.{state}")
+    if station["stage"] == "no-data" and last in _WARNING:
+        said = t("stations.last", state=said, last=t(f"gauge.{last}"))
     return Gauge(
         name=station["name"],
         river=station["river"],
         state=state,
-        said=t(f"gauge.{state}"),
+        said=said,
         level="" if level is None else f"{level:.2f} m",
         measured=_moment(station["time"], t),
         heard=_moment(station["heard"], t) or t("stations.never"),

@@ -30,8 +30,9 @@ from lalert.geo import normalise_code
 from lalert.model import SEVERITY_RANK, Entry, Filter, Role, Status
 from lalert.resources import web_dir
 from lalert.web import rules
+from lalert.web.api import Overview
 from lalert.web.cards import Card, card
-from lalert.web.gauges import gauges
+from lalert.web.gauges import SHOWN, code_of, gauges
 from lalert.web.request import check_type, preferred, read_body
 from lalert.web.wording import Wording, choose, language_tag, wordings
 
@@ -183,8 +184,8 @@ class Context(Protocol):
         """Return a place's territory in (lon, lat) degrees; called in a thread."""
         ...
 
-    async def stations(self) -> Sequence[Mapping[str, Any]]:
-        """Return every gauge as `GET /v1/stations` shows it."""
+    async def gravest(self, code: str | None, limit: int) -> Overview:
+        """Return the gauges that matter most, those of a municipality or prefecture if `code` is one."""
         ...
 
     def setup_open(self, token: str) -> bool:
@@ -282,8 +283,8 @@ class Pages:
     async def stations(self, request: web.Request) -> web.Response:
         """Every gauge, the gravest first; takes `area`. Without any script: it is loaded again each minute."""
         view = self._view(request)
-        area = request.query.get("area") or None
-        listed = gauges(await self._context.stations(), area, view.wording)
+        found = await self._context.gravest(code_of(request.query.get("area")), SHOWN)
+        listed = gauges(found, view.wording)
         return self._html("stations.html", view, listed=listed)
 
     async def setup(self, request: web.Request) -> web.Response:

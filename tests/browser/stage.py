@@ -35,6 +35,7 @@ from lalert.model import (
     Status,
     Urgency,
 )
+from lalert.sensors.engine import Overview
 from lalert.web.pages import Claimed, MadeKey, Pages, SetupForm, Site
 from lalert.web.problems import middleware
 
@@ -167,8 +168,10 @@ class Hub:
     def geometry(self, code: str) -> BaseGeometry | None:
         return self.gazetteer.geometry(code)
 
-    async def stations(self) -> list[dict[str, Any]]:
-        return self.gauges
+    async def gravest(self, code: str | None, limit: int) -> Overview:
+        wanted = [each for each in self.gauges if code is None or code in each["codes"]]
+        silent = sum(each["condition"] != "live" for each in wanted)
+        return Overview(wanted[:limit], len(wanted), silent)
 
     def setup_open(self, token: str) -> bool:
         return token == self.token

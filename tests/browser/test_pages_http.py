@@ -481,19 +481,20 @@ def _gauge(name: str, stage: str, condition: str = "live", **overrides: Any) -> 
         "status": "Actual",
         "stage": stage,
         "condition": condition,
+        "last_stage": "calm",
         "level_m": 1.5,
         "time": moment,
         "heard": moment,
     } | overrides
 
 
-async def test_a_silent_gauge_is_listed_as_no_data_before_those_that_are_calm() -> None:
+async def test_a_silent_gauge_is_listed_as_no_data() -> None:
     hub = Hub()
     hub.gauges = [
-        _gauge("平常橋", "calm"),
-        _gauge("沈黙橋", "no-data", "silent"),
         _gauge("危険橋", "danger"),
         _gauge("保守橋", "no-data", "maintenance", level_m=None, time=None, heard=None),
+        _gauge("沈黙橋", "no-data", "silent", last_stage="danger"),
+        _gauge("平常橋", "calm"),
         _gauge("札幌橋", "calm", codes=["011002"]),
     ]
     async with staged(hub) as url, aiohttp.ClientSession(url) as session:
@@ -505,7 +506,7 @@ async def test_a_silent_gauge_is_listed_as_no_data_before_those_that_are_calm() 
     assert [(row[0], row[1]) for row in rows] == [
         ("球磨川 危険橋", "氾濫危険水位以上"),
         ("球磨川 保守橋", "データなし（保守中）"),
-        ("球磨川 沈黙橋", "データなし"),
+        ("球磨川 沈黙橋", "データなし：最後は氾濫危険水位以上"),
         ("球磨川 平常橋", "平常"),
     ]
     assert rows[1][2:] == ["", "まだありません"]

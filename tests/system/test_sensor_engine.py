@@ -490,3 +490,23 @@ async def test_in_maintenance_a_gauge_is_heard_and_shown_as_maintained(tmp_path:
         assert (shown["condition"], shown["stage"], shown["age_s"]) == ("maintenance", "no-data", 0)
         node.clock.step(START + timedelta(minutes=31))
         assert (await node.engine.stations())[0]["condition"] == "live"
+
+
+async def test_the_overview_has_warnings_first_then_those_without_data_then_the_rest(tmp_path: Path) -> None:
+    def gauge(id: str, code: str = "432032") -> Station:
+        return replace(GAUGE, id=id, name=id, codes=(code,))
+
+    names = ("calm", "caution", "danger", "never", "other")
+    stations = [gauge(name, "011002" if name == "other" else "432032") for name in names]
+    async with life(tmp_path, *stations) as node:
+        for name, level in (("calm", 1.0), ("caution", 3.1), ("danger", 3.5), ("other", 1.0)):
+            await node.engine.observe(ORG, [Reading(name, START, level_m=level)])
+        await node.judge()
+        found = await node.engine.gravest("43", 3)
+        assert [each["id"] for each in found.rows] == ["danger", "caution", "never"]
+        assert (found.total, found.silent) == (4, 1)
+        assert (await node.engine.gravest(None, 10)).total == 5
+        page = await node.engine.stations(after="calm", limit=2)
+        assert [each["id"] for each in page] == ["caution", "danger"]
+        assert [each["id"] for each in await node.engine.stations(code="011002")] == ["other"]
+        assert await node.engine.stations(org="nobody") == []

@@ -191,3 +191,12 @@ async def test_who_set_up_what_stands_in_the_audit_chain(node: RunningNode) -> N
         ("station.saved", "noted"),
         ("station.forgotten", "noted"),
     ]
+
+
+async def test_the_list_of_stations_comes_in_pages(node: RunningNode) -> None:
+    await call(node, "PUT", "page-1", FORM)
+    await call(node, "PUT", "page-2", FORM)
+    first = (await node.get("/v1/stations?org=hitoyoshi&area=43203&limit=1&after=page"))[1]
+    assert ([each["id"] for each in first["stations"]], first["next"]) == (["page-1"], "page-1")
+    for bad in ("limit=0", "limit=1001", "area=99", "colour=red"):
+        assert (await node.get(f"/v1/stations?{bad}"))[0] == 400
