@@ -27,7 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from lalert import config, registry
 from lalert.clock import SystemClock
 from lalert.config import Settings
-from lalert.errors import TooLarge, Unavailable
+from lalert.errors import BadRequest, TooLarge, Unavailable
 from lalert.hub import AdapterHub
 from lalert.plugin import Observed
 from lalert.testing.channel import until
@@ -205,6 +205,18 @@ async def test_what_was_not_stored_comes_again(broker: Broker, error: Exception)
         await until(lambda: source.health().ok)
     # Acknowledged at last: who takes up the session hears no more of it.
     assert hub.kept == {b"1": 3}
+
+
+async def test_what_says_nothing_is_done_with(broker: Broker) -> None:
+    here, hub = base(), Store()
+    hub.failures = [BadRequest("line 1: no such column", code="bad-csv")]
+    async with following(chosen(broker, here), hub) as source:
+        with publishing(broker) as publish:
+            publish(f"{here}/g/level", b"1", b"2")
+        await until(lambda: hub.kept[b"2"])
+        await asyncio.sleep(0.05)
+        assert source.health().ok
+    assert hub.kept == {b"1": 1, b"2": 1}
 
 
 async def test_what_comes_while_the_node_is_away_is_kept_for_it(broker: Broker) -> None:
