@@ -6,7 +6,8 @@ import asyncio
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median_high
@@ -22,6 +23,7 @@ from lalert.model import JST
 from lalert.sensors import Stage, Station, recorded
 from lalert.sensors.settings import Quality, Rules, mistakes
 from lalert.sensors.whatif import Happening, Rehearsal, Summary, Verdict, summary
+from lalert.stations.table import read_table
 from lalert.store import StoredReading
 
 BATCH: Final = 500
@@ -128,7 +130,7 @@ async def _insist(
     "--stations",
     "table",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV of stations: id (or code), name, and their thresholds.",
+    help="CSV of stations, as for `import` (docs/stations.md).",
 )
 @click.option(
     "--config",
@@ -200,7 +202,34 @@ def _listed(table: Path | None, rule: str, quality: str) -> list[Station]:
     rules, believed = _settings(Rules, "rule", rule), _settings(Quality, "quality", quality)
     if wrong := mistakes(rules, believed):
         raise ConfigError(wrong)
-    return recorded.stations(table.read_text(encoding="utf-8-sig"), rules, believed)
+    return listed(table.read_bytes(), rules, believed)
+
+
+def listed(raw: bytes, rule: Rules, quality: Quality) -> list[Station]:
+    """Return the stations of a table as `lalert sensors import` reads it, with these settings where it says none; raises `ConfigError` with every mistake."""
+    rows = read_table(raw)
+    if wrong := [f"line {row.line}: {mistake}" for row in rows for mistake in row.mistakes]:
+        raise ConfigError(wrong)
+    return [_station(row.asked, rule, quality) for row in rows]
+
+
+def _station(asked: Mapping[str, Any], rule: Rules, quality: Quality) -> Station:
+    return Station(
+        id=asked["id"],
+        name=asked.get("name", asked["id"]),
+        org="",
+        sender="",
+        codes=(),
+        lon=asked.get("lon", 0.0),
+        lat=asked.get("lat", 0.0),
+        levels={
+            stage: asked["thresholds"][name]
+            for stage in Stage
+            if (name := f"{stage.name.lower()}_m") in asked.get("thresholds", {})
+        },
+        rule=replace(rule, **asked.get("rule", {})),
+        quality=replace(quality, **asked.get("quality", {})),
+    )
 
 
 def _settings(kind: type[S], name: str, text: str) -> S:

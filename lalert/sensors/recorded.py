@@ -1,4 +1,4 @@
-"""Recorded readings and lists of stations as tables: our own columns, and those of 危機管理型水位計. Pure: text in, values out."""
+"""Recorded readings as a table: our own columns, and those of 危機管理型水位計. Pure: text in, values out."""
 
 from __future__ import annotations
 
@@ -6,28 +6,15 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from lalert.errors import BadRequest
 from lalert.model import Reading
-from lalert.sensors.settings import Quality, Rules
-from lalert.sensors.station import Stage, Station
 from lalert.store import StoredReading
 
 NAMES: Final = {"code": "station", "obs_time": "time"}
 """What 危機管理型水位計 call our columns of readings."""
-THRESHOLDS: Final = {
-    "standby_m": Stage.STANDBY,
-    "caution_m": Stage.CAUTION,
-    "evacuation_m": Stage.EVACUATION,
-    "danger_m": Stage.DANGER,
-    "flooding_m": Stage.FLOODING,
-    "warn_level": Stage.DANGER,
-    "flood_level": Stage.FLOODING,
-}
-"""Column -> stage; the last two are those of 危機管理型水位計 (危険水位, 氾濫開始水位)."""
 
 
 def readings(text: str) -> list[StoredReading]:
@@ -38,14 +25,6 @@ def readings(text: str) -> list[StoredReading]:
     """
     found = [_reading(number, line, row) for number, (line, row) in enumerate(_rows(text), 1)]
     return sorted(found, key=lambda arrived: arrived.received)
-
-
-def stations(text: str, rule: Rules, quality: Quality) -> list[Station]:
-    """Read a table of stations, all with the same rules, for rehearsals: columns `id` (or `code`), `name`, and the thresholds; empty cells are missing ones.
-
-    `start_level` is 観測開始水位. Raises `BadRequest` that names the line and the column.
-    """
-    return [_station(line, row, rule, quality) for line, row in _rows(text)]
 
 
 def _rows(text: str) -> Iterator[tuple[int, Mapping[str, str]]]:
@@ -78,21 +57,6 @@ def _reading(number: int, line: int, row: Mapping[str, str]) -> StoredReading:
     if sum(value is not None for value in values) != 1:
         raise BadRequest(f"line {line}: give one of level_m, rain_mm with period_s, and rain_total_mm")
     return StoredReading(number, "", reading, _time(line, row, "received") if row.get("received") else time)
-
-
-def _station(line: int, row: Mapping[str, str], rule: Rules, quality: Quality) -> Station:
-    name = row.get("id") or row.get("station")
-    if not name:
-        raise BadRequest(f"line {line}: the column id (or code) is missing or empty")
-    levels = {
-        stage: level for key, stage in THRESHOLDS.items() if (level := _number(line, row, key)) is not None
-    }
-    start = _number(line, row, "start_level")
-    lon, lat = (_number(line, row, key) or 0.0 for key in ("lon", "lat"))
-    chosen = quality if start is None else replace(quality, start_m=start)
-    return Station(
-        name, row.get("name") or name, "", "", (), lon, lat, levels=levels, rule=rule, quality=chosen
-    )
 
 
 def _number(line: int, row: Mapping[str, str], name: str) -> float | None:

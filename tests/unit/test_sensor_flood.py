@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lalert.cli.rehearsal import figures
+from lalert.cli.rehearsal import figures, listed
 from lalert.sensors import Station, recorded
 from lalert.sensors.settings import QUALITY, RULES, Rules
 from lalert.sensors.whatif import Rehearsal, summary
@@ -22,7 +22,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "sensors-rules.md").read_text(encod
 
 @pytest.fixture(scope="module")
 def stations() -> Sequence[Station]:
-    return recorded.stations((RIVER / "stations.csv").read_text(encoding="utf-8"), RULES, QUALITY)
+    return listed((RIVER / "stations.csv").read_bytes(), RULES, QUALITY)
 
 
 @pytest.fixture(scope="module")

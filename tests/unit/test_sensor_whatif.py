@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from lalert.cli import main
-from lalert.cli.rehearsal import play
-from lalert.errors import BadRequest, Unavailable
+from lalert.cli.rehearsal import listed, play
+from lalert.errors import BadRequest, ConfigError, Unavailable
 from lalert.sensors import Stage, recorded
-from lalert.sensors.settings import QUALITY, RULES, Quality
+from lalert.sensors.settings import QUALITY, RULES, Quality, Rules
 from lalert.sensors.whatif import Rehearsal, summary
 from tests.sensor_kit import gauge, level, river
 
@@ -132,12 +132,19 @@ g,2026-06-03T10:10:00+09:00,2026-06-03T10:10:05+09:00,2.0
     assert [arrived.reading.level_m for arrived in recorded.readings(table)] == [2.0, 1.0]
 
 
-def test_the_levels_of_a_table_become_stages() -> None:
-    first, second = recorded.stations(STATIONS, RULES, QUALITY)
+def test_the_stations_of_a_table_have_their_levels_and_their_own_settings_before_those_that_are_tried() -> (
+    None
+):
+    first, second = listed(STATIONS.encode(), RULES, QUALITY)
     assert first.levels == {Stage.DANGER: 3.0, Stage.FLOODING: 4.0}
     assert first.quality == Quality(start_m=1.0)
     assert second.levels == {Stage.FLOODING: 4.0}
-    assert second.quality is QUALITY
+    assert second.quality == QUALITY
+    table = b"id,name,lat,lon,caution_m,hold\ng,B,32.2,130.7,2.0,3\n"
+    assert listed(table, Rules(hold=2, of=5), QUALITY)[0].rule == Rules(hold=3, of=5)
+    with pytest.raises(ConfigError) as caught:
+        listed(table.replace(b"2.0", b"x"), RULES, QUALITY)
+    assert list(caught.value.mistakes) == ["line 2: caution_m: 'x' is no number"]
 
 
 def test_a_rehearsal_counts_what_was_missed() -> None:
