@@ -27,6 +27,8 @@ LARGE_BYTES: Final = 65_536
 MAX_SEEN: Final = 200_000
 LONGEST_PAUSE_S: Final = 3_600.0
 LARGEST: Final = 1e6
+LARGEST_SAID: Final = 1e15
+"""In whatever unit; a whole number may be longer than any float."""
 KEY: Final = "$key"
 _Path = Annotated[str, msgspec.Meta(max_length=200)]
 
@@ -227,7 +229,9 @@ def _values(config: GaugePullConfig, entry: object) -> Iterator[tuple[str, float
 def _number(value: object) -> float | None:
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,12}(\.[0-9]{0,12})?\s*", value, re.ASCII):
         return float(value)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST_SAID:
+        return None
+    return float(value)
 
 
 def _time(config: GaugePullConfig, value: object) -> datetime | None:

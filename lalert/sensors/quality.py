@@ -124,10 +124,15 @@ def doubt(
     return _unconfirmed(station, reading, state, around)
 
 
+def other_scale(level: float, last: float) -> bool:
+    """Tell whether a level is so many times the last one as centimetres or millimetres would be."""
+    return last >= LEAST_FOR_UNITS_M and any(low <= level / last <= high for low, high in UNITS)
+
+
 def _other_unit(station: Station, reading: Reading, last: Point) -> bool:
     level, before = reading.level_m, last[1]
     assert level is not None
-    if before < LEAST_FOR_UNITS_M or not any(low <= level / before <= high for low, high in UNITS):
+    if not other_scale(level, before):
         return False
     # Not where the thresholds say that such levels are meant: a zero that was moved must not silence the gauge for good.
     top = max(station.levels.values(), default=None)

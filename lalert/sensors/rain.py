@@ -20,6 +20,10 @@ DRY: Final = timedelta(hours=DRY_HOURS)
 WINDOWS: Final = {Window.TEN_MINUTES: TEN_MINUTES, Window.HOUR: timedelta(hours=1), Window.DAY: DAY}
 WRAPS: Final = (100.0, 256.0, 655.36, 1_000.0, 6_553.6, 10_000.0, 65_536.0)
 """Where counters of tipping buckets are known to begin again at 0: 2 to 5 digits, 8 and 16 bits of 1, 0.1 and 0.01 mm."""
+STEPPED_BACK: Final = 0.8
+"""A counter that stands above this part of what it said before was set right, or is another device's: from 0 it has not come so far."""
+RESTARTED: Final = 1 / 3
+"""Of the most that can fall, so much is believed of a counter that began again: what it says more may be what it brought along."""
 SINKING: Final = 0.8
 """A rain threshold no longer holds below this part of it."""
 
@@ -75,26 +79,34 @@ def _counted(rain: Rain, time: datetime, total: float, quality: Quality) -> tupl
     if time <= before:
         return rain, "out-of-order"
     moved = replace(rain, counter=(time, total))
-    mm = total - last if total >= last else _after_restart(last, total)
+    part = 1.0
+    if total >= last:
+        mm = total - last
+    elif (wrapped := _past_its_end(last, total)) is not None:
+        mm = wrapped
+    else:
+        mm, part = total, RESTARTED
+        if total > STEPPED_BACK * last:
+            return moved, "counter-jump"
     fall = Fall(before, time, mm)
-    if _too_much(fall, quality):
+    if _too_much(fall, quality, part):
         # A device that was changed, or a digit that was lost: from here on it is counted again.
         return moved, "counter-jump"
     return _with(moved, fall), None
 
 
-def _after_restart(last: float, total: float) -> float:
-    """Return what fell while a counter went from `last` to the smaller `total`: past its end if it stood just before one, else from 0."""
+def _past_its_end(last: float, total: float) -> float | None:
+    """Return what fell while a counter went from `last` past its end to the smaller `total`, None if it stood before no end."""
     for wrap in WRAPS:
         if 0 < wrap - last <= 0.1 * wrap and total <= 0.1 * wrap:
             return wrap - last + total
-    return total
+    return None
 
 
-def _too_much(fall: Fall, quality: Quality) -> bool:
+def _too_much(fall: Fall, quality: Quality, part: float = 1.0) -> bool:
     periods = max(1.0, (fall.end - fall.start) / TEN_MINUTES)
     # What falls in ten minutes does not go on for hours: the most that is possible rises with the root of the time.
-    return fall.mm > quality.most_mm_per_10min * math.sqrt(periods)
+    return fall.mm > quality.most_mm_per_10min * part * math.sqrt(periods)
 
 
 def _with(rain: Rain, fall: Fall) -> Rain:

@@ -12,7 +12,7 @@ from typing import Final
 
 from lalert.sensors import rain
 from lalert.sensors.combine import NOTHING, Outlook, evacuation, outlook
-from lalert.sensors.quality import agrees_with_doubted, doubt, wrong_time
+from lalert.sensors.quality import agrees_with_doubted, doubt, other_scale, wrong_time
 from lalert.sensors.settings import Grade, Mode, RainLevel, Window
 from lalert.sensors.state import MARKS, Issued, State
 from lalert.sensors.station import STAGES, Stage, Station
@@ -133,8 +133,15 @@ def _believed(station: Station, state: State, arrived: StoredReading) -> State:
         doubted=None,
         doubtful=None,
         still=state.still if same else reading.time,
-        recent=remember(state.recent, (reading.time, reading.level_m)),
+        # From one zero to another nothing has risen.
+        recent=remember(
+            () if _other_zero(state, reading.level_m) else state.recent, (reading.time, reading.level_m)
+        ),
     )
+
+
+def _other_zero(state: State, level_m: float) -> bool:
+    return state.last is not None and other_scale(level_m, state.last[1])
 
 
 def _stage(station: Station, current: Stage, level_m: float) -> Stage:

@@ -12,7 +12,7 @@ import pytest
 from lalert.sensors import Stage
 from lalert.sensors.quality import DOUBTS, silent_after
 from lalert.sensors.rules import State
-from lalert.sensors.settings import Quality
+from lalert.sensors.settings import Quality, Rise, Rules
 from tests.sensor_kit import Played, at, counter, gauge, level, play, rain, river
 
 DOCS = Path(__file__).parents[2] / "docs" / "sensors-rules.md"
@@ -171,3 +171,16 @@ def test_every_word_is_explained_to_people_in_the_docs() -> None:
     for doubt in DOUBTS.values():
         assert doubt.ja in page
         assert doubt.en in page
+
+
+def test_a_zero_that_is_corrected_silences_the_gauge_only_until_two_readings_agree() -> None:
+    above_the_sea = {Stage.CAUTION: 33.0, Stage.DANGER: 35.0}
+    station = gauge(levels=above_the_sea, rule=Rules(rises=(Rise(1.0),)))
+    played = play(station, [level(0, 0.3), level(10, 30.3), level(20, 30.4)])
+    assert played.said == []
+    played.feed(level(30, 31.6), level(40, 33.1))
+    assert played.said[-1] == ("warn", "CHANGE", "CAUTION")
+
+
+def test_centimetres_are_no_flood_however_often_they_are_said() -> None:
+    assert play(gauge(), [level(0, 0.2), *(level(10 * n, 20.0) for n in range(1, 9))]).said == []

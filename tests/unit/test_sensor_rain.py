@@ -121,3 +121,16 @@ def test_heavy_rain_is_one_incident_that_ends_when_it_has_eased() -> None:
     assert last.answers is not None
     # A fifth less than 30 mm: 24 mm are still heavy rain, so that rain about the threshold does not flap.
     assert last.evidence.reading.time == at(100)
+
+
+@pytest.mark.parametrize("total", [50.0, 41.0, 30.0])
+def test_a_counter_that_steps_back_or_is_anothers_is_no_rain(total: float) -> None:
+    rule = Rules(rain=(Level(Window.TEN_MINUTES, 10.0),))
+    played = play(gauge(rule=rule), [counter(0, 50.2), counter(10, total), counter(20, total + 1)])
+    assert played.said == []
+    assert played.doubts == ["counter-jump"]
+
+
+def test_rain_after_a_restart_counts() -> None:
+    rule = Rules(rain=(Level(Window.TEN_MINUTES, 10.0),))
+    assert play(gauge(rule=rule), [counter(0, 50.2), counter(10, 12.0)]).said == [("warn", "WARN", "HEAVY")]
