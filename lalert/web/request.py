@@ -24,6 +24,8 @@ BODIES_BYTES = 32 * 1024 * 1024
 BODIES = 2_048
 """How many bodies may be, and how many of each key half of that: as with the bytes, no key takes all of it, however slowly it sends."""
 
+ANYBODYS_BYTES = 262_144
+"""The most that any address takes of somebody without a key, and what a body counts for that does not say how long it is."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -108,15 +110,22 @@ def check_type(request: web.Request, accepted: Sequence[str]) -> None:
         raise UnsupportedType(f"Content-Encoding {encoding} is not taken here; send the body as it is")
 
 
-def bounded(room: Room) -> Middleware:
-    """Return the middleware that admits requests with a body, as far as there is room."""
+def bounded(room: Room, anybody: Room, holder: Callable[[web.Request], str | None]) -> Middleware:
+    """Return the middleware that admits requests with a body, as far as there is room: `holder` names who has a good key, all others have a room of their own.
+
+    What anybody may post to (a form, a browser's subscription, a platform's webhook) never takes the room that alerts need, however slowly it comes.
+    """
 
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not request.can_read_body:
             return await handler(request)
-        # A key that is no good is refused before a byte of its body is read, so it does not matter that anybody can name many.
-        with room.guest(request.headers.get(hdrs.AUTHORIZATION) or request.remote or "") as guest:
+        who = holder(request)
+        with (room if who else anybody).guest(who or request.remote or "") as guest:
+            if who is None:
+                # Taken before it comes: what adapters read, they read by themselves.
+                length = request.content_length
+                guest.take(min(ANYBODYS_BYTES if length is None else length, ANYBODYS_BYTES))
             request[GUEST] = guest
             return await handler(request)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from aiohttp import hdrs, web
 
 from lalert import cap, resources
 from lalert.checklist import Checklist
+from lalert.errors import LalertError
 from lalert.hub import Hub
 from lalert.model import Role
 from lalert.plugin import Access, Endpoint, Route
@@ -67,6 +69,7 @@ class Site:
     scores: Scorecards
     endpoints: Sequence[Endpoint] = field(default_factory=list)
     room: Room = field(default_factory=Room)
+    anybodys_room: Room = field(default_factory=Room)
     stopping: Callable[[], bool] = lambda: False
     durability: str = "disk"
 
@@ -74,9 +77,8 @@ class Site:
 def make_app(site: Site) -> web.Application:
     """Return the public application."""
     people = pages.Pages(PagesContext(site.hub, site.pages, site.first_keys, site.stations))
-    app = web.Application(
-        client_max_size=cap.MAX_BYTES, middlewares=[middleware(people.error), bounded(site.room)]
-    )
+    admit = bounded(site.room, site.anybodys_room, partial(_holder, site.hub))
+    app = web.Application(client_max_size=cap.MAX_BYTES, middlewares=[middleware(people.error), admit])
     app.on_response_prepare.append(_security_headers)
     app.add_routes(health.routes(site.hub.store, site.canary, site.metrics, site.durability, site.stopping))
     app.add_routes(Api(site.hub, site.stations, site.metrics, site.scores).routes())
@@ -131,6 +133,15 @@ def _descriptions() -> list[web.RouteDef]:
         return web.get(f"/{name}", description)
 
     return [serve("openapi.yaml"), serve("asyncapi.yaml")]
+
+
+def _holder(hub: Hub, request: web.Request) -> str | None:
+    """Return whose key a request comes with; None without a good one."""
+    try:
+        caller = identify(request, hub.keyring, hub.clock)
+    except LalertError:
+        return None
+    return caller.key.id if caller.key is not None else None
 
 
 def _guarded(hub: Hub, route: Route) -> web.RouteDef:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from aiohttp import StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import make_mocked_request
 
 from lalert.config import Settings, Station, Thresholds
 from lalert.model import Role
 from lalert.testing import make_cap
 from lalert.testing.node import RunningNode, running_node
+from lalert.web.request import ANYBODYS_BYTES, Room, bounded
 
 SENDER = "bousai@hitoyoshi.example"
 GAUGE = Station(
@@ -156,3 +161,46 @@ async def test_a_time_outside_the_calendar_is_rejected_and_the_station_stays_rea
         assert response.status == 200
         assert (await response.json())["rejected"] == [{"index": 0, "code": "bad-time"}]
     assert (await node.get("/v1/stations/hitoyoshi/readings"))[0] == 200
+
+
+async def test_who_has_no_key_takes_no_room_that_alerts_need_however_slowly_it_sends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A form is read before its token can be looked at, and anybody can invent a key for each call."""
+    monkeypatch.setattr(Room.__init__, "__defaults__", (2 * ANYBODYS_BYTES, 4))
+    async with running_node(tmp_path / "data") as node:
+        host, _, port = node.url.removeprefix("http://").partition(":")
+        writers = []
+        try:
+            for number in range(5):
+                _, writer = await asyncio.open_connection(host, int(port))
+                writers.append(writer)
+                writer.write(
+                    f"POST /setup HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer x{number}\r\n".encode()
+                    + b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\na=b"
+                )
+            await node.get("/v1/alerts")  # a round trip: they have been let in by now
+            assert (await node.post(make_cap(sender=SENDER)))[0] == 201
+            status, _ = await node.post(b"<alert/>", "no-key")
+            assert status == 503
+        finally:
+            for writer in writers:
+                writer.close()
+
+
+async def test_what_adapters_read_by_themselves_counts_before_it_comes() -> None:
+    anybody = Room(total=4 * ANYBODYS_BYTES, bodies=100)
+    used: list[int] = []
+
+    async def handler(_request: web.Request) -> web.Response:
+        used.append(anybody.used)
+        return web.Response()
+
+    admit = bounded(Room(), anybody, lambda _: None)
+    for length, counted in ((b"300", 300), (b"9000000", ANYBODYS_BYTES), (None, ANYBODYS_BYTES)):
+        headers = {"Content-Length": length.decode()} if length else {"Transfer-Encoding": "chunked"}
+        payload = StreamReader(BaseProtocol(asyncio.get_running_loop()), 2**16)
+        request = make_mocked_request("POST", "/line/line", headers=headers, payload=payload)
+        await admit(request, handler)
+        assert used.pop() == counted
+    assert (anybody.used, anybody.number) == (0, 0)
