@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from statistics import median_low
 
 import pytest
 
 from lalert.cli.rehearsal import figures, listed
-from lalert.sensors import Station, recorded
+from lalert.sensors import Stage, Station, recorded
 from lalert.sensors.settings import QUALITY, RULES, Rules
 from lalert.sensors.whatif import Rehearsal, summary
 from lalert.store import StoredReading
@@ -58,3 +62,18 @@ def test_the_figures_of_the_docs_are_those_of_the_flood(
     assert f"| {' | '.join(map(str, cells))} |" in PAGE, list(figures(said))
     assert (said.readings, said.stations, said.flooded) == (13_260, 1_427, 82)
     assert said.doubted.total() == 0
+
+
+def test_the_recording_is_as_coarse_as_the_docs_say(
+    stations: Sequence[Station], readings: Sequence[StoredReading]
+) -> None:
+    rehearsal = Rehearsal(stations)
+    for _ in rehearsal.play(readings):
+        pass
+    assert sum(verdict.high for verdict in rehearsal.verdicts.values()) == 19
+    assert round(100 * sum(Stage.DANGER not in station.levels for station in stations) / len(stations)) == 36
+    times: dict[str, list[datetime]] = defaultdict(list)
+    for arrived in readings:
+        times[arrived.reading.station].append(arrived.reading.time)
+    gaps = [later - earlier for of_one in times.values() for earlier, later in pairwise(of_one)]
+    assert median_low(gaps) == timedelta(minutes=100)
