@@ -13,7 +13,7 @@ from lalert.clock import Clock
 from lalert.dispatch.lanes import Lane, Mark, Planned
 from lalert.dispatch.told import Told
 from lalert.errors import Fenced, LalertError, Refused, UnknownPosition
-from lalert.model import Lease
+from lalert.model import Lease, Subscription
 from lalert.store import DeliveryRow, DeliveryState, Outbox
 
 log = structlog.get_logger("lalert.dispatch")
@@ -66,7 +66,7 @@ class Journal:
         self._writing: dict[str, Result] = {}
         self._wrote = asyncio.Event()
         self._one_by_one = 0
-        self._gone: dict[str, None] = {}
+        self._gone: dict[str, Subscription] = {}
         self._work = asyncio.Event()
         self._cause = ""
 
@@ -225,11 +225,13 @@ class Journal:
             if tries is not None and result.row.state is DeliveryState.RETRY:
                 tries.recorded = True
             if result.gone:
-                self._gone[result.lane.id] = None
+                self._gone[result.lane.id] = result.lane.subscription
         for subscription_id in list(self._gone):
-            if subscription_id in self._gone:
+            kept = await self._store.lane(subscription_id)
+            # Subscribed again meanwhile, here or at another node?
+            if kept is not None and kept.subscription == self._gone.get(subscription_id):
                 await self._store.drop_subscription(subscription_id)
-                self._gone.pop(subscription_id, None)
+            self._gone.pop(subscription_id, None)
 
     def _move(self, lane: Lane, recorded: set[str]) -> Mark | None:
         """Return where a lane's cursor may go, None if it stays."""

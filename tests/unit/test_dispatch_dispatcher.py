@@ -937,8 +937,9 @@ async def test_a_target_that_is_gone_loses_its_subscription_and_keeps_its_histor
     assert len(channel.calls) == 1
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
 async def test_who_is_gone_and_subscribes_again_before_that_is_written_stays_subscribed(
-    make_hub: MakeHub,
+    make_hub: MakeHub, elsewhere: bool
 ) -> None:
     channel = FakeChannel(failing(Gone("HTTP 410")))
     hub = make_hub(channel)
@@ -957,7 +958,10 @@ async def test_who_is_gone_and_subscribes_again_before_that_is_written_stays_sub
         await until(writing.is_set)
         assert await dispatcher.subscriptions() == []
         channel.reply = take
-        await dispatcher.subscribe(subscription())
+        if elsewhere:
+            await hub.store.save_subscription(subscription(), hub.store.newest)
+        else:
+            await dispatcher.subscribe(subscription())
         door.set()
         await until_async(hub.rows)
         await until(lambda: not dispatcher.stats()["unrecorded"])
