@@ -14,7 +14,7 @@ from typing import Final
 
 from lalert.model import Reading
 from lalert.sensors.rain import sums
-from lalert.sensors.settings import Window
+from lalert.sensors.settings import Quality, Window
 from lalert.sensors.state import State
 from lalert.sensors.station import Stage, Station
 from lalert.sensors.trend import Point
@@ -30,6 +30,8 @@ FELL_FOR: Final = timedelta(hours=1)
 """So long must a sudden fall last before it is believed: a gauge that hangs loose must not lift a warning."""
 FORGOTTEN: Final = timedelta(hours=24)
 """After so long without a good reading the last one says nothing any more against a fall or a unit."""
+UNSEEN_MIN: Final = 720.0
+"""So long after the last good reading a rise of more than can happen in 10 minutes waits for a second reading."""
 FRESH: Final = timedelta(hours=1)
 """What a neighbour said longer ago is no evidence."""
 
@@ -203,9 +205,26 @@ def _sudden(station: Station, reading: Reading, state: State) -> str | None:
     if doubted and reading.time - state.last[0] < FORGOTTEN:
         # Time that passes in doubt makes no fall slow.
         return "sudden-fall"
+    if change > 0 and minutes > UNSEEN_MIN:
+        # One wild value of a gauge that reports daily would have had all day to rise.
+        return (
+            "spike"
+            if change > quality.fastest_m_per_min * 10 and not _goes_on(quality, reading, state)
+            else None
+        )
     if abs(change) <= quality.fastest_m_per_min * minutes:
         return None
     return "spike" if change > 0 else "sudden-fall"
+
+
+def _goes_on(quality: Quality, reading: Reading, state: State) -> bool:
+    """Tell whether the river may have come from the doubtful level before to this one, or stayed there."""
+    if state.doubted is None or state.doubted[1] != "spike" or reading.level_m is None:
+        return False
+    time, level = state.doubted[0]
+    minutes = (reading.time - time).total_seconds() / 60
+    most = max(quality.agree_m, quality.fastest_m_per_min * minutes)
+    return 0 < minutes <= UNSEEN_MIN and -quality.agree_m <= reading.level_m - level <= most
 
 
 def _alone(station: Station, reading: Reading, state: State, around: Mapping[str, State]) -> str | None:

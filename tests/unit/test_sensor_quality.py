@@ -42,7 +42,7 @@ def test_a_gauge_whose_zero_and_thresholds_were_moved_is_not_silenced() -> None:
     nowhere = play(
         gauge(levels={}), [level(0, 1.2), level(60, 120.0), level(1450, 120.0), level(1460, 120.0)]
     )
-    assert nowhere.doubts == ["unit"]
+    assert nowhere.doubts == ["unit", "spike"]
     assert nowhere.state().last == (at(1460), 120.0)
 
 
@@ -184,3 +184,16 @@ def test_a_zero_that_is_corrected_silences_the_gauge_only_until_two_readings_agr
 
 def test_centimetres_are_no_flood_however_often_they_are_said() -> None:
     assert play(gauge(), [level(0, 0.2), *(level(10 * n, 20.0) for n in range(1, 9))]).said == []
+
+
+DAY = 1_440
+
+
+def test_a_wild_value_of_a_gauge_that_reports_daily_warns_nobody() -> None:
+    assert play(gauge(), [level(0, 0.5), level(DAY, 4.6), level(2 * DAY, 0.5)]).said == []
+
+
+@pytest.mark.parametrize("second", [4.3, 4.6, 6.4])
+def test_a_flood_after_a_day_without_readings_waits_for_one_reading_and_no_longer(second: float) -> None:
+    played = play(gauge(), [level(0, 0.5), level(DAY, 4.6), level(DAY + 10, second)])
+    assert [act for _, act, _ in played.said] == ["WARN"]
