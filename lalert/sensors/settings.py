@@ -153,7 +153,7 @@ def mistakes(rules: Rules, quality: Quality) -> list[str]:
     found += [
         f"{where}.{name}: {value:g} must be at most {LONGEST[name]:g}"
         for where, name, value in _numbers(rules, quality)
-        if value > LONGEST.get(name, math.inf)
+        if LONGEST.get(name, math.inf) < value < math.inf
     ]
     for name, series in (
         ("rule.rises", rules.rises),
