@@ -218,6 +218,7 @@ class Node:
                 raw, caller, OriginKind.HTTP, remote, own=True
             ),
             public_address=lambda: self.settings.hub.base_url.rstrip("/"),
+            datum_of=roster.datum_of,
         )
         engine = self.engine = Engine(
             self.store,

@@ -290,7 +290,9 @@ class Engine:
 
     async def _evidenced(self, station: Station, state: State, decision: Decision) -> Alert:
         alert = warning(station, decision)
-        readings = await self._store.readings(station.source or station.id, EVIDENCE)
+        data = self._stations.datum_of(station)
+        kept = await self._store.readings(station.source or station.id, EVIDENCE)
+        readings = [replace(each, reading=levelled(data, each.reading)) for each in kept]
         try:
             doubted = {time for time, _ in state.marks}
             return with_evidence(alert, station, decision, readings, self._public_address(), doubted)

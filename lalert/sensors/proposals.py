@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Protocol
@@ -25,6 +26,7 @@ from lalert.sensors.evidence import with_image, with_levels
 from lalert.sensors.order import draft, given, level_of
 from lalert.sensors.rules import RAIN, Act, Decision
 from lalert.sensors.station import Station
+from lalert.sensors.upkeep import Datum, levelled
 from lalert.store import StoredReading
 from lalert.store.audit import Action, Actor, ActorKind, Detail
 from lalert.tenancy import Caller
@@ -109,6 +111,7 @@ class Proposals:
         issue: Issue,
         foresee: Callable[[bytes, Caller, str | None], Awaitable[object]],
         public_address: Callable[[], str],
+        datum_of: Callable[[Station], Sequence[Datum]] = lambda station: station.datum,
     ) -> None:
         """`issue` sends; `foresee` raises what `issue` would raise, and sends nothing."""
         self._store = store
@@ -118,6 +121,7 @@ class Proposals:
         self._issue = issue
         self._foresee = foresee
         self._public_address = public_address
+        self._datum_of = datum_of
         self._open: Sequence[Proposal] = ()
         self._overdue: set[str] = set()
         self._failing: dict[str, str] = {}
@@ -163,9 +167,10 @@ class Proposals:
             told = ordered.alert
             continues = (Reference(told.sender, told.identifier, told.sent_text, told.sent),)
         order = draft(station, decision, proposal_id, continues)
-        order = with_levels(
-            order, station, decision, await self._store.readings(station.source or station.id, EVIDENCE)
-        )
+        data = self._datum_of(station)
+        kept = await self._store.readings(station.source or station.id, EVIDENCE)
+        readings = [replace(each, reading=levelled(data, each.reading)) for each in kept]
+        order = with_levels(order, station, decision, readings)
         return Proposal(
             proposal_id,
             station.id,

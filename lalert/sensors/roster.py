@@ -13,7 +13,7 @@ import structlog
 from lalert.bus import Hints
 from lalert.errors import LalertError
 from lalert.sensors.station import Station
-from lalert.sensors.upkeep import Post, posted
+from lalert.sensors.upkeep import Datum, Post, posted
 from lalert.store import KeptStation
 
 log = structlog.get_logger()
@@ -72,6 +72,11 @@ class Roster(Mapping[str, Station]):
         hearers = (self._stations[each] for each in sorted(self._hearers.get(name, ())))
         own = [] if station.source else [station]
         return own + [each for each in hearers if each.hears(station)]
+
+    def datum_of(self, station: Station) -> Sequence[Datum]:
+        """Return the changes of zero of the device by which a station judges."""
+        heard = self._stations.get(station.source) if station.source else station
+        return heard.datum if heard is not None else ()
 
     def posted(self, device: str, time: datetime) -> tuple[Station, Post] | None:
         """Return where a device measures at a time; where it is said of several stations, at the one that it came to last."""

@@ -440,7 +440,10 @@ async def test_a_level_is_judged_from_the_zero_that_holds_and_kept_as_the_device
     async with life(tmp_path, replace(GAUGE, datum=(Datum(START, 1.0),))) as node:
         await node.river((0, 1.9), (10, 2.1))
         [entry] = await node.said()
-        assert {p.name: p.value for p in entry.alert.infos[0].parameters}["level_m"] == "3.10"
+        said = {p.name: p.value for p in entry.alert.infos[0].parameters}
+        assert said["level_m"] == "3.10"
+        # The levels before it, too, are drawn from the station's zero.
+        assert said["history"] == "-10:2.90 0:3.10"
         [stored] = (await node.store.readings(GAUGE.id, 1))[-1:]
         assert stored.reading.level_m == 2.1
         shown = (await node.engine.history(GAUGE.id, 1))[0]
