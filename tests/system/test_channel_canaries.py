@@ -83,8 +83,9 @@ async def test_it_is_sent_answered_missed_and_found_again_and_readiness_never_de
     }
     async with running_node(tmp_path / "data", Settings(adapters={"webhook": block}), Fast()) as node:
         await until(lambda: recipient.payloads)
-        async with node.http.post(recipient.payloads[0]["data"]["answer"]) as response:
-            assert response.status == 204
+        # Only the last one can be answered, and on a slow machine the next is already in the air.
+        while (answered := await answer(node, recipient.payloads[-1])) != 204:
+            assert answered == 404
         async with node.http.post(recipient.payloads[0]["data"]["answer"] + "0") as response:
             assert response.status == 404
         assert recipient.payloads[0]["type"] == "lalert.canary"
@@ -186,6 +187,11 @@ async def test_of_two_nodes_one_sends_and_the_answer_may_come_to_the_other(
             while "observed" not in [found["last"]["sighting"] for found in await lasts(one, two)]:
                 pass
         assert len(recipient.payloads) == 1
+
+
+async def answer(node: RunningNode, payload: dict[str, Any]) -> int:
+    async with node.http.post(payload["data"]["answer"]) as response:
+        return response.status
 
 
 async def lasts(*some: RunningNode) -> list[dict[str, Any]]:
