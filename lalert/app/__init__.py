@@ -324,7 +324,7 @@ class Node:
     async def _prepared_signing(self) -> Signing:
         """Return the hub's signing key, ready before a gauge needs it. What is wrong with the operator's is a mistake; a warning does not wait for our own."""
         signing = _signing(self.settings, self.data, self.clock)
-        if signing.given or self.settings.stations:
+        if signing.given or self.settings.stations or await self.store.stations_after(0, 1):
             try:
                 await signing.signer()
             except StoreError as error:
