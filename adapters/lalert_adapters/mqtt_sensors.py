@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -192,6 +193,8 @@ class Session:
         self._news = asyncio.Event()
         self._waiting: list[MQTTMessage] = []
         self._broken: str | None = None
+        self._opening = threading.Lock()
+        self._closed = False
         self._client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -232,8 +235,10 @@ class Session:
 
     def close(self) -> None:
         """End the connection and its thread, not the session; blocks for moments."""
-        self._client.disconnect()
-        self._client.loop_stop()
+        with self._opening:
+            self._closed = True
+            self._client.disconnect()
+            self._client.loop_stop()
 
     def _connect(self) -> None:
         config, client = self._config, self._client
@@ -254,8 +259,11 @@ class Session:
         properties.ReceiveMaximum = config.in_flight
         properties.MaximumPacketSize = MAX_PACKET
         port = config.port or (8_883 if config.tls else 1_883)
-        client.connect(config.host, port, keepalive=15, clean_start=False, properties=properties)
-        client.loop_start()
+        with self._opening:
+            if self._closed:
+                return  # given up before its turn came: a connection now would take the session from the one that follows
+            client.connect(config.host, port, keepalive=15, clean_start=False, properties=properties)
+            client.loop_start()
 
     def _on_connect(
         self, client: Client, _data: object, _flags: object, reason: ReasonCode, _properties: object

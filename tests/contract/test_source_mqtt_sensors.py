@@ -33,7 +33,7 @@ from lalert.plugin import Observed
 from lalert.testing.channel import until
 from lalert.testing.hub import FakeHub
 from lalert.testing.node import ORG, RunningNode, running_node
-from lalert_adapters.mqtt_sensors import MqttSensors, MqttSensorsConfig
+from lalert_adapters.mqtt_sensors import MqttSensors, MqttSensorsConfig, Session
 from tests.contract.test_channel_mqtt import Broker
 from tests.unit.test_uplinks import EUI, chirpstack
 
@@ -386,3 +386,14 @@ async def test_without_the_library_the_advice_names_the_extra(monkeypatch: pytes
     mistakes: list[str] = []
     registry._load(EntryPoint("mqtt_sensors", where, registry.GROUP), "gauges", mistakes)
     assert "pip install 'lalert[mqtt]'" in mistakes[0]
+
+
+async def test_a_connection_that_is_given_up_before_it_began_takes_no_session_away(broker: Broker) -> None:
+    settings = chosen(broker, base())
+    async with following(settings, Store()) as source:
+        late = Session(settings, settings.client_id, asyncio.get_running_loop())
+        await asyncio.to_thread(late.close)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await late.open()
+        assert source.health().ok
