@@ -130,6 +130,7 @@ def _believed(station: Station, state: State, arrived: StoredReading) -> State:
         said=state.stage if state.issued is not None and state.said is None else state.said,
         waiting=seen,
         last=(reading.time, reading.level_m),
+        good=arrived.received,
         doubted=None,
         doubtful=None,
         still=state.still if same else reading.time,
@@ -232,7 +233,9 @@ def _rain_step(station: Station, state: State, arrived: StoredReading) -> tuple[
     if wrong is not None:
         return replace(state, marks=(*state.marks, (reading.time, wrong))[-MARKS:]), ()
     assert state.rain is not None
-    return state, _rainfall(station, state, state.rain, arrived)
+    decisions = _rainfall(station, state, state.rain, arrived)
+    # Of water that is not measured any more rain says nothing: where there are thresholds, only a level is news.
+    return (state if station.levels else replace(state, good=arrived.received)), decisions
 
 
 def _rainfall(

@@ -35,13 +35,19 @@ def condition(station: Station, state: State, now: datetime) -> Condition:
     """Return how it is with a station; one that was never heard is silent."""
     if under(station.maintenance, now):
         return Condition.MAINTENANCE
-    silence = age(state, now)
-    return Condition.SILENT if silence is None or silence > silent_after(station, state) else Condition.LIVE
+    known = _known(state)
+    silent = known is None or now - known > silent_after(station, state)
+    return Condition.SILENT if silent else Condition.LIVE
 
 
 def age(state: State, now: datetime) -> timedelta | None:
     """Return how long nothing has come, None where nothing ever has."""
     return None if state.heard is None else max(timedelta(0), now - state.heard)
+
+
+def _known(state: State) -> datetime | None:
+    """Return when the newest reading was received that was believed: a gauge that talks nonsense knows no more than a silent one."""
+    return state.good if state.org else state.heard
 
 
 class Watch:
@@ -71,7 +77,7 @@ class Watch:
         if how is Condition.SILENT and state.heard is not None:
             if station.id not in self._silent:
                 self._lost.append(station.id)
-            self._silent[station.id] = state.heard
+            self._silent[station.id] = _known(state) or state.heard
         elif self._silent.pop(station.id, None) is not None and how is Condition.LIVE:
             self._back.append(station.id)
 

@@ -33,7 +33,7 @@ class State:
     word for it, `doubtful` when those that agree with it began, `marks` the newest doubtful ones by device time.
     `issued` is the last message of the incident of the river that is open, if one is, `said` the stage that it told, `early` the rules besides the
     stage that it named; `proposed` the stage for which an evacuation is proposed, `early_proposed` the rules besides the stage that had it proposed. `rain`, `rain_issued`, `rain_said`: the same for rain.
-    `heard` is when the newest reading was received, good or not. `org` and `status` are those that the station had ("": kept by a version that did not
+    `heard` is when the newest reading was received, good or not, `good` when the newest one that was believed. `org` and `status` are those that the station had ("": kept by a version that did not
     write them down).
     """
 
@@ -55,5 +55,6 @@ class State:
     rain_said: Grade = Grade.NONE
     rain_proposed: Grade = Grade.NONE
     heard: datetime | None = None
+    good: datetime | None = None
     org: str = ""
     status: str = ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from structlog.testing import capture_logs
 
 from lalert.sensors import Station
-from lalert.sensors.silence import NAMED, SLICE, Watch
+from lalert.sensors.silence import NAMED, SLICE, Condition, Watch, condition
 from lalert.sensors.state import State
 from lalert.sensors.upkeep import Maintenance
+from tests.sensor_kit import at, gauge, level, play, rain
 
 TEN = datetime(2026, 6, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -68,3 +70,15 @@ def test_of_very_many_some_are_named_and_a_station_that_is_gone_is_forgotten() -
     assert (line["number"], len(line["stations"])) == (SLICE + 500, NAMED)
     assert go_round(watch, {}, {}, TEN + 2 * DAY) == []
     assert watch.gauges(TEN + 2 * DAY)["station_silence_seconds"] == 0.0
+
+
+def test_a_gauge_that_only_says_what_is_not_believed_is_silent() -> None:
+    late = TEN + 2 * DAY
+    talked = State(heard=late, good=TEN, org="org", status="Actual")
+    assert condition(station("a"), talked, TEN) is Condition.LIVE
+    assert condition(station("a"), talked, late) is Condition.SILENT
+    assert condition(station("a"), replace(talked, good=None), TEN) is Condition.SILENT
+    believed = play(gauge(), [level(0, 1.0), level(10, 999.0)]).state()
+    assert believed.good == at(0)
+    assert play(gauge(), [level(0, 1.0), rain(10, 1.0)]).state().good == at(0)
+    assert play(gauge(levels={}), [rain(10, 1.0)]).state().good == at(10)

@@ -133,7 +133,7 @@ def test_a_doubtful_reading_is_remembered_with_its_reason_and_changes_no_stage()
 def test_rain_says_nothing_to_the_level_rule() -> None:
     rain = StoredReading(1, "river", Reading("hitoyoshi", START, rain_mm=30.0, period_s=600), START)
     state, decisions = step(GAUGE, State(), rain)
-    assert (replace(state, rain=None, org="", status=""), decisions) == (State(), ())
+    assert (replace(state, rain=None, good=None, org="", status=""), decisions) == (State(), ())
 
 
 @given(st.lists(st.floats(0.0, 6.0), min_size=1, max_size=60), st.integers(1, 4), st.floats(0.0, 1.0))
