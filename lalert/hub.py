@@ -490,8 +490,8 @@ class Hub:
         return observed
 
     def _device(self, uplink: uplinks.Uplink, tenant: str) -> uplinks.Device:
-        device = self.devices.device(uplink.device, min(uplink.time, self.clock.now()))
-        if device is None or device.org != tenant:
+        device = self.devices.device(uplink.device, min(uplink.time, self.clock.now()), tenant)
+        if device is None:
             raise BadRequest(
                 f"{uplink.device}: no such device; [[devices]] lists them", code="unknown-device"
             )

@@ -78,13 +78,15 @@ class Roster(Mapping[str, Station]):
         heard = self._stations.get(station.source) if station.source else station
         return heard.datum if heard is not None else ()
 
-    def posted(self, device: str, time: datetime) -> tuple[Station, Post] | None:
-        """Return where a device measures at a time; where it is said of several stations, at the one that it came to last."""
+    def posted(self, device: str, time: datetime, org: str) -> tuple[Station, Post] | None:
+        """Return at which station of an organisation a device measures at a time, whatever others say of it; where it is said of several stations, at the one that it came to last."""
         found = [
             (post.since, station.id, station, post)
             for name in self._posted.get(device.lower(), ())
             for station in (self._stations[name],)
-            if (post := posted(station.posts, time)) is not None and post.id.lower() == device.lower()
+            if station.org == org
+            and (post := posted(station.posts, time)) is not None
+            and post.id.lower() == device.lower()
         ]
         return max(found, key=lambda each: each[:2])[2:] if found else None
 

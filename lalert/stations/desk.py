@@ -249,11 +249,11 @@ class KnownDevices:
         self._roster = roster
         self._layouts = layouts
 
-    def device(self, id: str, time: datetime) -> uplinks.Device | None:
-        if (known := self._configured.device(id, time)) is not None:
+    def device(self, id: str, time: datetime, org: str) -> uplinks.Device | None:
+        if (known := self._configured.device(id, time, org)) is not None:
             return known
         # A device that is exchanged in a minute may be heard before.
-        found = self._roster.posted(id, time + timedelta(minutes=1))
+        found = self._roster.posted(id, time + timedelta(minutes=1), org)
         if found is None or found[1].layout not in self._layouts:
             return None
         station, post = found

@@ -32,8 +32,8 @@ class Device:
 class Devices(Protocol):
     """Where devices are looked up."""
 
-    def device(self, id: str, time: datetime) -> Device | None:
-        """Return the device with this devEui or Sigfox id, in any case of letters, as it was at a time: what is late belongs where it then stood."""
+    def device(self, id: str, time: datetime, org: str) -> Device | None:
+        """Return an organisation's device with this devEui or Sigfox id, in any case of letters, as it was at a time: what is late belongs where it then stood."""
         ...
 
 
@@ -63,8 +63,9 @@ class DeviceTable:
     def __init__(self, devices: Iterable[Device] = ()) -> None:
         self._devices = {device.id.lower(): device for device in devices}
 
-    def device(self, id: str, time: datetime) -> Device | None:  # noqa: ARG002  # these have always stood there
-        return self._devices.get(id.lower())
+    def device(self, id: str, time: datetime, org: str) -> Device | None:  # noqa: ARG002  # these have always stood there
+        found = self._devices.get(id.lower())
+        return found if found is not None and found.org == org else None
 
 
 @dataclass(frozen=True, slots=True)

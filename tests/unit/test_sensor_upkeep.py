@@ -67,10 +67,17 @@ def test_what_cannot_be_meant_is_named(
 
 def test_a_device_measures_where_it_came_to_last() -> None:
     old, new = Post("AA01", "l", TEN), Post("BB02", "l", TEN + HOUR)
-    known = roster(station("a", posts=(old, new)), station("b", posts=(Post("aa01", "l", TEN + 2 * HOUR),)))
+    known = roster(
+        station("a", posts=(old, new)),
+        station("b", posts=(Post("aa01", "l", TEN + 2 * HOUR),)),
+        # Whoever else names a device, later too, takes nobody's readings away.
+        station(
+            "thief", posts=(Post("aa01", "l", TEN + HOUR / 2), Post("bb02", "l", TEN + 9 * HOUR)), org="thief"
+        ),
+    )
 
     def where(device: str, when: datetime) -> str | None:
-        found = known.posted(device, when)
+        found = known.posted(device, when, known["a"].org)
         return found[0].id if found else None
 
     assert where("aa01", TEN - HOUR) is None
@@ -78,6 +85,8 @@ def test_a_device_measures_where_it_came_to_last() -> None:
     assert where("aa01", TEN + HOUR) is None
     assert where("bb02", TEN + HOUR) == "a"
     assert where("AA01", TEN + 2 * HOUR) == "b"
+    assert where("aa01", TEN + HOUR / 2) == "a"
+    assert where("bb02", TEN + 9 * HOUR) == "a"
 
 
 def test_only_who_is_allowed_judges_by_the_readings_of_another() -> None:

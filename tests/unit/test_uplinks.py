@@ -527,7 +527,7 @@ def test_a_layout_that_cannot_be_is_a_mistake_of_the_configuration(text: str, mi
 def test_a_device_stands_at_a_station_and_has_a_layout() -> None:
     layout = '[layouts.x]\nform = "fields"\nvalues = [{quantity = "level_m", field = "r"}]\n'
     one = '[[devices]]\nid = "A1"\nstation = "g"\nlayout = "x"\n'
-    found = config.device_table(config.parse(STATION + layout + one)).device("a1", NOON)
+    found = config.device_table(config.parse(STATION + layout + one)).device("a1", NOON, "o")
     assert found is not None
     assert (found.org, found.station, found.layout.name) == ("o", "g", "x")
     wrong = one.replace('"g"', '"h"').replace('"x"', '"y"').replace("A1", "a1")
