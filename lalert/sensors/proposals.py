@@ -125,6 +125,8 @@ class Proposals:
         self._open: Sequence[Proposal] = ()
         self._overdue: set[str] = set()
         self._failing: dict[str, str] = {}
+        self._noted: set[str] = set()
+        self._sent: set[str] = set()
         self._one = asyncio.Lock()
 
     # Rules propose
@@ -272,7 +274,10 @@ class Proposals:
                 raise Forbidden(
                     "the key that approved this is no longer valid, and its order has not been sent; send one yourself"
                 )
-            await self._note(Action.PROPOSAL_APPROVED, proposal)
+            # Once, however often it is tried.
+            if proposal.id not in self._noted:
+                await self._note(Action.PROPOSAL_APPROVED, proposal)
+                self._noted.add(proposal.id)
             try:
                 receipt = await self._issue(cap.render(alert), caller, remote)
             except Conflict:
@@ -330,8 +335,14 @@ class Proposals:
                 since=each.made.isoformat(timespec="seconds"),
             )
         self._overdue = set(waiting)
-        for each in await self._store.proposals(None, State.APPROVED, RECENT):
+        approved = await self._store.proposals(None, State.APPROVED, MOST)
+        known = {each.id for each in approved}
+        self._noted &= known
+        self._sent &= known
+        for each in approved:
             assert each.decided is not None
+            if each.id in self._sent:
+                continue
             if LOOK_S <= (now - each.decided).total_seconds() <= MADE_UP_FOR.total_seconds():
                 await self._make_up_for(each)
 
@@ -349,6 +360,7 @@ class Proposals:
                 )
         else:
             self._failing.pop(proposal.id, None)
+            self._sent.add(proposal.id)
             if fresh:
                 log.warning("an order was sent late that had been approved", proposal=proposal.id)
 

@@ -236,6 +236,27 @@ async def test_what_a_node_approved_and_did_not_live_to_send_is_sent_by_another(
     assert entry.origin.key_id == key.id
 
 
+async def test_an_approved_order_that_is_refused_is_written_down_once_however_often_it_is_tried(
+    node: RunningNode,
+) -> None:
+    proposals, store = node.node.proposals, node.node.store
+    decision = Decision(Act.WARN, Stage.DANGER, Stage.CALM, arrived(4_001, 3.5), None, Mode.PROPOSE)
+    await proposals.propose(engine_station("refused"), decision)
+    one = await proposed(node, "refused", 4)
+    await node.key(Role.SENDER, exercise_only=True)
+    learner = [key for key in await store.keys() if key.exercise_only]
+    await store.decide_proposal(
+        one["id"], "approved", learner[0].id, datetime.now(UTC) - timedelta(minutes=1)
+    )
+    for _ in range(3):
+        await proposals.look()
+    _, lines = await node.get("/v1/audit?limit=500", Role.ADMIN)
+    assert [line["action"] for line in lines["lines"] if line["subject"] == one["id"]] == [
+        "proposal.approved"
+    ]
+    assert await proposals.sent(await proposals.one("hitoyoshi", one["id"])) is None
+
+
 async def test_the_operator_is_told_of_a_proposal_that_nobody_decides(node: RunningNode) -> None:
     proposals, now = node.node.proposals, datetime.now(UTC)
     old = replace((await node.node.store.proposals(None, None, 1))[0], id="old", state="open", decided=None)
