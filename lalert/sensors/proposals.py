@@ -151,12 +151,11 @@ class Proposals:
         ordered = await self._ordered(station, series) if level else None
         # Of an order that holds at this level or above nobody has to be asked again: lowering one is the officers' own business.
         if level and (ordered is None or (cap.level(ordered.alert) or 0) < level):
-            try:
+            # Judged again after a crash it may be decided by now; what it overtakes is older, and overtaken all the same.
+            with suppress(Conflict):
                 await self._store.save_proposal(
                     await self._proposal(station, decision, proposal_id, level, ordered)
                 )
-            except Conflict:
-                return  # judged again after a crash: it is decided, and what came later is no business of it
             await self._overtake(station, series, proposal_id, State.REPLACED)
         else:
             await self._overtake(station, series, proposal_id, State.WITHDRAWN)
