@@ -24,6 +24,8 @@ STEPPED_BACK: Final = 0.8
 """A counter that stands above this part of what it said before was set right, or is another device's: from 0 it has not come so far."""
 RESTARTED: Final = 1 / 3
 """Of the most that can fall, so much is believed of a counter that began again: what it says more may be what it brought along."""
+MOST_FALLS: Final = 200
+"""More than a gauge has that reports every 10 minutes, and as many as one may have that reports every second."""
 SINKING: Final = 0.8
 """A rain threshold no longer holds below this part of it."""
 
@@ -150,14 +152,19 @@ def _in_event(rain: Rain, piece: Fall) -> Rain:
 
 
 def _compact(falls: Iterable[Fall], newest: datetime) -> tuple[Fall, ...]:
-    """Return the falls of the last day, those that touch joined the more the older they are: at most some 60."""
+    """Return the falls of the last day, those that touch joined the more the older they are, and at most `MOST_FALLS`."""
+    kept = sorted((fall for fall in falls if newest - fall.end < DAY), key=lambda fall: fall.start)
+    joined = _joined(kept, newest, apart=False)
+    # Of a gauge that reports moments, none touches the next: what lay between two of them is then taken for measured.
+    return joined if len(joined) <= MOST_FALLS else _joined(joined, newest, apart=True)
+
+
+def _joined(falls: Iterable[Fall], newest: datetime, *, apart: bool) -> tuple[Fall, ...]:
     kept: list[Fall] = []
-    for fall in sorted(falls, key=lambda fall: fall.start):
-        if newest - fall.end >= DAY:
-            continue
+    for fall in falls:
         last = kept[-1] if kept else None
         width = _width(newest - fall.end)
-        if last is not None and last.end == fall.start and fall.end - last.start <= width:
+        if last is not None and (apart or last.end == fall.start) and fall.end - last.start <= width:
             kept[-1] = Fall(last.start, fall.end, last.mm + fall.mm)
         else:
             kept.append(fall)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lalert.sensors.rain import Rain, add, sums
+from lalert.sensors.rain import MOST_FALLS, Rain, add, sums
 from lalert.sensors.rules import State
 from lalert.sensors.settings import Quality, Rules, Window
 from lalert.sensors.settings import RainLevel as Level
@@ -134,3 +134,14 @@ def test_a_counter_that_steps_back_or_is_anothers_is_no_rain(total: float) -> No
 def test_rain_after_a_restart_counts() -> None:
     rule = Rules(rain=(Level(Window.TEN_MINUTES, 10.0),))
     assert play(gauge(rule=rule), [counter(0, 50.2), counter(10, 12.0)]).said == [("warn", "WARN", "HEAVY")]
+
+
+@pytest.mark.parametrize(("every", "period"), [(0.5, 1 / 60), (1, 59 / 60), (0.1, 1440), (7, 1)])
+def test_a_gauge_that_reports_moments_fills_no_memory_and_loses_no_rain(every: float, period: float) -> None:
+    readings = [rain(number * every, 0.02, period) for number in range(1_500)]
+    known = play(gauge(), readings).state().rain
+    assert known is not None
+    assert len(known.falls) <= MOST_FALLS
+    if period <= every:
+        hour = sums(known, known.newest)[Window.HOUR]
+        assert hour == pytest.approx(0.02 * 60 / every, rel=0.1)
