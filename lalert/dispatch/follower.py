@@ -17,6 +17,9 @@ from lalert.store import AlertLog
 MOST_OPEN: Final = 128
 """How many entries are planned side by side."""
 
+MOST_BEHIND: Final = 10_000
+"""How many may be done while one that came before them is not."""
+
 SMALL: Final = 500
 """Lanes that an entry is offered to before it counts as a large one. Every other turn goes to those that are not large yet, so that a flood to one town is not felt in another."""
 
@@ -42,10 +45,9 @@ Plan = Callable[[Entry, Mark | None], Awaitable[Planning | None]]
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """An entry that was begun, where it is; `planning` is None once it is done."""
+    """An entry that was begun, and where it is."""
 
     mark: Mark
-    planning: Planning | None
 
 
 class Follower:
@@ -82,6 +84,9 @@ class Follower:
         self._last: Mark | None = None
         """The newest entry that was begun, or what everything is planned after."""
         self._open: deque[_Open] = deque()
+        """What was begun behind `examined`, in the order of the log, what is done already included."""
+        self._waiting: dict[_Open, Planning] = {}
+        """What of it is not done, in the same order."""
         self._small_next = False
         self._arrivals: deque[Entry] = deque()
         self._missed = False
@@ -117,6 +122,7 @@ class Follower:
         self.begun = ()
         self._starts += 1
         self._open.clear()
+        self._waiting.clear()
         self._arrivals.clear()
         self.begin(None)
         self._heard.set()
@@ -131,14 +137,14 @@ class Follower:
                 except BaseException:
                     self._missed = True
                     raise
-            while self._arrivals and not self._missed and len(self._open) < self._most_open:
+            while self._arrivals and not self._missed and not self._full:
                 # Left in the queue until it is begun: whatever fails here is begun again, and nothing is skipped.
                 entry = self._arrivals[0]
                 if self._is_new(entry):
                     await self._take(entry)
                 if self._arrivals and self._arrivals[0] is entry:
                     self._arrivals.popleft()
-            if self._open:
+            if self._waiting:
                 await self._step()
             elif not self._missed:
                 self.sight()
@@ -151,7 +157,7 @@ class Follower:
         while self._missed:
             self._missed = False
             await self._read(until)
-            while self._open:
+            while self._waiting:
                 await self._step()
 
     async def _read(self, until: Order | None = None) -> None:
@@ -168,7 +174,7 @@ class Follower:
             for entry in page:
                 if until is not None and self._store.order(entry.position) > until:
                     return
-                while len(self._open) >= self._most_open:
+                while self._full:
                     await self._step()
                 if starts == self._starts:
                     await self._take(entry)
@@ -191,23 +197,25 @@ class Follower:
         if starts != self._starts:
             return
         self._last = Mark(order, entry.position)
-        self._open.append(_Open(self._last, planning))
+        one = _Open(self._last)
+        self._open.append(one)
+        if planning is not None:
+            self._waiting[one] = planning
         self._close()
 
     async def _step(self) -> None:
         """Plan a little more of what is next."""
         self._small_next = not self._small_next
-        one = self._next()
-        assert one.planning is not None
-        if await one.planning.step():
-            one.planning = None
+        one, planning = self._next()
+        if await planning.step():
+            self._waiting.pop(one, None)
             self._close()
         if self._pace.spent:
             self.sight()
             await self._pace.rest(PATIENCE if self._gives_way() else 0)
 
-    def _next(self) -> _Open:
-        waiting = [(one, one.planning) for one in self._open if one.planning is not None]
+    def _next(self) -> tuple[_Open, Planning]:
+        waiting = list(self._waiting.items())
         chosen = min(waiting, key=lambda each: each[1].urgency)
         if self._small_next:
             least = min(waiting, key=lambda each: each[1].served)
@@ -220,11 +228,15 @@ class Follower:
             chosen = next(
                 each for each in waiting if each is chosen or not incidents.isdisjoint(each[1].incidents)
             )
-        return chosen[0]
+        return chosen
+
+    @property
+    def _full(self) -> bool:
+        return len(self._waiting) >= self._most_open or len(self._open) >= MOST_BEHIND
 
     def _close(self) -> None:
         """Move on over what is planned for everybody."""
-        while self._open and self._open[0].planning is None:
+        while self._open and self._open[0] not in self._waiting:
             self.examined = self._open.popleft().mark
         self.sight()
 

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lalert.dispatch.follower import SMALL, Follower
+from lalert.dispatch.follower import MOST_OPEN, SMALL, Follower
 from lalert.dispatch.lanes import Mark
 from lalert.dispatch.planning import TURN, Pace
 from lalert.errors import Unavailable, UnknownPosition
@@ -234,6 +234,18 @@ async def test_what_concerns_few_does_not_wait_for_what_concerns_many() -> None:
         log.grow(f"incident-{number}")
     large = {"e-1": 20 * SMALL, "e-2": 20 * SMALL}
     assert (await planned(log, Planner({"e-1": 4, "e-2": 4}, large)))[0] == 3
+
+
+async def test_however_many_come_behind_one_for_very_many_they_do_not_wait_for_it() -> None:
+    log, planner = Log(), Planner(size={"e-1": 2_000 * TURN})
+    follower = make(log, planner, arrivals=1_000)
+    async with running(follower):
+        for number in range(3 * MOST_OPEN):
+            follower.hear(log.grow(f"incident-{number}"))
+        while len(planner.positions) < 3 * MOST_OPEN - 1:
+            await asyncio.sleep(0)
+        assert 1 not in planner.positions
+        assert follower.examined == Mark((0,), "e-0")
 
 
 async def test_an_incident_is_planned_in_the_order_of_the_log() -> None:
