@@ -182,11 +182,20 @@ async def node(data: Path, account: Path) -> AsyncIterator[tuple[str, int]]:
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
+    url = (await process.stdout.readline()).decode().split()[-1]
+    # It says of each target that fails: who does not read that stops it.
+    draining = asyncio.create_task(_drain(process.stdout))
     try:
-        yield (await process.stdout.readline()).decode().split()[-1], process.pid
+        yield url, process.pid
     finally:
+        draining.cancel()
         process.kill()
         await process.wait()
+
+
+async def _drain(pipe: asyncio.StreamReader) -> None:
+    while await pipe.read(65_536):
+        pass
 
 
 @dataclass(slots=True)
