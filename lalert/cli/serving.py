@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import select
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 import click
 import structlog
@@ -173,6 +174,10 @@ def configure_logging(level: int = logging.INFO) -> None:
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
     trace = [] if terminal else [structlog.processors.format_exc_info]
+    stream = Forgiving(sys.stderr)
+    # What is logged without structlog, by the store's threads and by libraries, holds up nobody either.
+    logging.lastResort = logging.StreamHandler(stream)
+    logging.lastResort.setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -181,21 +186,40 @@ def configure_logging(level: int = logging.INFO) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(Forgiving(sys.stderr)),  # type: ignore[arg-type]
+        logger_factory=structlog.PrintLoggerFactory(stream),  # type: ignore[arg-type]
     )
 
 
+PIECE: Final = 1_000
+"""Characters, so at most 4,000 bytes: a pipe that says that it has room takes 4,096 (POSIX, PIPE_BUF)."""
+
+
 class Forgiving:
-    """A stream for log lines: one that cannot be written is lost, and nothing else with it. A full disk is when alerts need every other part of the hub."""
+    """A stream for log lines: what cannot be written at once is lost, and nothing else with it.
+
+    A full disk is when alerts need every other part of the hub; and whoever reads the log may have stopped to, which would stop the event loop at a full pipe.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
+        """Write as much as there is room for; returns how many characters that was."""
+        written = 0
         with suppress(OSError):
-            return self._stream.write(text)
-        return 0
+            for start in range(0, len(text), PIECE):
+                if not self._has_room():
+                    break
+                written += self._stream.write(text[start : start + PIECE])
+                self._stream.flush()
+        return written
 
     def flush(self) -> None:
         with suppress(OSError):
             self._stream.flush()
+
+    def _has_room(self) -> bool:
+        try:
+            return bool(select.select([], [self._stream], [], 0)[1])
+        except (OSError, ValueError):
+            return True  # no descriptor, as of a test's stream, or one that select cannot watch
